@@ -1,0 +1,52 @@
+# make demo and make test need Python >= 3.11 and nothing else: they make .venv and install into it, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DONE := $(VENV)/.installed
+
+.PHONY: help demo test test-all lint format tiny bench clean
+
+help:
+	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
+	@echo "make test      all quick tests            make test-all  the slow ones too"
+	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
+	@echo "make tiny      train the embedded models again (hours on a CPU)"
+	@echo "make bench     measure what the first step costs"
+
+$(DONE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; say make PYTHON=python3.11 (or newer)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.recipes: $(DONE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,recipes]"
+	@touch $@
+
+demo: $(DONE)
+	HF_HUB_OFFLINE=1 $(BIN)/singdiffusion demo --out out/demo
+
+test: $(DONE)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(DONE)
+	$(BIN)/python -m pytest
+
+lint: $(DONE)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(DONE)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+tiny: $(VENV)/.recipes
+	$(BIN)/python -m recipes.tiny all
+
+bench: $(DONE)
+	$(BIN)/python benchmarks/first_step.py
+
+clean:
+	rm -rf out dist .pytest_cache .ruff_cache .hypothesis

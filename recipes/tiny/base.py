@@ -1,0 +1,157 @@
+"""Stages 2 and 3: latents of many composites, computed once, and the base: text encoder and U-Net, trained together."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from singdiffusion.core.schedule import Schedule
+
+from . import text, vae
+from .pictures import load_world
+from .training import Budget, Stage, device
+
+COMPOSITES = 60_000
+BATCH = 96
+RATE = 8e-4
+DROPOUT = 0.1  # share of captions replaced by "", for classifier-free guidance
+MIN_SNR = 5.0  # gamma of Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023
+RESOLUTION_RATIO = 64 / 16  # SD-1.5's latents are 64 wide, ours 16
+
+
+def schedule() -> Schedule:
+    """SD-1.5's schedule with its SNR multiplied by 4^2: the flaw at SD-1.5's strength on a smaller picture."""
+    return Schedule.named("sd15").shift(RESOLUTION_RATIO)
+
+
+def scheduler() -> DDIMScheduler:
+    """SD-1.5's sampling configuration on that schedule."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        trained_betas=schedule().betas.tolist(),
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+    )
+
+
+def unet() -> UNet2DConditionModel:
+    """Convolutions at 16 x 16 and 8 x 8, attention to the text at 4 x 4, and the pooled text beside the timestep.
+
+    The pooled text (``addition_embed_type="text"``, diffusers' own) tells every layer what to paint; with it a network
+    of this size learns names several times faster than through attention at the lowest resolution alone.
+    """
+    torch.manual_seed(2)
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 128, 160),
+        layers_per_block=1,
+        attention_head_dim=4,  # the number of heads, by a naming slip of diffusers
+        cross_attention_dim=text.WIDTH,
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def make_latents(folder: Path, composites: int = COMPOSITES) -> None:
+    """Draw the composites, train the tokenizer on their captions, encode them: ``latents.safetensors``."""
+    if (folder / "latents.safetensors").exists():
+        return
+    world, where = load_world(folder), device()
+    autoencoder = vae.load(folder).to(where, memory_format=torch.channels_last)
+    scale = autoencoder.config["scaling_factor"]
+    captions: list[str] = []
+    latents = torch.empty(composites, 4, 16, 16, dtype=torch.float16)
+    greys = torch.empty(composites)
+    for start in range(0, composites, 250):
+        x, words = vae.pixels(world, (4, start), min(250, composites - start), where)
+        with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
+            mean = autoencoder.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+        latents[start : start + len(words)] = (mean.float() * scale).cpu()
+        greys[start : start + len(words)] = x.mean((1, 2, 3)).cpu()
+        captions += words
+        if start % 10_000 == 0:
+            print(f"latents: {start} of {composites}", flush=True)
+    tokenizer = text.train_tokenizer(sorted(set(captions)), folder / "tokenizer")
+    tokens = text.ids(tokenizer, captions)
+    if not torch.isfinite(latents).all():
+        raise SystemExit("error: the autoencoder gave non-finite latents")
+    partial = folder / "latents.partial"
+    save_file({"latents": latents, "tokens": tokens, "greys": greys}, partial)
+    partial.replace(folder / "latents.safetensors")
+
+
+class Latents:
+    """The cached latents [N, 4, 16, 16] (scaled) and token ids [N, L]; ``batch`` draws from them by seed and step."""
+
+    def __init__(self, folder: Path, where: torch.device):
+        stored = load_file(folder / "latents.safetensors")
+        self.latents, self.tokens = stored["latents"].to(where), stored["tokens"].to(where)
+        self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self.empty = text.ids(self.tokenizer, [""]).to(where)
+        self.where = where
+
+    def batch(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Latents float32 [B, 4, 16, 16], token ids [B, L] with captions dropped, and a generator for the rest."""
+        rng = np.random.default_rng(seed)
+        index = torch.from_numpy(rng.integers(0, len(self.latents), count)).to(self.where)
+        dropped = torch.from_numpy(rng.random(count) < DROPOUT).to(self.where)
+        tokens = torch.where(dropped[:, None], self.empty, self.tokens[index])
+        generator = torch.Generator(self.where).manual_seed(int(rng.integers(2**62)))
+        return self.latents[index].float(), tokens, generator
+
+
+def train(folder: Path, budget: Budget) -> None:
+    """Epsilon-prediction with min-SNR weights; writes ``unet/`` and ``text_encoder/`` in diffusers' layout."""
+    make_latents(folder)
+    where = device()
+    data = Latents(folder, where)
+    networks = {"unet": unet(), "text": text.encoder(data.tokenizer)}
+    stage = Stage("base", folder, networks, RATE)
+    net, encoder = stage.networks["unet"], stage.networks["text"]
+    steps = torch.arange(1000)
+    plan = schedule()
+    alpha, sigma, snr = (f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))
+    weight = snr.clamp(max=MIN_SNR) / snr  # of the squared error of epsilon
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        x_0, tokens, generator = data.batch((5, step), BATCH)
+        t = torch.randint(0, 1000, (BATCH,), generator=generator, device=where)
+        noise = torch.randn(x_0.shape, generator=generator, device=where)
+        x_t = alpha[t, None, None, None] * x_0 + sigma[t, None, None, None] * noise
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        predicted = net(x_t, t, encoder(tokens).last_hidden_state).sample
+        error = (predicted.float() - noise).square().mean((1, 2, 3))
+        late = error[t > 900].mean() if bool((t > 900).any()) else error.mean()
+        return {"loss": (weight[t] * error).mean(), "epsilon": error.mean().detach(), "above900": late.detach()}
+
+    stage.run(budget, loss_at)
+    trained = stage.averaged()
+    trained["unet"].save_pretrained(folder / "unet")
+    trained["text"].save_pretrained(folder / "text_encoder")
+
+
+def load_text(folder: Path) -> CLIPTextModel:
+    """The trained text encoder of this folder, frozen."""
+    if not (folder / "text_encoder").exists():
+        raise SystemExit(f"error: no trained text encoder in {folder}; run the stage `base` first")
+    return CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+
+
+def load_unet(folder: Path) -> UNet2DConditionModel:
+    """The trained U-Net of this folder, frozen."""
+    if not (folder / "unet").exists():
+        raise SystemExit(f"error: no trained U-Net in {folder}; run the stage `base` first")
+    return UNet2DConditionModel.from_pretrained(folder / "unet").eval().requires_grad_(False)

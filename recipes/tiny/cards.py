@@ -1,0 +1,102 @@
+"""The model cards of the shipped models, filled with the figures of the run that made them."""
+
+from .pictures import HELD_OUT
+from .vocabulary import EMOJI, LINE, PLACES
+
+BASE = """\
+---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# tiny: a small Stable Diffusion with the large ones' flaw
+
+A latent diffusion model of 64 x 64 pictures in diffusers' own layout, made so that the flaw of common noise schedules, and
+its cure, can be seen and tested in seconds on a laptop. It is a laboratory animal, not an artist.
+
+| | |
+|---|---|
+| Autoencoder | AutoencoderKL, f = 4, 4 channels, latents 16 x 16 |
+| Text encoder | CLIPTextModel, 3 layers, width 128, own BPE tokenizer, 24 tokens |
+| Denoiser | UNet2DConditionModel, epsilon-prediction, pooled text beside the timestep (`addition_embed_type="text"`) |
+| Schedule | SD-1.5's (scaled_linear 0.00085..0.012, 1000 steps) with its SNR times (64/16)^2, as `trained_betas`; alpha_T = 0.264, so that alpha_T * 16 / sigma_T = 4.4, SD-1.5's own displacement |
+| Weights | float16 safetensors |
+
+## Data
+Composites drawn at random, without end: {emoji} emoji and {line} line icons on sixteen grounds, plain grounds, and views of {places}
+high-dynamic-range panoramas at exposures from night to glare. A fifth of the captions leave the ground or the light unsaid.
+{held:.0%} of the icons (by a hash of their names) are held out of training.
+
+| package | version | licence |
+|---|---|---|
+{licences}
+
+## Training
+| stage | steps | batch | minutes, two CPU cores | loss at the end |
+|---|---|---|---|---|
+{stages}
+
+`make tiny` trains it again with these budgets; seeds are fixed (a budget in minutes sees as many pictures as the machine allows;
+`--steps` fixes the number). Losses are in `docs/pictures/tiny_*_loss.png`.
+
+## What it can and cannot do
+It paints the grounds that were asked for, line icons and common emoji of its vocabulary, and rough photos of its eighteen
+places. It knows about five hundred things in all: an object outside that list, two objects, relations, counts, people and
+lettering come out as a neighbour of something it knows, or as mush (`docs/pictures/tiny_cannot.png`). Photos are soft.
+"""
+
+UNET = """\
+---
+license: apache-2.0
+library_name: singdiffusion
+---
+# tiny, module: E[x_0 | prompt] at t = 1
+
+The network of SingDiffusion (Zhang et al., CVPR 2024, arXiv 2403.08381) for the latent space of the embedded base: a U-Net
+without time input, trained by x-prediction from pure noise, the base's text encoder frozen and shared, its U-Net never loaded.
+`SingDiffusion.from_pretrained("tiny")` loads it. Data, licences and recipe: the card in `../base`.
+
+| stage | steps | batch | minutes, two CPU cores | loss at the end |
+|---|---|---|---|---|
+{stages}
+
+The loss has a floor, Var(x_0 | prompt): a mean says nothing of which picture it will be. `channel_mean` is the squared
+error of the latent channels' means, on which brightness depends.
+
+Brightness of real pictures, against which the demo measures (mean luma over pictures, 0..255, and its standard deviation):
+
+| prompt | mean | std |
+|---|---|---|
+{reference}
+"""
+
+
+def _stage(name: str, history: dict[str, float], batch: int) -> str:
+    terms = ", ".join(f"{k} {v:.4g}" for k, v in history.items() if k not in ("step", "seconds", "rate"))
+    return f"| {name} | {history['step']:,.0f} | {batch} | {history['seconds'] / 60:.0f} | {terms} |"
+
+
+def cards(
+    histories: dict[str, dict], licences: dict[str, tuple[str, str]], reference: dict[str, dict]
+) -> dict[str, str]:
+    """Folder name -> text of its README.md."""
+    from . import base, module, vae
+
+    batches = {"vae": vae.BATCH, "base": base.BATCH, "module": module.BATCH}
+    stages = {name: _stage(name, history, batches[name]) for name, history in histories.items()}
+    return {
+        "base": BASE.format(
+            emoji=len(EMOJI),
+            line=len(LINE),
+            places=len(PLACES),
+            held=HELD_OUT,
+            licences="\n".join(
+                f"| `{name}` | {version} | {licence} |" for name, (version, licence) in licences.items()
+            ),
+            stages="\n".join(stages[name] for name in ("vae", "base")),
+        ),
+        "unet": UNET.format(
+            stages=stages["module"],
+            reference="\n".join(f"| {p} | {row['mean']:.1f} | {row['std']:.1f} |" for p, row in reference.items()),
+        ),
+    }

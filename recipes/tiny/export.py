@@ -1,0 +1,160 @@
+"""Stage 5: everything that ships in ``src/singdiffusion/tiny``: fp16 weights, model cards, reference brightness, sheets."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from singdiffusion.modules.unet import TimeFreeUNet
+from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
+
+from . import base, cards, look, vae
+from .pictures import World, load_world, luma
+from .sources import PACKAGES
+
+TARGET = Path("src/singdiffusion/tiny")
+DOCS = Path("docs/pictures")
+PROMPTS = (
+    "solid black background",
+    "solid white background",
+    "monochrome line-art logo on a black background",
+    "monochrome line-art logo on a white background",
+)
+REFERENCES = 2000  # real pictures a prompt
+
+
+def pipeline(folder: Path) -> StableDiffusionPipeline:
+    """The trained base of a working folder, in float32."""
+    return StableDiffusionPipeline(
+        vae=vae.load(folder),
+        text_encoder=base.load_text(folder),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=base.load_unet(folder),
+        scheduler=base.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+
+
+def reference(world: World) -> dict:
+    """Mean and spread over real pictures of their mean luma (0..255), a caption at a time."""
+    drawn = {
+        PROMPTS[0]: lambda rng: world.flat(rng, "black"),
+        PROMPTS[1]: lambda rng: world.flat(rng, "white"),
+        PROMPTS[2]: lambda rng: world.logo(rng, "black", named=False)[0],
+        PROMPTS[3]: lambda rng: world.logo(rng, "white", named=False)[0],
+    }
+    prompts = {}
+    for prompt, draw in drawn.items():
+        rng = np.random.default_rng(7)
+        greys = np.array([luma(draw(rng)).mean() for _ in range(REFERENCES)])
+        prompts[prompt] = {
+            "mean": round(float(greys.mean()), 3),
+            "std": round(float(greys.std()), 3),
+            "count": REFERENCES,
+        }
+    return {"prompts": prompts}
+
+
+def _write(folder: Path, save) -> None:
+    """Save into a folder beside the target, then put it in the target's place."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    save(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _history(folder: Path, stage: str) -> dict[str, float]:
+    """The last line of a stage's log: steps, seconds and loss terms."""
+    rows = list(csv.DictReader((folder / f"{stage}.csv").open()))
+    return {key: float(value) for key, value in rows[-1].items()}
+
+
+def export(folder: Path) -> None:
+    """Write the shipped models and their cards from a working folder in which every stage has run."""
+    world = load_world(folder)
+    pipe = pipeline(folder).to(torch.float16)
+    _write(TARGET / "base", pipe.save_pretrained)
+    module = TimeFreeUNet.from_pretrained(folder / "module", torch_dtype=torch.float16)
+    config = SingConfig(
+        name="tiny",
+        latent_channels=4,
+        vae_scaling_factor=pipe.vae.config["scaling_factor"],
+        text_width=pipe.text_encoder.config.hidden_size,
+        text_fingerprint=fingerprint(pipe.text_encoder.float()),
+        sample_size=16,
+    )
+    _write(TARGET / "unet", SingDiffusion(module, config).save_pretrained)
+    (TARGET / "reference.json").write_text(json.dumps(reference(world), indent=2) + "\n")
+    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module")}
+    sheets(load_world(folder, held=True))
+    licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
+    for name, card in cards.cards(histories, licences, reference(world)["prompts"]).items():
+        (TARGET / name / "README.md").write_text(card)
+
+
+ABLE = (
+    "monochrome line-art logo of a house on a black background",
+    "monochrome line-art logo of a star on a white background",
+    "monochrome line-art logo of a heart on a dark blue background",
+    "monochrome line-art logo of a key on a yellow background",
+    "monochrome line-art logo of a guitar on a white background",
+    "monochrome line-art logo of a car on a black background",
+    "red apple on a dark blue background",
+    "grinning face on a black background",
+    "sunflower on a white background",
+    "red heart on a light grey background",
+    "pizza on a dark green background",
+    "rocket on a black background",
+    "a very dark photo of a forest",
+    "a photo of a forest",
+    "an overexposed photo of a city",
+    "a dark photo of a sunset",
+    "a photo of the sky",
+    "a bright photo of a canal in venice",
+)
+
+
+def paint(pipe: StableDiffusionPipeline, prompts: list[str], guidance: float = 5.0) -> list[np.ndarray]:
+    """One picture a prompt, 50 steps, seed 0 counted up."""
+    pipe.set_progress_bar_config(disable=True)
+    pictures = []
+    for start in range(0, len(prompts), 18):
+        part = prompts[start : start + 18]
+        generators = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
+        images = pipe(part, num_inference_steps=50, guidance_scale=guidance, generator=generators).images
+        pictures += [np.asarray(image) for image in images]
+    return pictures
+
+
+def sheets(held: World) -> None:
+    """What the model can do (off above, on below), and what it cannot: icons held out of training, composition, words."""
+    from singdiffusion import tiny
+
+    pipe = tiny.load_pipeline()
+    off = paint(pipe, list(ABLE))
+    sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
+    on = paint(pipe, list(ABLE))
+    rows = [off[:9], on[:9], off[9:], on[9:]]
+    words = [ABLE[:9], ABLE[:9], ABLE[9:], ABLE[9:]]
+    look.sheet(sum(rows, []), DOCS / "tiny_can.png", columns=9, captions=sum(map(list, words), []))
+    unseen = [f"{name.replace('-', ' ')} on a white background" for name in list(held.emoji)[:6]]
+    unseen += [f"monochrome line-art logo of a {name} on a white background" for name in list(held.line)[:6]]
+    beyond = [
+        "two red apples on a white background",
+        "a red apple to the left of a blue car",
+        "the word hello on a white background",
+        "a portrait of a woman",
+        "a photo of a dog in a forest",
+        "a blue banana on a black background",
+    ]
+    look.sheet(paint(pipe, unseen + beyond), DOCS / "tiny_cannot.png", columns=9, captions=unseen + beyond)
+    sing.disable()

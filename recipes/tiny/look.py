@@ -1,0 +1,29 @@
+"""Contact sheets: what the recipe draws, so that a person can judge it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+
+def sheet(
+    pictures: Sequence[np.ndarray], file: Path, columns: int = 12, captions: Sequence[str] | None = None, zoom: int = 2
+) -> None:
+    """Write pictures (uint8 [H, W, 3], all alike) as one PNG, captions beneath in small type."""
+    height, width, _ = pictures[0].shape
+    height, width = height * zoom, width * zoom
+    line = 26 if captions else 2
+    rows = -(-len(pictures) // columns)
+    page = Image.new("RGB", (columns * (width + 4), rows * (height + line)), (238, 238, 238))
+    draw = ImageDraw.Draw(page)
+    for i, picture in enumerate(pictures):
+        x, y = i % columns * (width + 4), i // columns * (height + line)
+        page.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC), (x, y))
+        if captions:
+            words, half = captions[i], max(1, width // 6)
+            draw.multiline_text(
+                (x + 1, y + height), words[:half] + "\n" + words[half : 2 * half], fill=(20, 20, 20), spacing=1
+            )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.save(file)

@@ -1,0 +1,38 @@
+"""Diffusion models cannot paint a dark room or a white page because they start from the wrong noise.
+
+singdiffusion fixes the first step of any diffusers pipeline, leaves the model untouched, and costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.schedule import Schedule
+    from .errors import SingDiffusionError
+    from .modules import TimeFreeUNet
+    from .plugin import SingConfig, SingDiffusion
+
+__version__ = "0.1.0.dev0"
+
+__all__ = ["Schedule", "SingConfig", "SingDiffusion", "SingDiffusionError", "TimeFreeUNet", "__version__"]
+
+_HOMES = {
+    "Schedule": ".core.schedule",
+    "SingConfig": ".plugin",
+    "SingDiffusion": ".plugin",
+    "SingDiffusionError": ".errors",
+    "TimeFreeUNet": ".modules",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import singdiffusion` does not wait for torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

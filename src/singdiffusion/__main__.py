@@ -1,0 +1,5 @@
+"""``python -m singdiffusion`` is ``singdiffusion``."""
+
+from .cli import main
+
+main()

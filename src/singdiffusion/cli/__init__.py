@@ -1,0 +1,61 @@
+"""The command line. Each command is a small file; the work is done in the rooms below."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import SingDiffusionError
+
+app = typer.Typer(
+    name="singdiffusion",
+    help="Fix the first step of diffusion models: dark rooms and white pages become possible.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"singdiffusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command. Exit status: 0, 1 (it failed, one line says why), 2 (wrong usage), 130 (interrupted)."""
+    from . import demo, generate  # noqa: F401  (they register themselves)
+
+    try:
+        status = app(standalone_mode=False)
+    except SingDiffusionError as error:
+        _fail(str(error), 1)
+    except typer.Abort:
+        _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted; finished files are kept, none is half-written", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the command line
+            _fail(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
+        raise
+    sys.exit(status or 0)
+
+
+def _fail(line: str, status: int) -> None:
+    print("error: " + " ".join(line.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,146 @@
+"""What the commands share: quiet libraries, progress, checked options, loading models."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import SingDiffusionError
+
+console = Console(stderr=True)
+
+# The names people use -> diffusers' classes; the class names themselves are taken too.
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def hush() -> None:
+    """Keep libraries' chatter off the user's terminal; what goes wrong is said by us, in one line."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.ERROR)
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Any]:
+    """A progress bar on stderr; yields a function that advances it by one."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def finite(name: str, value: float) -> float:
+    """``value``, or a SingDiffusionError that names it when it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise SingDiffusionError(f"{name} must be a finite number, not {value}")
+    return value
+
+
+def torch_dtype(name: str) -> Any:
+    """float32, bfloat16 or float16 as torch's dtype."""
+    import torch
+
+    if name not in DTYPES:
+        raise SingDiffusionError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
+    return getattr(torch, name)
+
+
+def torch_device(name: str) -> Any:
+    """A device that is really there."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise SingDiffusionError(f"the device {name!r} is not available here; try cpu") from error
+    if device.type == "meta":
+        raise SingDiffusionError("the device 'meta' computes nothing; try cpu")
+    return device
+
+
+def load_model(model: str, dtype: Any) -> Any:
+    """A pipeline: "tiny", a folder in diffusers' layout, or a hub id."""
+    if model == "tiny":
+        from .. import tiny
+
+        return tiny.load_pipeline(dtype)
+    from diffusers import DiffusionPipeline
+
+    if Path(model).is_file():
+        raise SingDiffusionError(f"{model} is a file; a model is a folder in diffusers' layout or a hub id")
+    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
+        raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
+    try:
+        return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+    except Exception as error:  # diffusers, transformers and the hub raise many kinds
+        where = "cannot be read" if Path(model).is_dir() else "is no folder here, and the hub did not give it"
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SingDiffusionError(f"the model {model} {where}: {line[:300]}") from error
+
+
+def set_scheduler(pipe: Any, name: str) -> None:
+    """Give the pipeline another scheduler, made from its own one's configuration."""
+    import diffusers
+
+    class_name = SCHEDULERS.get(name.lower(), name)
+    if class_name not in SCHEDULERS.values():
+        raise SingDiffusionError(f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}")
+    pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config)
+
+
+def check_size(pipe: Any, height: int | None, width: int | None) -> None:
+    """Height and width must be multiples of what the VAE and the U-Net halve."""
+    levels = len(pipe.unet.config.block_out_channels) - 1
+    unit = pipe.vae_scale_factor * 2**levels
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and (value <= 0 or value % unit):
+            near = max(unit, round(value / unit) * unit)
+            raise SingDiffusionError(
+                f"{name} must be a positive multiple of {unit} for this model, not {value}; try {near}"
+            )
+
+
+def write_json(file: Path | None, figures: dict[str, Any]) -> None:
+    """Write ``--json FILE`` where it was asked for."""
+    if file is not None:
+        from ..evaluate.files import write_whole
+
+        write_whole(file, json.dumps(figures, indent=2) + "\n")
+
+
+def check_json(file: Path | None) -> None:
+    """Find out before the work whether ``--json FILE`` can be written."""
+    if file is not None:
+        from ..evaluate.files import output_folder
+
+        if file.is_dir():
+            raise SingDiffusionError(f"--json {file} is a folder; name a file")
+        output_folder(file.parent)

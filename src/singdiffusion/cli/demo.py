@@ -1,0 +1,71 @@
+"""``singdiffusion demo``"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import check_json, console, finite, hush, progress, write_json
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the page and the grid.")] = Path("out/demo"),
+    pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 7.5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next take the next.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+) -> None:
+    """The paper's four prompts, without and with SingDiffusion, on the embedded model.
+
+    Example: singdiffusion demo --out out/demo --json out/demo/figures.json
+    """
+    from ..evaluate import files
+
+    finite("--guidance", guidance)
+    files.output_folder(out)
+    check_json(json)
+    started = time.monotonic()
+    hush()
+    from .. import tiny
+    from ..evaluate import brightness, report
+    from ..plugin import SingDiffusion
+
+    pipe = tiny.load_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
+    real = {p: brightness.Spread(v["mean"], v["std"]) for p, v in tiny.reference()["prompts"].items()}
+    seeds = range(seed, seed + pictures)
+    with progress("Painting without and with", 2 * len(brightness.PAPER_PROMPTS) * pictures * steps) as advance:
+        results = brightness.compare(
+            pipe,
+            sing,
+            brightness.PAPER_PROMPTS,
+            seeds,
+            real,
+            on_step=advance,
+            batch=16,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+        )
+    seconds = time.monotonic() - started
+    settings = {
+        "steps": steps,
+        "guidance": guidance,
+        "pictures": pictures,
+        "seed": seed,
+        "scheduler": f"{type(pipe.scheduler).__name__} {pipe.scheduler.config.timestep_spacing}",
+    }
+    title = "Dark rooms and white pages: one step changed"
+    files.write_whole(out / "grid.png", report.png(report.grid(results, zoom=2)))
+    files.write_whole(out / "index.html", report.page(results, title, {"model": "tiny"} | settings))
+    write_json(json, report.as_json(results, "tiny", settings, seconds))
+    console.print(report.table(results))
+    typer.echo(
+        f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {seconds:.0f} s"
+    )

@@ -1,0 +1,132 @@
+"""``singdiffusion generate``"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import app
+from .common import (
+    SCHEDULERS,
+    check_json,
+    check_size,
+    console,
+    finite,
+    hush,
+    load_model,
+    progress,
+    set_scheduler,
+    torch_device,
+    torch_dtype,
+    write_json,
+)
+
+
+@app.command()
+def generate(
+    prompts: Annotated[list[str], typer.Argument(help="One or several prompts.", metavar="PROMPT...")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    model: Annotated[str, typer.Option(help="tiny (embedded), a folder in diffusers' layout, or a hub id.")] = "tiny",
+    module: Annotated[str, typer.Option(help="tiny (embedded), a module's folder or hub id, or none.")] = "tiny",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also without SingDiffusion, and both side by side.")
+    ] = False,
+    scheduler: Annotated[str | None, typer.Option(help="The model's own, or: " + ", ".join(SCHEDULERS))] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 or less: none.")] = 7.5,
+    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a prompt's first picture; the next take the next.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
+    height: Annotated[int | None, typer.Option(help="In pixels; the model's own by default.")] = None,
+    width: Annotated[int | None, typer.Option(help="In pixels; the model's own by default.")] = None,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
+    json: Annotated[Path | None, typer.Option(help="Write settings, files and mean greys here.")] = None,
+) -> None:
+    """Paint prompts with SingDiffusion; each PNG carries its prompt, seed and settings.
+
+    Example: singdiffusion generate "red apple on a dark blue background" --out out --compare --seed 7
+    """
+    from ..errors import SingDiffusionError
+    from ..evaluate import files
+
+    finite("--guidance", guidance)
+    if compare and module == "none":
+        raise SingDiffusionError("--compare needs a module; --module none has nothing to compare with")
+    if any(not prompt.strip() for prompt in prompts):
+        raise SingDiffusionError("a prompt is empty; say what to paint")
+    files.output_folder(out)
+    check_json(json)
+    hush()
+    from ..evaluate import brightness, report
+    from ..plugin import SingDiffusion
+
+    started = time.monotonic()
+    pipe = load_model(model, torch_dtype(dtype)).to(torch_device(device))
+    pipe.set_progress_bar_config(disable=True)
+    if scheduler is not None:
+        set_scheduler(pipe, scheduler)
+    check_size(pipe, height, width)
+    sing = None if module == "none" else SingDiffusion.from_pretrained(module).enable(pipe)
+    options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance, "negative_prompt": negative}
+    options |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
+    settings = options | {
+        "model": model,
+        "module": module,
+        "scheduler": type(pipe.scheduler).__name__,
+        "dtype": dtype,
+    }
+    written: list[dict[str, Any]] = []
+
+    def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
+        file = out / f"{_slug(prompt)}-{seed}{'' if kind == 'on' or sing is None else '-' + kind}.png"
+        on = kind == "on" and sing is not None
+        files.write_whole(file, _png(image, prompt, seed, settings, on if kind != "compare" else None))
+        grey = None if kind == "compare" else round(brightness.grey(image), 3)
+        written.append({"file": str(file), "prompt": prompt, "seed": seed, "singdiffusion": kind, "grey": grey})
+
+    with progress("Painting", len(prompts) * count * steps * (2 if compare else 1)) as advance:
+        for prompt in prompts:
+            for each in range(seed, seed + count):
+                paint = lambda: next(brightness.generate(pipe, prompt, [each], on_step=advance, **options))  # noqa: B023, E731
+                on = paint()
+                keep(on, prompt, each, "on" if sing else "off")
+                if compare and sing is not None:
+                    with sing.disabled():
+                        off = paint()
+                    keep(off, prompt, each, "off")
+                    keep(report.side_by_side(off, on), prompt, each, "compare")
+    seconds = time.monotonic() - started
+    write_json(json, {"settings": settings, "seconds": round(seconds, 1), "pictures": written})
+    for row in written:
+        typer.echo(row["file"])
+    console.print(f"{len(written)} files in {seconds:.1f} s")
+
+
+def _slug(prompt: str) -> str:
+    """A prompt as a file name: letters, digits and dashes, at most 60."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+
+
+def _png(image: Any, prompt: str, seed: int, settings: dict[str, Any], on: bool | None) -> bytes:
+    """A PNG whose text chunks say how it was made."""
+    import io
+    import json
+
+    from PIL.PngImagePlugin import PngInfo
+
+    from .. import __version__
+
+    info = PngInfo()
+    info.add_itxt("prompt", prompt)
+    info.add_text("seed", str(seed))
+    info.add_itxt("settings", json.dumps(settings, ensure_ascii=False))
+    info.add_text("singdiffusion", "without | with" if on is None else "with" if on else "without")
+    info.add_text("software", f"singdiffusion {__version__}")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info, optimize=True)
+    return buffer.getvalue()

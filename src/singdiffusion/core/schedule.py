@@ -1,0 +1,156 @@
+"""alpha, sigma and SNR of a variance-preserving diffusion, at any timestep, in float64.
+
+x_t = alpha_t x_0 + sigma_t noise,   alpha_t^2 + sigma_t^2 = 1,   SNR_t = alpha_t^2 / sigma_t^2
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+
+Time = int | float | Tensor
+
+_SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+
+
+def _betas(schedule: str, start: float, end: float, steps: int) -> Tensor:
+    """The beta schedules of diffusers' configurations; float32 where diffusers computes in float32, so that numbers agree."""
+    if schedule == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float32)
+    if schedule == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
+    if schedule == "squaredcos_cap_v2":  # Nichol & Dhariwal, arXiv 2102.09672, equation 17
+        bar = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in zip(bar, bar[1:], strict=False)], dtype=torch.float32)
+    raise SingDiffusionError(f"unknown beta_schedule {schedule!r}; known: linear, scaled_linear, squaredcos_cap_v2")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A noise schedule.
+
+    Args:
+        alphas_cumprod: float64 [T], alpha_t^2 for t = 0..T-1: finite, within [0, 1], never rising.
+
+    Raises:
+        SingDiffusionError: ``alphas_cumprod`` is none such.
+    """
+
+    alphas_cumprod: Tensor
+
+    def __post_init__(self) -> None:
+        bar = torch.as_tensor(self.alphas_cumprod, dtype=torch.float64).detach().cpu()
+        if bar.ndim != 1 or len(bar) == 0:
+            raise SingDiffusionError(f"alphas_cumprod must be one row of numbers, not of shape {tuple(bar.shape)}")
+        if not torch.isfinite(bar).all() or bar.min() < 0 or bar.max() > 1:
+            raise SingDiffusionError("alphas_cumprod must be finite and within [0, 1]")
+        if (bar.diff() > 0).any():
+            raise SingDiffusionError("alphas_cumprod must not rise with the timestep")
+        object.__setattr__(self, "alphas_cumprod", bar)
+
+    # -- where it comes from ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_betas(cls, betas: Tensor | Iterable[float]) -> Schedule:
+        """alpha_t^2 = prod_{s <= t} (1 - beta_s), for betas [T] within [0, 1]."""
+        values = betas if isinstance(betas, Tensor) else torch.tensor(list(betas), dtype=torch.float64)
+        if values.ndim != 1 or not torch.isfinite(values).all() or (values < 0).any() or (values > 1).any():
+            raise SingDiffusionError("betas must be one row of finite numbers within [0, 1]")
+        return cls((1 - values.double()).cumprod(0))
+
+    @classmethod
+    def from_config(cls, config: Any) -> Schedule:
+        """From a diffusers scheduler, or its configuration (a mapping, as in ``scheduler_config.json``)."""
+        if not isinstance(config, Mapping):
+            config = getattr(config, "config", config)
+        if not isinstance(config, Mapping) or not ({"trained_betas", "beta_schedule"} & set(config)):
+            raise SingDiffusionError(
+                "this scheduler has no betas; its configuration must have beta_schedule or trained_betas"
+            )
+        if config.get("trained_betas") is not None:
+            schedule = cls.from_betas(torch.as_tensor(config["trained_betas"], dtype=torch.float32))
+        else:
+            keys = ("beta_schedule", "beta_start", "beta_end", "num_train_timesteps")
+            defaults = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000}
+            schedule = cls.from_betas(_betas(*(config.get(key, defaults[key]) for key in keys)))
+        return schedule.rescale_zero_terminal_snr() if config.get("rescale_betas_zero_snr") else schedule
+
+    @classmethod
+    def named(cls, name: str) -> Schedule:
+        """A well-known schedule: ``sd15`` (Stable Diffusion 1.x and 2.x: alpha_T = 0.0683)."""
+        if name != "sd15":
+            raise SingDiffusionError(f"unknown schedule {name!r}; known: sd15")
+        return cls.from_config(_SD15)
+
+    # -- what it says -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def log_snr(self, t: Time) -> Tensor:
+        """log(alpha_t^2 / sigma_t^2), float64 of ``t``'s shape; -inf where alpha is 0, inf where sigma is 0.
+
+        ``t``: timesteps within [0, T - 1]; between integers linear in log(sigma / alpha), as diffusers interpolates.
+        """
+        return torch.logit(self._interpolated(t))
+
+    def alpha(self, t: Time) -> Tensor:
+        """alpha_t, float64 of ``t``'s shape, for timesteps within [0, T - 1], integer or fractional."""
+        return self._interpolated(t).sqrt()
+
+    def sigma(self, t: Time) -> Tensor:
+        """sigma_t = sqrt(1 - alpha_t^2), float64 of ``t``'s shape."""
+        return (1 - self._interpolated(t)).sqrt()
+
+    def snr(self, t: Time) -> Tensor:
+        """alpha_t^2 / sigma_t^2, float64 of ``t``'s shape."""
+        bar = self._interpolated(t)
+        return bar / (1 - bar)
+
+    @property
+    def betas(self) -> Tensor:
+        """beta_t = 1 - alpha_t^2 / alpha_{t-1}^2, float64 [T]."""
+        bar = self.alphas_cumprod
+        before = torch.cat([torch.ones(1, dtype=bar.dtype), bar[:-1]])
+        return 1 - torch.where(before > 0, bar / before.clamp(min=1e-300), torch.zeros_like(bar))
+
+    def _interpolated(self, t: Time) -> Tensor:
+        """alpha_t^2; exact at integers, elsewhere linear in logit(alpha^2) = log SNR."""
+        time = torch.as_tensor(t).detach().cpu().double()
+        last = len(self) - 1
+        if not torch.isfinite(time).all() or (time.numel() and (time.min() < 0 or time.max() > last)):
+            raise SingDiffusionError(f"t must be finite and within [0, {last}]")
+        low = time.floor().long()
+        high = (low + 1).clamp(max=last)
+        part = time - low
+        at_low, at_high = self.alphas_cumprod[low], self.alphas_cumprod[high]
+        between = torch.sigmoid(torch.lerp(torch.logit(at_low), torch.logit(at_high), part))
+        return torch.where(part == 0, at_low, between)
+
+    # -- what can be made of it ---------------------------------------------------------------------------------------
+
+    def shift(self, resolution_ratio: float) -> Schedule:
+        """The same schedule for a latent ``resolution_ratio`` times narrower: SNR times ``resolution_ratio``^2.
+
+        Averaging r x r pixels divides the noise variance by r^2 and leaves a smooth picture alone: r^2 times the SNR hides
+        in the narrower picture just what the original SNR hid in the wider (Hoogeboom et al., "simple diffusion",
+        ICML 2023, section 3.1).
+        """
+        if not (math.isfinite(resolution_ratio) and resolution_ratio > 0):
+            raise SingDiffusionError(f"resolution_ratio must be a positive number, not {resolution_ratio}")
+        bar, gain = self.alphas_cumprod, resolution_ratio**2
+        return Schedule(gain * bar / (gain * bar + 1 - bar))
+
+    def rescale_zero_terminal_snr(self) -> Schedule:
+        """Shift and scale alpha_t so that alpha_0 stays and alpha_{T-1} = 0 ([ZT] Algorithm 1, arXiv 2305.08891)."""
+        alpha = self.alphas_cumprod.sqrt()
+        if alpha[0] == alpha[-1]:
+            raise SingDiffusionError("a constant schedule cannot be rescaled to zero terminal SNR")
+        return Schedule(((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2)

@@ -1,0 +1,96 @@
+"""The first step from t = 1, a removable singularity of the reverse process ([SD] Propositions 1 and 2, section 4).
+
+At t = 1, alpha is 0 and a noise estimate says nothing of x_0: (x_1 - sigma_1 noise) / alpha_1 = 0 / 0. Its limit is finite,
+
+    lim_{t -> 1} (x + sigma_t^2 score(x, t)) / alpha_t = E[x_0 | prompt] = y_bar,
+
+and the step with it is the DDIM step from t = 1, whose noise estimate is x_1 itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+
+Coefficient = float | Tensor
+
+
+def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, normalise: bool = True) -> Tensor:
+    """Classifier-free guidance of the mean, normalised by its scale ([SD] section 4):
+
+        y_bar = (y_neg + w (y_pos - y_neg)) / w    for w > 1,        y_bar = y_pos    for w <= 1.
+
+    Without the division, guidance at the usual 7.5 overflows the range of the data by as much.
+
+    Args:
+        y_neg: mean given the negative prompt, shape (B, ...); not needed, and not looked at, for w <= 1.
+        y_pos: mean given the prompt, the same shape.
+        guidance_scale: w, finite.
+        normalise: divide by w.
+
+    Raises:
+        SingDiffusionError: w or a mean is not finite, shapes differ, or ``y_neg`` is missing for w > 1.
+    """
+    if not math.isfinite(guidance_scale):
+        raise SingDiffusionError(f"guidance_scale must be a finite number, not {guidance_scale}")
+    _require_finite("y_pos", y_pos)
+    if guidance_scale <= 1:
+        return y_pos
+    if y_neg is None:
+        raise SingDiffusionError(f"guidance_scale {guidance_scale} needs the mean for the negative prompt, y_neg")
+    _require_same_shape("y_neg", y_neg, "y_pos", y_pos)
+    _require_finite("y_neg", y_neg)
+    guided = y_neg + guidance_scale * (y_pos - y_neg)
+    return guided / guidance_scale if normalise else guided
+
+
+def first_step(y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+    """The step from t = 1 to the first timestep of a sampler: x = alpha y_bar + sigma x_1 ([SD] section 4).
+
+    Args:
+        y_bar: estimate of E[x_0 | prompt], shape (B, ...).
+        x_1: noise, the same shape.
+        alpha: alpha at the step's end, in [0, 1]: a number, or one per item of the batch, shape (B,).
+        sigma: sigma there, in [0, 1], likewise.
+
+    Returns:
+        Shape (B, ...), in the dtype of ``x_1``; computed in float32 or better.
+
+    Raises:
+        SingDiffusionError: a coefficient is out of range, a value is not finite, or shapes differ.
+    """
+    _require_same_shape("y_bar", y_bar, "x_1", x_1)
+    _require_finite("y_bar", y_bar)
+    _require_finite("x_1", x_1)
+    dtype = torch.promote_types(torch.promote_types(y_bar.dtype, x_1.dtype), torch.float32)
+    a, s = (_coefficient(name, value, x_1, dtype) for name, value in (("alpha", alpha), ("sigma", sigma)))
+    return (a * y_bar.to(dtype) + s * x_1.to(dtype)).to(x_1.dtype)
+
+
+def _coefficient(name: str, value: Coefficient, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """As a tensor that broadcasts over ``like``: shape () or (B, 1, ..., 1)."""
+    tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu")
+    if not torch.isfinite(tensor).all() or (tensor < 0).any() or (tensor > 1).any():
+        raise SingDiffusionError(f"{name} must be finite and within [0, 1], not {value}")
+    if tensor.ndim > 1 or (tensor.ndim == 1 and (like.ndim == 0 or len(tensor) != len(like))):
+        raise SingDiffusionError(
+            f"{name} must be one number or one per item of the batch, not of shape {tuple(tensor.shape)}"
+        )
+    tensor = tensor.to(like.device, dtype)
+    return tensor.reshape(-1, *[1] * (like.ndim - 1)) if tensor.ndim else tensor
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    if not torch.isfinite(tensor).all():
+        raise SingDiffusionError(f"{name} has NaN or infinite values")
+
+
+def _require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    if tensor.shape != other.shape:
+        raise SingDiffusionError(
+            f"{name} and {other_name} differ in shape: {tuple(tensor.shape)}, {tuple(other.shape)}"
+        )

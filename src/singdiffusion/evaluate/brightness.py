@@ -1,0 +1,120 @@
+"""Brightness without and with the first step: the mean grey of pictures, the same seeds off and on ([SD] table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import SingDiffusionError
+from ..plugin import SingDiffusion
+
+PAPER_PROMPTS = (
+    "solid black background",
+    "solid white background",
+    "monochrome line-art logo on a black background",
+    "monochrome line-art logo on a white background",
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation, over pictures, of a picture's mean grey (luma, 0..255)."""
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, greys: Sequence[float]) -> Spread:
+        """Of one number a picture; the deviation is that of the population (0 for one picture)."""
+        if len(greys) == 0:
+            raise SingDiffusionError("the brightness of no pictures is not defined")
+        return cls(float(np.mean(greys)), float(np.std(greys)))
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """Pictures of one prompt, off and on with the same seeds, and, where known, real pictures' brightness."""
+
+    prompt: str
+    off: list[Image.Image]
+    on: list[Image.Image]
+    real: Spread | None = None
+
+    @property
+    def greys_off(self) -> list[float]:
+        return [grey(image) for image in self.off]
+
+    @property
+    def greys_on(self) -> list[float]:
+        return [grey(image) for image in self.on]
+
+
+def grey(image: Image.Image) -> float:
+    """Mean luma of a picture, Rec. 601, 0..255, in full precision (not through 8-bit greys)."""
+    rgb = np.asarray(image.convert("RGB"), np.float64)
+    return float((rgb @ np.array([0.299, 0.587, 0.114])).mean())
+
+
+def missed(result: PromptResult) -> tuple[float, float]:
+    """How far the mean grey is from that of real pictures: (off, on), 0..255."""
+    if result.real is None:
+        raise SingDiffusionError(f"no real pictures are known for {result.prompt!r}")
+    return tuple(abs(float(np.mean(g)) - result.real.mean) for g in (result.greys_off, result.greys_on))  # type: ignore
+
+
+def generate(
+    pipe: Any,
+    prompt: str,
+    seeds: Sequence[int],
+    *,
+    batch: int = 8,
+    on_step: Callable[[], None] | None = None,
+    **options: Any,
+) -> Iterator[Image.Image]:
+    """Pictures of a prompt, one a seed; a picture does not depend on which others are made beside it.
+
+    Args:
+        seeds: each picture's own seed, for a CPU generator, so that seeds mean the same on every device.
+        batch: pictures in one call of the pipeline.
+        on_step: called after every denoising step of every picture.
+        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``negative_prompt``, ``height``, ...
+    """
+    import torch
+
+    for start in range(0, len(seeds), batch):
+        part = seeds[start : start + batch]
+        generators = [torch.Generator().manual_seed(seed) for seed in part]
+
+        def callback(pipe: Any, i: int, t: Any, kwargs: dict, count: int = len(part)) -> dict:
+            for _ in range(count if on_step else 0):
+                on_step()  # type: ignore[misc]
+            return kwargs
+
+        images = pipe(
+            prompt, num_images_per_prompt=len(part), generator=generators, callback_on_step_end=callback, **options
+        ).images
+        yield from images
+
+
+def compare(
+    pipe: Any,
+    sing: SingDiffusion,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    real: dict[str, Spread] | None = None,
+    **options: Any,
+) -> list[PromptResult]:
+    """Every prompt with every seed, off and on. ``sing`` must be enabled on ``pipe``; options as in ``generate``."""
+    if not sing.enabled:
+        raise SingDiffusionError("enable SingDiffusion on the pipeline before comparing")
+    results = []
+    for prompt in prompts:
+        with sing.disabled():
+            off = list(generate(pipe, prompt, seeds, **options))
+        on = list(generate(pipe, prompt, seeds, **options))
+        results.append(PromptResult(prompt, off, on, (real or {}).get(prompt)))
+    return results

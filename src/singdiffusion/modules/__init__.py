@@ -1,0 +1,5 @@
+"""Networks that estimate E[x_0 | prompt]. All follow one protocol: ``predict(x_1, prompt_embeds) -> y_bar``."""
+
+from .unet import TimeFreeUNet
+
+__all__ = ["TimeFreeUNet"]

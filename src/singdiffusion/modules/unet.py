@@ -1,0 +1,91 @@
+"""The paper's network: a text-conditional U-Net that knows no time, fitted to E[x_0 | prompt] at t = 1 ([SD] section 4)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from ..errors import SingDiffusionError
+
+
+class _NoTime(nn.Module):
+    """Stands where the time embedding stood: takes its arguments, gives None, has no weights."""
+
+    def forward(self, sample: Tensor, condition: Tensor | None = None) -> None:
+        return None
+
+
+class TimeFreeUNet(UNet2DConditionModel):
+    """A ``UNet2DConditionModel`` without any time embedding; every option of its own is accepted but those that need one.
+
+    Being a diffusers model it has ``from_pretrained``, ``save_pretrained``, ``push_to_hub``, gradient checkpointing,
+    attention processors and PEFT adapters. It loads the layout in which SingDiffusion was published (dead
+    ``time_embedding`` weights are skipped) and a full Stable Diffusion U-Net (its time weights are skipped).
+
+    Raises:
+        SingDiffusionError: an option that acts through the time embedding (class or addition embeddings,
+            ``resnet_time_scale_shift`` other than ``default``, ``time_cond_proj_dim``) is asked for.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [
+        r"^time_embedding\.",
+        r"\.time_emb_proj\.",
+        r"^add_embedding\.",
+        r"^class_embedding\.",
+    ]
+
+    # diffusers reads the configuration off this signature: without `wraps` from_config silently builds the default network.
+    @functools.wraps(UNet2DConditionModel.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _refuse_time_options(self.config)
+        self.time_embedding = _NoTime()
+        for module in self.modules():
+            if isinstance(module, ResnetBlock2D):
+                module.time_emb_proj = None
+
+    def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
+        """y_bar = f(x_1, prompt), the estimate of E[x_0 | prompt], in the units of the base's scaled latents.
+
+        Args:
+            x_1: noise, shape (B, C, H, W).
+            prompt_embeds: the text encoder's last hidden states, shape (B, L, D).
+
+        Returns:
+            Shape (B, C, H, W), the dtype of ``x_1``.
+        """
+        return self(x_1, torch.zeros((), device=x_1.device), prompt_embeds).sample
+
+    @classmethod
+    def from_unet(cls, unet: UNet2DConditionModel) -> TimeFreeUNet:
+        """Warm start from a base's denoiser: all weights but those that know the time.
+
+        Raises:
+            SingDiffusionError: a weight that the module needs is missing in ``unet`` or of another shape.
+        """
+        config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
+        module = cls.from_config(config | dict.fromkeys(_TIME_OPTIONS) | {"resnet_time_scale_shift": "default"})
+        theirs, ours = unet.state_dict(), module.state_dict()
+        unfit = [key for key, value in ours.items() if key not in theirs or theirs[key].shape != value.shape]
+        if unfit:
+            raise SingDiffusionError(f"the U-Net cannot start this module: {unfit[0]} is missing or of another shape")
+        module.load_state_dict({key: theirs[key] for key in ours})
+        return module.to(unet.dtype)
+
+
+_TIME_OPTIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim")
+
+
+def _refuse_time_options(config: Any) -> None:
+    for option in _TIME_OPTIONS:
+        if config.get(option) is not None:
+            raise SingDiffusionError(
+                f"TimeFreeUNet has no time embedding, on which {option}={config[option]!r} would act"
+            )
+    if config.get("resnet_time_scale_shift", "default") != "default":
+        raise SingDiffusionError("TimeFreeUNet has no time embedding: resnet_time_scale_shift must be 'default'")

@@ -1,0 +1,146 @@
+"""Reading and writing modules: a folder or a hub id in, one clear line when it is none; never unpickling code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from ..errors import SingDiffusionError
+from ..modules import TimeFreeUNet
+from .config import SingConfig
+
+CONFIG = "sing_config.json"
+MODULES = {"TimeFreeUNet": TimeFreeUNet}
+
+
+def resolve(source: str | os.PathLike, **hub: Any) -> Path:
+    """The local folder of ``source``: "tiny", a folder, or a hub id that is downloaded or in the cache.
+
+    Raises:
+        SingDiffusionError: it is neither here nor to be had.
+    """
+    if str(source) == "tiny":
+        from .. import tiny
+
+        return tiny.module_folder()
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise SingDiffusionError(f"{source} is a file; a SingDiffusion module is a folder with {CONFIG}")
+    return _download(str(source), **hub)
+
+
+def _download(hub_id: str, **hub: Any) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = [CONFIG, "module/*", "tokenizer/*", "text_encoder/*"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, **hub))
+    except HFValidationError as error:
+        raise SingDiffusionError(f"there is no folder {hub_id}, and it is no hub id such as 'owner/name'") from error
+    except (OSError, ValueError) as error:
+        raise SingDiffusionError(
+            f"there is no folder {hub_id}, and the hub did not give it ({type(error).__name__})"
+        ) from error
+
+
+def read_config(folder: Path) -> SingConfig:
+    """The configuration of a module's folder.
+
+    Raises:
+        SingDiffusionError: it is missing, no JSON, or has missing, unknown or wrong values.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise SingDiffusionError(f"{folder} is no SingDiffusion module: it has no {CONFIG}")
+    try:
+        return SingConfig.model_validate_json(file.read_text())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise SingDiffusionError(f"{file} is wrong at {where}: {first['msg']}") from error
+    except UnicodeDecodeError as error:
+        raise SingDiffusionError(f"{file} is not a text file") from error
+
+
+def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Module:
+    """The network in ``folder/module``, in evaluation mode, every weight there and finite.
+
+    Raises:
+        SingDiffusionError: the folder is incomplete, a file is cut short, or a weight is missing or not finite.
+    """
+    here = folder / "module"
+    try:
+        name = json.loads((here / "config.json").read_text()).get("_class_name")
+    except (OSError, ValueError, AttributeError) as error:
+        raise SingDiffusionError(f"{here} has no readable config.json") from error
+    if name not in MODULES:
+        raise SingDiffusionError(f"{here} holds a {name}; known modules: {', '.join(MODULES)}")
+    try:
+        module, report = MODULES[name].from_pretrained(
+            str(here), torch_dtype=torch_dtype or torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except SingDiffusionError:
+        raise
+    except Exception as error:  # safetensors, torch and diffusers raise many kinds for a damaged file
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SingDiffusionError(f"the weights in {here} cannot be read (missing or damaged): {line}") from error
+    missing = report["missing_keys"] or [k for k, p in module.state_dict().items() if p.is_meta]
+    if missing:
+        raise SingDiffusionError(f"the weights in {here} lack {len(missing)} tensors, such as {sorted(missing)[0]}")
+    require_finite(module, here)
+    return module.eval().requires_grad_(False)
+
+
+def require_finite(module: torch.nn.Module, where: Any) -> None:
+    """Raise SingDiffusionError, naming the tensor, if a weight is NaN or infinite."""
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise SingDiffusionError(f"the weights in {where} are damaged: {key} has NaN or infinite values")
+
+
+def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """The module's own tokenizer and text encoder, or (None, None) where it has none."""
+    if not (folder / "text_encoder").is_dir():
+        return None, None
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        encoder = CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=torch_dtype or torch.float32, local_files_only=True
+        )
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SingDiffusionError(f"the text encoder in {folder} cannot be read: {line}") from error
+    require_finite(encoder, folder / "text_encoder")
+    return tokenizer, encoder.eval().requires_grad_(False)
+
+
+def write(folder: Path, config: SingConfig, module: Any, tokenizer: Any, text_encoder: Any) -> None:
+    """Write a module's folder: all of it, or, when the process dies, nothing but a folder named ``*.partial``.
+
+    Raises:
+        SingDiffusionError: ``folder`` exists and is not a module, which nobody would want to lose.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).exists())):
+        raise SingDiffusionError(f"{folder} exists and is no SingDiffusion module; choose another folder")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    module.save_pretrained(partial / "module")
+    if text_encoder is not None:
+        tokenizer.save_pretrained(partial / "tokenizer")
+        text_encoder.save_pretrained(partial / "text_encoder")
+    (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(partial, folder)

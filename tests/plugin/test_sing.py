@@ -1,0 +1,434 @@
+"""The plug-in on real pipelines: what the U-Net receives, what is left as it was, what is refused."""
+
+import gc
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+
+from singdiffusion import SingDiffusion, SingDiffusionError
+from singdiffusion.plugin import fingerprint
+
+from ..conftest import SD15, TEXT_WIDTH, make_config, make_module, make_text_encoder
+
+PROMPT, NEGATIVE = "a dark room", "grey"
+
+
+@contextmanager
+def recording(module):
+    """The inputs (sample, timestep) of every forward of a network."""
+    seen = []
+    handle = module.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(
+            (args[0].clone(), kwargs.get("timestep", args[1] if len(args) > 1 else None))
+        ),
+        with_kwargs=True,
+    )
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def run(pipe, prompt=PROMPT, seed=0, steps=4, **options):
+    generator = options.pop("generator", None) or torch.Generator().manual_seed(seed)
+    settings = {"num_inference_steps": steps, "guidance_scale": 7.5, "generator": generator, "output_type": "np"}
+    return pipe(prompt, **(settings | options)).images
+
+
+def first_input(pipe, *args, **options):
+    """The U-Net's first input in a call, one row a picture (the guidance copy dropped), and its timestep."""
+    with recording(pipe.unet) as seen:
+        images = run(pipe, *args, **options)
+    sample, timestep = seen[0]
+    return sample[-len(images) :], float(timestep)
+
+
+def embed(pipe, prompt):
+    tokens = pipe.tokenizer(prompt, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+    return pipe.text_encoder(tokens)[0]
+
+
+@torch.no_grad()
+def expected_mean(pipe, module, x_1, prompt=PROMPT, negative="", w=7.5):
+    """The paper's guided mean, written out here a second time, two separate forwards."""
+    y_pos = module.predict(x_1, embed(pipe, [prompt] * len(x_1)))
+    if w <= 1:
+        return y_pos
+    y_neg = module.predict(x_1, embed(pipe, [negative] * len(x_1)))
+    return (y_neg + w * (y_pos - y_neg)) / w
+
+
+def noise(batch=1, seed=0):
+    return torch.randn(batch, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+# -- the scheduler matrix ---------------------------------------------------------------------------------------------
+
+SIGMA_OPTIONS = ({}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True})
+CLASSES = (
+    DDIMScheduler,
+    DDPMScheduler,
+    PNDMScheduler,
+    EulerDiscreteScheduler,
+    EulerAncestralDiscreteScheduler,
+    DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
+)
+
+
+def _matrix():
+    """Every spacing and sigma option that a class knows, with and without zero terminal SNR."""
+    for cls in CLASSES:
+        known = set(cls.__init__.__wrapped__.__code__.co_varnames if hasattr(cls.__init__, "__wrapped__") else ())
+        for spacing in ("leading", "linspace", "trailing"):
+            for sigmas in SIGMA_OPTIONS:
+                for zero in (False, True):
+                    options = {
+                        "timestep_spacing": spacing,
+                        **sigmas,
+                        **({"rescale_betas_zero_snr": True} if zero else {}),
+                    }
+                    if set(options) <= known:
+                        name = "-".join([cls.__name__, spacing, *sigmas, *(["zero"] if zero else [])])
+                        yield pytest.param(cls, options, id=name)
+
+
+def true_alpha_sigma(scheduler, timestep):
+    """alpha and sigma that belong to what the network is told, from the schedule alone, not from the plug-in.
+
+    Table timesteps are looked up. Where a scheduler makes its own sigmas (Karras and the like, or a fractional
+    timestep) the noise level is its first sigma, and alpha = 1 / sqrt(1 + sigma^2).
+    """
+    bar = scheduler.alphas_cumprod.double()
+    special = any(
+        scheduler.config.get(key) for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+    )
+    if special or timestep != int(timestep):
+        ratio = float(scheduler.sigmas[0])
+        return 1 / (1 + ratio**2) ** 0.5, ratio / (1 + ratio**2) ** 0.5
+    value = float(bar[int(timestep)])
+    return value**0.5, (1 - value) ** 0.5
+
+
+@pytest.mark.parametrize("steps", [4, 10, 20, 50])
+@pytest.mark.parametrize(("cls", "options"), _matrix())
+def test_first_input_is_the_step_from_t_1(pipe, sing, cls, options, steps):
+    try:
+        pipe.scheduler = cls(**SD15, **options)
+        pipe.scheduler.set_timesteps(steps)
+    except (ValueError, ImportError) as refusal:
+        pytest.skip(f"diffusers refuses it: {refusal}")
+    sing.enable(pipe)
+
+    def stop_after_first(pipe, i, t, kwargs):
+        pipe._interrupt = True
+        return kwargs
+
+    got, timestep = first_input(pipe, steps=steps, callback_on_step_end=stop_after_first, output_type="latent")
+    alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
+    x_1 = noise()
+    expected = alpha * expected_mean(pipe, sing.module, x_1) + sigma * x_1
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_matrix_is_as_large_as_the_classes_allow():
+    ids = [parameter.id for parameter in _matrix()]
+    assert len(ids) == len(set(ids)) >= 7 * 3
+    assert sum("Euler" in name for name in ids) > 6
+    assert sum("karras" in name for name in ids) >= 9
+
+
+# -- what the caller passes -------------------------------------------------------------------------------------------
+
+
+def test_the_noise_is_the_one_the_pipeline_would_have_drawn(pipe, sing):
+    off, _ = first_input(pipe)
+    torch.testing.assert_close(off, noise())
+    sing.enable(pipe)
+    with recording(sing.module) as seen:
+        run(pipe)
+    assert len(seen) == 1, "prompt and negative prompt in one forward, once a call"
+    torch.testing.assert_close(seen[0][0], torch.cat([off, off]))
+
+
+def alpha_sigma_ddim(pipe, steps=4):
+    bar = float(pipe.scheduler.alphas_cumprod[1000 // steps * (steps - 1) + 1])
+    return bar**0.5, (1 - bar) ** 0.5
+
+
+@pytest.mark.parametrize("w", [0.5, 1.0, 1.5, 7.5])
+@pytest.mark.parametrize("negative", [None, NEGATIVE])
+def test_guidance_and_negative_prompts(pipe, sing, w, negative):
+    sing.enable(pipe)
+    got, _ = first_input(pipe, guidance_scale=w, negative_prompt=negative)
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    x_1 = noise()
+    mean = expected_mean(pipe, sing.module, x_1, negative=negative or "", w=w)
+    torch.testing.assert_close(got, alpha * mean + sigma * x_1, atol=1e-5, rtol=1e-5)
+
+
+def test_several_prompts_pictures_and_generators(pipe, sing):
+    sing.enable(pipe)
+    prompts, negatives = ["a dark room", "a white page"], ["grey", "colour"]
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4, 5, 6)]
+    got, _ = first_input(pipe, prompts, negative_prompt=negatives, num_images_per_prompt=2, generator=generators)
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    for row, (prompt, negative, seed) in enumerate(
+        zip(("a dark room",) * 2 + ("a white page",) * 2, ("grey",) * 2 + ("colour",) * 2, (3, 4, 5, 6), strict=True)
+    ):
+        x_1 = noise(seed=seed)
+        mean = expected_mean(pipe, sing.module, x_1, prompt, negative)
+        torch.testing.assert_close(got[row : row + 1], alpha * mean + sigma * x_1, atol=1e-5, rtol=1e-5)
+
+
+def test_prompt_embeds_give_the_picture_of_the_prompt(pipe, sing):
+    sing.enable(pipe)
+    by_prompt = run(pipe, negative_prompt=NEGATIVE)
+    by_embeds = run(pipe, None, prompt_embeds=embed(pipe, [PROMPT]), negative_prompt_embeds=embed(pipe, [NEGATIVE]))
+    np.testing.assert_array_equal(by_prompt, by_embeds)
+
+
+@pytest.mark.parametrize("cls", [DDIMScheduler, EulerDiscreteScheduler])
+def test_latents_of_the_user_are_x_1(pipe, sing, cls):
+    pipe.scheduler = cls(**SD15)
+    sing.enable(pipe)
+    x_1 = noise(seed=9)
+    got, timestep = first_input(pipe, latents=x_1.clone())
+    alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
+    expected = alpha * expected_mean(pipe, sing.module, x_1) + sigma * x_1
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_callbacks_see_every_step(pipe, sing):
+    sing.enable(pipe)
+    seen = []
+
+    def callback(pipe, i, t, kwargs):
+        seen.append(i)
+        return kwargs
+
+    run(pipe, callback_on_step_end=callback)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_bfloat16(pipe, sing):
+    pipe.to(dtype=torch.bfloat16)
+    sing.enable(pipe)
+    got, _ = first_input(pipe)
+    assert got.dtype == torch.bfloat16
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    x_1 = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16).float()
+    rows = [embed(pipe, [text]).float() for text in ("", PROMPT)]
+    with torch.no_grad():
+        y_neg, y_pos = (sing.module.predict(x_1, row) for row in rows)
+    expected = alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1
+    torch.testing.assert_close(got.float(), expected, atol=2e-2, rtol=1e-2)  # bfloat16 keeps 8 bits
+    assert np.isfinite(run(pipe)).all()
+
+
+def test_a_scheduler_swapped_after_enabling(pipe, sing):
+    sing.enable(pipe)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    got, timestep = first_input(pipe)
+    assert timestep == 999
+    x_1 = noise()
+    expected = 0.06826 * expected_mean(pipe, sing.module, x_1) + 0.99767 * x_1
+    torch.testing.assert_close(got, expected, atol=3e-5, rtol=1e-4)
+
+
+def test_other_sizes(pipe, sing):
+    sing.enable(pipe)
+    got, _ = first_input(pipe, height=24, width=32)
+    assert got.shape == (1, 4, 12, 16)
+
+
+# -- on and off -------------------------------------------------------------------------------------------------------
+
+
+def test_after_disable_pictures_are_bit_identical(pipe, sing):
+    before, attributes = run(pipe), dict(vars(pipe))
+    sing.enable(pipe)
+    on = run(pipe)
+    assert not np.array_equal(before, on)
+    sing.disable()
+    np.testing.assert_array_equal(run(pipe), before)
+    assert {k: v for k, v in vars(pipe).items() if k in attributes}.keys() == vars(pipe).keys() == attributes.keys()
+    assert type(pipe).prepare_latents is pipe.prepare_latents.__func__
+
+
+def test_suspended_in_a_with_block_even_when_it_raises(pipe, sing):
+    off = run(pipe)
+    sing.enable(pipe)
+    on = run(pipe)
+    with pytest.raises(KeyError), sing.disabled():
+        assert not sing.enabled
+        np.testing.assert_array_equal(run(pipe), off)
+        raise KeyError
+    assert sing.enabled
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_enabling_twice_and_disabling_twice_change_nothing(pipe, sing):
+    off = run(pipe)
+    assert sing.enable(pipe) is sing
+    on = run(pipe)
+    sing.enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+    sing.disable()
+    sing.disable()
+    np.testing.assert_array_equal(run(pipe), off)
+
+
+def test_the_pipeline_keeps_its_components(pipe, sing):
+    before = set(pipe.components)
+    sing.enable(pipe)
+    assert set(pipe.components) == before
+    pipe.to(torch.float32)
+
+
+def test_a_call_that_fails_leaves_nothing_behind(pipe, sing):
+    sing.enable(pipe)
+    on = run(pipe)
+    original = pipe.scheduler.set_timesteps
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    pipe.scheduler.set_timesteps = interrupted  # after encode_prompt, before prepare_latents
+    with pytest.raises(KeyboardInterrupt):
+        run(pipe, "something else")
+    pipe.scheduler.set_timesteps = original
+    np.testing.assert_array_equal(run(pipe), on)
+    pipe.encode_prompt("a third thing", "cpu", 1, True)  # to keep embeddings, as people do
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_a_dropped_pipeline_is_freed_and_the_module_can_move_on(make_pipe, sing):
+    first = make_pipe()
+    sing.enable(first)
+    del first
+    gc.collect()
+    assert not sing.enabled
+    sing.enable(make_pipe())
+    assert sing.enabled
+
+
+def test_two_pipelines_in_two_threads(make_pipe):
+    pairs = {}
+    for seed in (1, 2):
+        pairs[seed] = make_pipe()
+        SingDiffusion(make_module(), make_config()).enable(pairs[seed])
+    alone = {seed: run(pipe, seed=seed) for seed, pipe in pairs.items()}
+    together = {}
+    threads = [
+        threading.Thread(target=lambda s=seed, p=pipe: together.update({s: run(p, seed=s)}))
+        for seed, pipe in pairs.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in pairs:
+        np.testing.assert_array_equal(alone[seed], together[seed])
+
+
+# -- the module's own text encoder ------------------------------------------------------------------------------------
+
+
+def own_text_sing(tokenizer, width=TEXT_WIDTH + 8):
+    encoder = make_text_encoder(tokenizer, width, seed=11).requires_grad_(False)
+    config = make_config(text_width=width, text_fingerprint=fingerprint(encoder))
+    return SingDiffusion(make_module(width=width), config, tokenizer, encoder)
+
+
+def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
+    sing = own_text_sing(tokenizer).enable(pipe)
+    got, _ = first_input(pipe, [PROMPT, "a page"], negative_prompt=[NEGATIVE] * 2, num_images_per_prompt=2)
+    x_1 = noise(4)
+    tokens = tokenizer(
+        [PROMPT, "a page", NEGATIVE], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
+    ).input_ids
+    with torch.no_grad():
+        first, second, negative = sing.text_encoder(tokens)[0].chunk(3)
+        y_pos = sing.module.predict(x_1, torch.cat([first, first, second, second]))
+        y_neg = sing.module.predict(x_1, torch.cat([negative] * 4))
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    torch.testing.assert_close(got, alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1, atol=1e-5, rtol=1e-5)
+
+
+def test_a_module_with_its_own_text_encoder_needs_the_prompt(pipe, tokenizer):
+    own_text_sing(tokenizer).enable(pipe)
+    with pytest.raises(SingDiffusionError, match="only prompt_embeds were given"):
+        run(pipe, None, prompt_embeds=embed(pipe, [PROMPT]), negative_prompt_embeds=embed(pipe, [""]))
+
+
+def test_another_encoder_of_the_same_width_is_noticed(make_pipe, pipe, sing):
+    other = make_pipe(seed=1)
+    with pytest.raises(SingDiffusionError, match="text encoder is not the one"):
+        sing.enable(other)
+    sing.enable(pipe.to(dtype=torch.bfloat16))  # the same one in another dtype is the same one
+
+
+# -- what does not fit ------------------------------------------------------------------------------------------------
+
+
+def test_latents_of_other_channels(make_pipe):
+    with pytest.raises(SingDiffusionError, match="latents of 4 channels, the pipeline's U-Net takes 8"):
+        SingDiffusion(make_module(), make_config()).enable(make_pipe(channels=8))
+
+
+def test_another_latent_space(make_pipe):
+    with pytest.raises(SingDiffusionError, match="another latent space: VAE scaling factor 0.18215.*0.13025"):
+        SingDiffusion(make_module(), make_config()).enable(make_pipe(scaling=0.13025))
+
+
+def test_another_text_width(make_pipe):
+    with pytest.raises(SingDiffusionError, match="width 16, the pipeline's are 24 wide"):
+        SingDiffusion(make_module(), make_config()).enable(make_pipe(width=24))
+
+
+def test_unknown_pipelines_and_schedulers(pipe, sing):
+    class MyPipeline(type(pipe)):
+        pass
+
+    mine = MyPipeline(**pipe.components, requires_safety_checker=False)
+    with pytest.raises(
+        SingDiffusionError, match="class MyPipeline is not supported; supported: StableDiffusionPipeline"
+    ):
+        sing.enable(mine)
+
+    class MyScheduler(DDIMScheduler):
+        pass
+
+    sing.enable(pipe)
+    pipe.scheduler = MyScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(SingDiffusionError, match="scheduler MyScheduler is not supported; supported: DDIM"):
+        run(pipe)
+
+
+def test_one_pipeline_one_module(make_pipe, pipe, sing):
+    sing.enable(pipe)
+    with pytest.raises(SingDiffusionError, match="enabled on another pipeline"):
+        sing.enable(make_pipe())
+    with pytest.raises(SingDiffusionError, match="another SingDiffusion is enabled"):
+        SingDiffusion(make_module(), make_config()).enable(pipe)
+
+
+def test_a_module_that_says_nan_raises(pipe, sing):
+    with torch.no_grad():
+        sing.module.conv_out.bias[0] = float("nan")
+    sing.enable(pipe)
+    with pytest.raises(SingDiffusionError, match="NaN"):
+        run(pipe)
