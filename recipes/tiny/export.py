@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ def sheets(held: World) -> None:
     on = paint(pipe, list(ABLE))
     rows = [off[:9], on[:9], off[9:], on[9:]]
     words = [ABLE[:9], ABLE[:9], ABLE[9:], ABLE[9:]]
-    look.sheet(sum(rows, []), DOCS / "tiny_can.png", columns=9, captions=sum(map(list, words), []))
+    look.sheet(list(chain(*rows)), DOCS / "tiny_can.png", columns=9, captions=list(chain(*words)))
     unseen = [f"{name.replace('-', ' ')} on a white background" for name in list(held.emoji)[:6]]
     unseen += [f"monochrome line-art logo of a {name} on a white background" for name in list(held.line)[:6]]
     beyond = [

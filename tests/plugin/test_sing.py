@@ -88,7 +88,7 @@ CLASSES = (
 )
 
 
-def _matrix():
+def _cases():
     """Every spacing and sigma option that a class knows, with and without zero terminal SNR."""
     for cls in CLASSES:
         known = set(cls.__init__.__wrapped__.__code__.co_varnames if hasattr(cls.__init__, "__wrapped__") else ())
@@ -103,6 +103,9 @@ def _matrix():
                     if set(options) <= known:
                         name = "-".join([cls.__name__, spacing, *sigmas, *(["zero"] if zero else [])])
                         yield pytest.param(cls, options, id=name)
+
+
+MATRIX = list(_cases())
 
 
 def true_alpha_sigma(scheduler, timestep):
@@ -123,7 +126,7 @@ def true_alpha_sigma(scheduler, timestep):
 
 
 @pytest.mark.parametrize("steps", [4, 10, 20, 50])
-@pytest.mark.parametrize(("cls", "options"), _matrix())
+@pytest.mark.parametrize(("cls", "options"), MATRIX)
 def test_first_input_is_the_step_from_t_1(pipe, sing, cls, options, steps):
     try:
         pipe.scheduler = cls(**SD15, **options)
@@ -144,7 +147,7 @@ def test_first_input_is_the_step_from_t_1(pipe, sing, cls, options, steps):
 
 
 def test_the_matrix_is_as_large_as_the_classes_allow():
-    ids = [parameter.id for parameter in _matrix()]
+    ids = [str(parameter.id) for parameter in MATRIX]
     assert len(ids) == len(set(ids)) >= 7 * 3
     assert sum("Euler" in name for name in ids) > 6
     assert sum("karras" in name for name in ids) >= 9

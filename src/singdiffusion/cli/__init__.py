@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 
 
+INTERRUPTED = "interrupted; finished files are kept, none is half-written"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"singdiffusion {__version__}")
@@ -43,16 +46,16 @@ def main() -> None:
         status = app(standalone_mode=False)
     except SingDiffusionError as error:
         _fail(str(error), 1)
-    except typer.Abort:
-        _fail("interrupted", 130)
-    except KeyboardInterrupt:
-        _fail("interrupted; finished files are kept, none is half-written", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail(INTERRUPTED, 130)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line
             _fail(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
         raise
+    if status == 130:  # typer turns Ctrl-C into this status
+        _fail(INTERRUPTED, 130)
     sys.exit(status or 0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def _betas(schedule: str, start: float, end: float, steps: int) -> Tensor:
         return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
     if schedule == "squaredcos_cap_v2":  # Nichol & Dhariwal, arXiv 2102.09672, equation 17
         bar = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
-        return torch.tensor([min(1 - b / a, 0.999) for a, b in zip(bar, bar[1:], strict=False)], dtype=torch.float32)
+        return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(bar)], dtype=torch.float32)
     raise SingDiffusionError(f"unknown beta_schedule {schedule!r}; known: linear, scaled_linear, squaredcos_cap_v2")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import SingDiffusionError
@@ -38,5 +39,6 @@ def write_whole(file: Path, content: bytes | str) -> Path:
     except OSError as error:
         raise SingDiffusionError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return file

@@ -32,7 +32,7 @@ class TimeFreeUNet(UNet2DConditionModel):
             ``resnet_time_scale_shift`` other than ``default``, ``time_cond_proj_dim``) is asked for.
     """
 
-    _keys_to_ignore_on_load_unexpected = [
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012  (diffusers declares it so)
         r"^time_embedding\.",
         r"\.time_emb_proj\.",
         r"^add_embedding\.",

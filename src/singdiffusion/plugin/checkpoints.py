@@ -85,7 +85,7 @@ def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modul
     if name not in MODULES:
         raise SingDiffusionError(f"{here} holds a {name}; known modules: {', '.join(MODULES)}")
     try:
-        module, report = MODULES[name].from_pretrained(
+        loaded: Any = MODULES[name].from_pretrained(
             str(here), torch_dtype=torch_dtype or torch.float32, local_files_only=True, output_loading_info=True
         )
     except SingDiffusionError:
@@ -93,6 +93,7 @@ def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modul
     except Exception as error:  # safetensors, torch and diffusers raise many kinds for a damaged file
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SingDiffusionError(f"the weights in {here} cannot be read (missing or damaged): {line}") from error
+    module, report = loaded
     missing = report["missing_keys"] or [k for k, p in module.state_dict().items() if p.is_meta]
     if missing:
         raise SingDiffusionError(f"the weights in {here} lack {len(missing)} tensors, such as {sorted(missing)[0]}")

@@ -1,0 +1,170 @@
+"""``singdiffusion generate`` as a real process, on a model with random weights in a folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from singdiffusion import SingDiffusion
+
+from ..conftest import make_config, make_module
+
+ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def start(*args):
+    command = [sys.executable, "-m", "singdiffusion", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
+
+
+def cli(*args, status=0):
+    process = start(*args)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err[-800:]
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.fixture
+def model(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def refused(*args, match, status=1):
+    _, err = cli(*args, status=status)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert match in lines[0]
+
+
+def test_help_is_a_table_of_contents_and_quick():
+    out, _ = cli("--help")
+    assert "demo" in out
+    assert "generate" in out
+    code = "import sys; import singdiffusion.cli.demo, singdiffusion.cli.generate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=ENV).returncode == 0, "help must not wait for torch"
+    for command in ("demo", "generate"):
+        assert "Example: singdiffusion " + command in cli(command, "--help")[0]
+
+
+def test_compare_writes_three_files_that_say_how_they_were_made(model, sing_folder, tmp_path):
+    out = tmp_path / "pictures"
+    common = ("--model", model, "--module", sing_folder, "--steps", 2, "--out", out)
+    printed, _ = cli("generate", "A dark room, ünlit!", *common, "--compare", "--seed", 7, "--json", out / "f.json")
+    names = sorted(file.name for file in out.iterdir())
+    assert names == [
+        "a-dark-room-nlit-7-compare.png",
+        "a-dark-room-nlit-7-off.png",
+        "a-dark-room-nlit-7.png",
+        "f.json",
+    ]
+    assert [line.rsplit("/", 1)[1] for line in printed.splitlines()] == [names[2], names[1], names[0]]
+    on = Image.open(out / names[2])
+    assert on.text["prompt"] == "A dark room, ünlit!"
+    assert on.text["seed"] == "7"
+    assert on.text["singdiffusion"] == "with"
+    assert json.loads(on.text["settings"])["num_inference_steps"] == 2
+    assert Image.open(out / names[1]).text["singdiffusion"] == "without"
+    figures = json.loads((out / "f.json").read_text())
+    assert [row["singdiffusion"] for row in figures["pictures"]] == ["on", "off", "compare"]
+
+
+def test_the_same_picture_as_the_library_makes(model, pipe, sing, sing_folder, tmp_path):
+    cli(
+        "generate", "a room", "--model", model, "--module", sing_folder, "--steps", 3, "--out", tmp_path / "o",
+        "--scheduler", "euler", "--guidance", 4, "--negative", "grey", "--seed", 3, "--height", 24, "--width", 32,
+    )  # fmt: skip
+    from diffusers import EulerDiscreteScheduler
+
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    sing.enable(pipe)
+    expected = pipe(
+        "a room", num_inference_steps=3, guidance_scale=4.0, negative_prompt="grey", height=24, width=32,
+        generator=torch.Generator().manual_seed(3),
+    ).images[0]  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "o" / "a-room-3.png")), np.asarray(expected))
+
+
+def test_several_prompts_and_none_as_module(model, tmp_path):
+    common = ("--model", model, "--module", "none", "--steps", 1, "--out", tmp_path / "o")
+    cli("generate", "one", "two", "--count", 2, "--dtype", "bfloat16", *common)
+    names = sorted(file.name for file in (tmp_path / "o").iterdir())
+    assert names == ["one-0.png", "one-1.png", "two-0.png", "two-1.png"]
+    assert Image.open(tmp_path / "o" / "one-0.png").text["singdiffusion"] == "without"
+
+
+@pytest.mark.parametrize(
+    ("options", "match", "status"),
+    [
+        (["--scheduler", "magic"], "unknown scheduler 'magic'; known: ddim", 1),
+        (["--height", "15"], "height must be a positive multiple of 4 for this model, not 15; try 16", 1),
+        (["--width", "-8"], "width must be a positive multiple of 4", 1),
+        (["--guidance", "nan"], "--guidance must be a finite number", 1),
+        (["--dtype", "int3"], "unknown dtype 'int3'; known: float32", 1),
+        (["--device", "warp9"], "the device 'warp9' is not available here", 1),
+        (["--module", "nobody/nothing"], "there is no folder nobody/nothing", 1),
+        (["--module", "none", "--compare"], "--compare needs a module", 1),
+        (["--steps", "0"], "--steps", 2),
+        (["--count", "0"], "--count", 2),
+        (["--seed", "-1"], "--seed", 2),
+        (["--seed", "x"], "--seed", 2),
+        (["--brightness", "9"], "No such option", 2),
+    ],
+)
+def test_bad_options(model, sing_folder, tmp_path, options, match, status):
+    common = ["--model", model, "--module", sing_folder, "--steps", "1", "--out", tmp_path / "o"]
+    refused("generate", "a", *common, *options, match=match, status=status)
+    assert not list((tmp_path / "o").glob("*")) if (tmp_path / "o").exists() else True
+
+
+def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
+    out = ("--steps", 1, "--out", tmp_path / "o")
+    refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
+    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is no folder here")
+    refused("generate", "a", "--model", model, "--module", model, *out, match="is no SingDiffusion module")
+    SingDiffusion(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
+    refused("generate", "a", "--model", model, "--module", tmp_path / "eight", *out, match="latents of 8 channels")
+    SingDiffusion(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
+    refused("generate", "a", "--model", model, "--module", tmp_path / "wide", *out, match="width 24")
+    refused("generate", " ", "--model", model, *out, match="a prompt is empty")
+    (tmp_path / "file").write_text("")
+    refused("generate", "a", "--model", model, "--out", tmp_path / "file", match="cannot write into the folder")
+    refused("generate", "a", "--model", model, *out, "--json", tmp_path, match="is a folder; name a file")
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    refused("generate", "a", "--model", model, "--module", sing_folder, *out, match="cannot be read")
+
+
+def test_wrong_usage():
+    refused("generate", "--out", "x", match="Missing argument", status=2)
+    refused("generate", "a", match="Missing option", status=2)
+    refused("paint", match="No such command", status=2)
+
+
+def test_ctrl_c_leaves_whole_files(model, sing_folder, tmp_path):
+    out = tmp_path / "o"
+    process = start(
+        "generate", "a", "--count", 10_000, "--steps", 2, "--model", model, "--module", sing_folder, "--out", out
+    )
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("*.png"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in err
+    files = list(out.iterdir())
+    assert len(files) >= 2
+    for file in files:
+        assert file.suffix == ".png"
+        Image.open(file).load()
