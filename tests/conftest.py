@@ -97,7 +97,9 @@ def make_pipe(tokenizer: CLIPTokenizer) -> Callable[..., StableDiffusionPipeline
             text_encoder=make_text_encoder(tokenizer, width, seed),
             tokenizer=tokenizer,
             unet=unet.eval(),
-            scheduler=DDIMScheduler(**SD15, timestep_spacing="leading", steps_offset=1, clip_sample=False, set_alpha_to_one=False),
+            scheduler=DDIMScheduler(
+                **SD15, timestep_spacing="leading", steps_offset=1, clip_sample=False, set_alpha_to_one=False
+            ),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

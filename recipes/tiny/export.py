@@ -18,8 +18,6 @@ from . import base, cards, look, vae
 from .pictures import World, load_world, luma
 from .sources import PACKAGES
 
-TARGET = Path("src/singdiffusion/tiny")
-DOCS = Path("docs/pictures")
 PROMPTS = (
     "solid black background",
     "solid white background",
@@ -32,7 +30,7 @@ REFERENCES = 2000  # real pictures a prompt
 def pipeline(folder: Path) -> StableDiffusionPipeline:
     """The trained base of a working folder, in float32."""
     return StableDiffusionPipeline(
-        vae=vae.load(folder),
+        vae=vae.load(folder, "vae_sharp"),
         text_encoder=base.load_text(folder),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet=base.load_unet(folder),
@@ -79,11 +77,11 @@ def _history(folder: Path, stage: str) -> dict[str, float]:
     return {key: float(value) for key, value in rows[-1].items()}
 
 
-def export(folder: Path) -> None:
+def export(folder: Path, target: Path, docs: Path) -> None:
     """Write the shipped models and their cards from a working folder in which every stage has run."""
     world = load_world(folder)
     pipe = pipeline(folder).to(torch.float16)
-    _write(TARGET / "base", pipe.save_pretrained)
+    _write(target / "base", pipe.save_pretrained)
     module = TimeFreeUNet.from_pretrained(folder / "module", torch_dtype=torch.float16)
     config = SingConfig(
         name="tiny",
@@ -93,17 +91,20 @@ def export(folder: Path) -> None:
         text_fingerprint=fingerprint(pipe.text_encoder.float()),
         sample_size=16,
     )
-    _write(TARGET / "unet", SingDiffusion(module, config).save_pretrained)
-    (TARGET / "reference.json").write_text(json.dumps(reference(world), indent=2) + "\n")
-    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module")}
-    sheets(load_world(folder, held=True))
+    _write(target / "unet", SingDiffusion(module, config).save_pretrained)
+    (target / "reference.json").write_text(json.dumps(reference(world), indent=2) + "\n")
+    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module", "decoder")}
+    sheets(target, load_world(folder, held=True), docs)
     licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
+    docs.mkdir(parents=True, exist_ok=True)
+    for stage in histories:
+        shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
     for name, card in cards.cards(histories, licences, reference(world)["prompts"]).items():
-        (TARGET / name / "README.md").write_text(card)
+        (target / name / "README.md").write_text(card)
 
 
 ABLE = (
-    "monochrome line-art logo of a house on a black background",
+    "monochrome line-art logo of a home on a black background",
     "monochrome line-art logo of a star on a white background",
     "monochrome line-art logo of a heart on a dark blue background",
     "monochrome line-art logo of a key on a yellow background",
@@ -136,17 +137,15 @@ def paint(pipe: StableDiffusionPipeline, prompts: list[str], guidance: float = 5
     return pictures
 
 
-def sheets(held: World) -> None:
+def sheets(target: Path, held: World, docs: Path) -> None:
     """What the model can do (off above, on below), and what it cannot: icons held out of training, composition, words."""
-    from singdiffusion import tiny
-
-    pipe = tiny.load_pipeline()
+    pipe = StableDiffusionPipeline.from_pretrained(target / "base")
     off = paint(pipe, list(ABLE))
-    sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
+    sing = SingDiffusion.from_pretrained(target / "unet").enable(pipe)
     on = paint(pipe, list(ABLE))
     rows = [off[:9], on[:9], off[9:], on[9:]]
     words = [ABLE[:9], ABLE[:9], ABLE[9:], ABLE[9:]]
-    look.sheet(list(chain(*rows)), DOCS / "tiny_can.png", columns=9, captions=list(chain(*words)))
+    look.sheet(list(chain(*rows)), docs / "tiny_can.png", columns=9, captions=list(chain(*words)))
     unseen = [f"{name.replace('-', ' ')} on a white background" for name in list(held.emoji)[:6]]
     unseen += [f"monochrome line-art logo of a {name} on a white background" for name in list(held.line)[:6]]
     beyond = [
@@ -157,5 +156,5 @@ def sheets(held: World) -> None:
         "a photo of a dog in a forest",
         "a blue banana on a black background",
     ]
-    look.sheet(paint(pipe, unseen + beyond), DOCS / "tiny_cannot.png", columns=9, captions=unseen + beyond)
+    look.sheet(paint(pipe, unseen + beyond), docs / "tiny_cannot.png", columns=9, captions=unseen + beyond)
     sing.disable()

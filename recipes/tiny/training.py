@@ -12,7 +12,7 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-SAVE_EVERY = 180.0  # seconds between checkpoints
+SAVE_EVERY = 120.0  # seconds between checkpoints
 LOG_EVERY = 50  # steps between lines of the log
 
 

@@ -45,15 +45,21 @@ def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:, :] - x[..., :-1, :], x[..., :, 1:] - x[..., :, :-1]
 
 
-def loss(vae: AutoencoderKL, x: Tensor) -> dict[str, Tensor]:
-    """L1 on pixels and on their differences (strokes stay crisp), L1 on 4 x 4 means and MSE (colours stay true), and KL."""
-    posterior = vae.encode(x).latent_dist
-    decoded = vae.decode(posterior.sample()).sample.float()
+def pixel_loss(decoded: Tensor, x: Tensor) -> Tensor:
+    """L1 on pixels and on their differences (strokes stay crisp), L1 on 4 x 4 means and MSE (colours stay true)."""
     pixel = (decoded - x).abs().mean()
     edge = sum((a - b).abs().mean() for a, b in zip(_slopes(decoded), _slopes(x), strict=True))
-    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     colour = (avg_pool2d(decoded, 4) - avg_pool2d(x, 4)).abs().mean() + (decoded - x).square().mean()
-    return {"loss": pixel + 0.5 * edge + colour + KL_WEIGHT * kl, "pixel": pixel.detach(), "kl": kl.detach()}
+    return pixel + 0.5 * edge + colour
+
+
+def loss(vae: AutoencoderKL, x: Tensor) -> dict[str, Tensor]:
+    """The pixels' loss and the KL divergence to N(0, I)."""
+    posterior = vae.encode(x).latent_dist
+    decoded = vae.decode(posterior.sample()).sample.float()
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    pixel = (decoded - x).abs().mean()
+    return {"loss": pixel_loss(decoded, x) + KL_WEIGHT * kl, "pixel": pixel.detach(), "kl": kl.detach()}
 
 
 def train(folder: Path, budget: Budget) -> None:
@@ -70,6 +76,26 @@ def train(folder: Path, budget: Budget) -> None:
     _set_scaling(vae, world, stage.device)
     vae.save_pretrained(folder / "vae")
     _sheet(vae, world, stage.device, folder / "vae_sheet.png")
+
+
+def train_decoder(folder: Path, budget: Budget) -> None:
+    """Stage 5: a sharper decoder for the same latents; the encoder stays, so base and module stay valid."""
+    world = load_world(folder)
+    stage = Stage("decoder", folder, {"decoder": load(folder).decoder.requires_grad_(True)}, RATE / 2)
+    decoder, vae = stage.networks["decoder"], load(folder).to(stage.device, memory_format=torch.channels_last)
+
+    def loss_at(step: int) -> dict[str, Tensor]:
+        x, _ = pixels(world, (8, step), BATCH, stage.device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            latents = vae.encode(x).latent_dist.sample()
+        decoded = decoder(latents).float()
+        return {"loss": pixel_loss(decoded, x), "pixel": (decoded - x).abs().mean().detach()}
+
+    stage.run(budget, loss_at)
+    vae.decoder.load_state_dict(stage.averaged()["decoder"].state_dict())
+    vae.save_pretrained(folder / "vae_sharp")
+    _sheet(vae, world, stage.device, folder / "decoder_sheet.png")
 
 
 @torch.no_grad()
@@ -89,8 +115,8 @@ def _sheet(vae: AutoencoderKL, world: World, device: torch.device, file: Path) -
     look.sheet(list(shown.permute(0, 2, 3, 1).cpu().numpy()), file)
 
 
-def load(folder: Path) -> AutoencoderKL:
-    """The trained autoencoder of this folder, frozen."""
-    if not (folder / "vae").exists():
-        raise SystemExit(f"error: no trained autoencoder in {folder}; run the stage `vae` first")
-    return AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)
+def load(folder: Path, name: str = "vae") -> AutoencoderKL:
+    """The trained autoencoder of this folder, frozen; ``vae_sharp`` is the one with the longer-trained decoder."""
+    if not (folder / name).exists():
+        raise SystemExit(f"error: no trained autoencoder {name} in {folder}; run `vae` (and `decoder`) first")
+    return AutoencoderKL.from_pretrained(folder / name).eval().requires_grad_(False)

@@ -47,6 +47,33 @@ def test_its_own_text_encoder_goes_along(tokenizer, tmp_path, pipe):
     np.testing.assert_array_equal(run(pipe), on)
 
 
+def test_weights_in_half_precision_under_their_own_name(pipe, sing, tmp_path):
+    sing.module.save_pretrained(tmp_path / "half" / "module", variant="fp16")
+    (tmp_path / "half" / "sing_config.json").write_text(sing.config.model_dump_json())
+    assert not (tmp_path / "half" / WEIGHTS).exists()
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    SingDiffusion.from_pretrained(tmp_path / "half").enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_weights_of_torch(pipe, sing, sing_folder):
+    """As the module was published: tensors in a .bin, read without unpickling anything else."""
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    torch.save(load_file(sing_folder / WEIGHTS), (sing_folder / WEIGHTS).with_suffix(".bin"))
+    (sing_folder / WEIGHTS).unlink()
+    SingDiffusion.from_pretrained(sing_folder).enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_a_folder_in_a_folder(sing, tmp_path):
+    sing.save_pretrained(tmp_path / "deep" / "er")
+    assert SingDiffusion.from_pretrained(tmp_path, subfolder="deep/er").config == sing.config
+    with pytest.raises(SingDiffusionError, match="has no sing_config.json"):
+        SingDiffusion.from_pretrained(tmp_path, subfolder="shallow")
+
+
 def test_half_precision_and_devices(sing_folder):
     half = SingDiffusion.from_pretrained(sing_folder, torch_dtype=torch.bfloat16, device="cpu")
     assert half.module.dtype == torch.bfloat16
@@ -108,7 +135,32 @@ def test_a_tensor_is_missing(sing_folder):
     refuse(sing_folder, "lack 1 tensors, such as conv_out.weight")
 
 
-def test_a_pickle_is_never_run(sing_folder, tmp_path):
+def test_a_tensor_too_many(sing_folder):
+    """The weights of a larger network: diffusers only warns."""
+    weights = load_file(sing_folder / WEIGHTS)
+    weights["down_blocks.7.weight"] = torch.zeros(1)
+    save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
+    refuse(sing_folder, "of another network .* down_blocks.7.weight")
+
+
+@pytest.mark.parametrize("damage", ["missing", "nan", "cut"])
+def test_a_damaged_text_encoder(tokenizer, tmp_path, damage):
+    """transformers fills what is missing with noise."""
+    encoder = make_text_encoder(tokenizer)
+    SingDiffusion(make_module(), make_config(), tokenizer, encoder).save_pretrained(tmp_path / "own")
+    file = tmp_path / "own" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    key = sorted(weights)[0]
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        changed = weights | {key: weights[key] * float("nan")}
+        save_file({k: v for k, v in changed.items() if damage == "nan" or k != key}, file, {"format": "pt"})
+    refuse(tmp_path / "own", {"missing": "lack 1 tensors", "nan": "has NaN", "cut": "cannot be read"}[damage])
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda weights, file: file.write_bytes(pickle.dumps(weights))])
+def test_a_pickle_is_never_run(sing_folder, tmp_path, write):
     bait = tmp_path / "bait"
 
     class Trap:
@@ -116,7 +168,7 @@ def test_a_pickle_is_never_run(sing_folder, tmp_path):
             return Path.touch, (bait,)
 
     (sing_folder / WEIGHTS).unlink()
-    (sing_folder / "module/diffusion_pytorch_model.bin").write_bytes(pickle.dumps({"conv_in.weight": Trap()}))
+    write({"conv_in.weight": Trap()}, (sing_folder / WEIGHTS).with_suffix(".bin"))
     refuse(sing_folder, "cannot be read")
     assert not bait.exists()
 
@@ -137,6 +189,13 @@ def test_a_wrong_configuration(sing_folder, change, match):
     config = {k: v for k, v in (json.loads(file.read_text()) | change).items() if v is not None or k not in change}
     file.write_text(json.dumps(config))
     refuse(sing_folder, f"is wrong at {match}")
+
+
+@pytest.mark.parametrize(("key", "value"), [("latent_channels", 16), ("text_width", 768)])
+def test_a_configuration_that_contradicts_the_network(sing_folder, key, value):
+    file = sing_folder / "sing_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    refuse(sing_folder, f"contradicts itself: {key} is {value}")
 
 
 def test_a_configuration_that_is_no_json(sing_folder):
@@ -161,6 +220,15 @@ def test_saving_replaces_a_module_and_nothing_else(sing, tmp_path):
     with pytest.raises(SingDiffusionError, match="is no SingDiffusion module; choose another folder"):
         sing.save_pretrained(tmp_path / "photos")
     assert (tmp_path / "photos" / "cat.png").read_text() == "miaow"
+
+
+def test_saving_that_fails_leaves_the_old_module(sing, sing_folder):
+    before = (sing_folder / WEIGHTS).read_bytes()
+    broken = SingDiffusion(make_module(seed=6), make_config(), "no tokenizer", "no text encoder")
+    with pytest.raises(AttributeError):  # after the network's weights are written
+        broken.save_pretrained(sing_folder)
+    assert (sing_folder / WEIGHTS).read_bytes() == before
+    assert [path.name for path in sing_folder.parent.iterdir()] == [sing_folder.name]
 
 
 def test_half_a_text_encoder(tokenizer):

@@ -1,5 +1,6 @@
 """The plug-in on real pipelines: what the U-Net receives, what is left as it was, what is refused."""
 
+import copy
 import gc
 import threading
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -14,13 +16,14 @@ from diffusers import (
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
+    UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.plugin import fingerprint
 
-from ..conftest import SD15, TEXT_WIDTH, make_config, make_module, make_text_encoder
+from ..conftest import SD15, TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
 
 PROMPT, NEGATIVE = "a dark room", "grey"
 
@@ -203,6 +206,31 @@ def test_prompt_embeds_give_the_picture_of_the_prompt(pipe, sing):
     np.testing.assert_array_equal(by_prompt, by_embeds)
 
 
+def test_prompt_embeds_of_no_prompt(pipe, sing):
+    """Mixed or learnt embeddings: the module gets the very ones, they are not encoded a second time."""
+    sing.enable(pipe)
+    positive, negative = torch.randn(2, 1, 16, TEXT_WIDTH, generator=torch.Generator().manual_seed(1))
+    got, _ = first_input(pipe, None, prompt_embeds=positive, negative_prompt_embeds=negative, num_images_per_prompt=2)
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    x_1 = noise(2)
+    with torch.no_grad():
+        y_pos, y_neg = (sing.module.predict(x_1, rows.repeat(2, 1, 1)) for rows in (positive, negative))
+    torch.testing.assert_close(got, alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1, atol=1e-5, rtol=1e-5)
+
+
+def test_a_denoiser_that_takes_guidance_as_an_input(pipe, sing):
+    """Distilled as for latent consistency: the pipeline encodes no negative prompt, whatever the scale."""
+    torch.manual_seed(0)
+    pipe.unet = UNet2DConditionModel(**UNET_SIZE, time_cond_proj_dim=8).eval()
+    sing.enable(pipe)
+    got, _ = first_input(pipe, guidance_scale=7.5)
+    alpha, sigma = alpha_sigma_ddim(pipe)
+    x_1 = noise()
+    torch.testing.assert_close(
+        got, alpha * expected_mean(pipe, sing.module, x_1, w=1) + sigma * x_1, atol=1e-5, rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("cls", [DDIMScheduler, EulerDiscreteScheduler])
 def test_latents_of_the_user_are_x_1(pipe, sing, cls):
     pipe.scheduler = cls(**SD15)
@@ -318,6 +346,72 @@ def test_a_call_that_fails_leaves_nothing_behind(pipe, sing):
     np.testing.assert_array_equal(run(pipe), on)
 
 
+def test_an_error_in_a_callback_leaves_nothing_behind(pipe, sing):
+    sing.enable(pipe)
+    on = run(pipe)
+
+    def callback(pipe, i, t, kwargs):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(pipe, "something else", callback_on_step_end=callback)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_latents_without_a_prompt_are_refused(pipe, sing):
+    sing.enable(pipe)
+    run(pipe)  # what it leaves behind must not be taken for this call's
+    with pytest.raises(SingDiffusionError, match="without encoding a prompt"):
+        pipe.prepare_latents(1, 4, 16, 16, torch.float32, "cpu", torch.Generator())
+
+
+def test_what_others_put_on_the_pipeline_stays(pipe, sing):
+    off, original = run(pipe), pipe.encode_prompt
+    pipe.encode_prompt = lambda *args, **kwargs: original(*args, **kwargs)
+    before = dict(vars(pipe))
+    sing.enable(pipe)
+    hook = pipe.encode_prompt
+    sing.disable()
+    assert vars(pipe) == before
+
+    sing.enable(pipe)
+    on, hook = run(pipe), pipe.encode_prompt
+    pipe.encode_prompt = lambda *args, **kwargs: hook(*args, **kwargs)  # somebody else, after us
+    np.testing.assert_array_equal(run(pipe), on)
+    sing.disable()
+    np.testing.assert_array_equal(run(pipe), off)
+
+
+def test_a_deep_copy_is_not_plugged_in(pipe, sing):
+    off = run(pipe)
+    sing.enable(pipe)
+    on, other = run(pipe), copy.deepcopy(pipe)
+    np.testing.assert_array_equal(run(other), off)
+    np.testing.assert_array_equal(run(pipe), on)
+    assert other.encode_prompt.__self__ is other
+    SingDiffusion(sing.module, sing.config).enable(other)
+    np.testing.assert_array_equal(run(other), on)
+
+
+def test_without_decoder_or_text_encoder(pipe, sing):
+    """Both are left out where memory is short."""
+    positive, negative = embed(pipe, [PROMPT]), embed(pipe, [""])
+    expected = run(sing.enable(pipe)._held(), output_type="latent")
+    sing.disable()
+    pipe.vae = pipe.text_encoder = None
+    sing.enable(pipe)
+    images = run(pipe, None, prompt_embeds=positive, negative_prompt_embeds=negative, output_type="latent")
+    torch.testing.assert_close(images, expected)
+
+
+def test_a_text_encoder_that_is_offloaded(pipe, sing):
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    cpu_offload(pipe.text_encoder, torch.device("cpu"))  # its weights are on the meta device between calls
+    sing.enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
 def test_a_dropped_pipeline_is_freed_and_the_module_can_move_on(make_pipe, sing):
     first = make_pipe()
     sing.enable(first)
@@ -373,8 +467,12 @@ def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
 
 def test_a_module_with_its_own_text_encoder_needs_the_prompt(pipe, tokenizer):
     own_text_sing(tokenizer).enable(pipe)
+    negative = embed(pipe, [""])
     with pytest.raises(SingDiffusionError, match="only prompt_embeds were given"):
-        run(pipe, None, prompt_embeds=embed(pipe, [PROMPT]), negative_prompt_embeds=embed(pipe, [""]))
+        run(pipe, None, prompt_embeds=embed(pipe, [PROMPT]), negative_prompt_embeds=negative)
+    with pytest.raises(SingDiffusionError, match="only negative_prompt_embeds were given"):
+        run(pipe, negative_prompt_embeds=negative)
+    run(pipe, negative_prompt_embeds=negative, guidance_scale=1)  # not used
 
 
 def test_another_encoder_of_the_same_width_is_noticed(make_pipe, pipe, sing):
@@ -395,6 +493,11 @@ def test_latents_of_other_channels(make_pipe):
 def test_another_latent_space(make_pipe):
     with pytest.raises(SingDiffusionError, match="another latent space: VAE scaling factor 0.18215.*0.13025"):
         SingDiffusion(make_module(), make_config()).enable(make_pipe(scaling=0.13025))
+
+
+def test_another_shift_of_the_latent_space(pipe):
+    with pytest.raises(SingDiffusionError, match="another latent space: VAE shift factor 0.1159.*is 0"):
+        SingDiffusion(make_module(), make_config(vae_shift_factor=0.1159)).enable(pipe)
 
 
 def test_another_text_width(make_pipe):

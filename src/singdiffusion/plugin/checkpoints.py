@@ -19,8 +19,10 @@ CONFIG = "sing_config.json"
 MODULES = {"TimeFreeUNet": TimeFreeUNet}
 
 
-def resolve(source: str | os.PathLike, **hub: Any) -> Path:
+def resolve(source: str | os.PathLike, subfolder: str = "", **hub: Any) -> Path:
     """The local folder of ``source``: "tiny", a folder, or a hub id that is downloaded or in the cache.
+
+    ``subfolder`` is where in that folder or repository the module lies.
 
     Raises:
         SingDiffusionError: it is neither here nor to be had.
@@ -31,24 +33,26 @@ def resolve(source: str | os.PathLike, **hub: Any) -> Path:
         return tiny.module_folder()
     folder = Path(source)
     if folder.is_dir():
-        return folder
+        return folder / subfolder
     if folder.exists():
         raise SingDiffusionError(f"{source} is a file; a SingDiffusion module is a folder with {CONFIG}")
-    return _download(str(source), **hub)
+    return _download(str(source), subfolder, **hub) / subfolder
 
 
-def _download(hub_id: str, **hub: Any) -> Path:
+def _download(hub_id: str, subfolder: str, **hub: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    patterns = [CONFIG, "module/*", "tokenizer/*", "text_encoder/*"]
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    patterns = [prefix + name for name in (CONFIG, "module/*", "tokenizer/*", "text_encoder/*")]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, **hub))
     except HFValidationError as error:
         raise SingDiffusionError(f"there is no folder {hub_id}, and it is no hub id such as 'owner/name'") from error
     except (OSError, ValueError) as error:
         raise SingDiffusionError(
-            f"there is no folder {hub_id}, and the hub did not give it ({type(error).__name__})"
+            f"there is no folder {hub_id}, it is not in the local cache, and the hub did not give it "
+            f"({type(error).__name__}); are you offline, or is the name misspelt?"
         ) from error
 
 
@@ -86,7 +90,11 @@ def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modul
         raise SingDiffusionError(f"{here} holds a {name}; known modules: {', '.join(MODULES)}")
     try:
         loaded: Any = MODULES[name].from_pretrained(
-            str(here), torch_dtype=torch_dtype or torch.float32, local_files_only=True, output_loading_info=True
+            str(here),
+            torch_dtype=torch_dtype or torch.float32,
+            variant=_variant(here),
+            local_files_only=True,
+            output_loading_info=True,
         )
     except SingDiffusionError:
         raise
@@ -94,11 +102,37 @@ def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modul
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SingDiffusionError(f"the weights in {here} cannot be read (missing or damaged): {line}") from error
     module, report = loaded
-    missing = report["missing_keys"] or [k for k, p in module.state_dict().items() if p.is_meta]
-    if missing:
-        raise SingDiffusionError(f"the weights in {here} lack {len(missing)} tensors, such as {sorted(missing)[0]}")
+    require_complete(module, report, here)
     require_finite(module, here)
     return module.eval().requires_grad_(False)
+
+
+def _variant(folder: Path) -> str | None:
+    """ "fp16" where the weights are there under that name only, as half-precision weights are published."""
+    names = [file.name for file in folder.glob("diffusion_pytorch_model*")]
+    return "fp16" if names and all(".fp16." in name for name in names) else None
+
+
+def require_complete(module: Any, report: Any, where: Any) -> None:
+    """Raise SingDiffusionError if weights are missing, which loaders fill with noise, or belong to another network."""
+    missing = sorted(report["missing_keys"]) or [k for k, p in module.state_dict().items() if p.is_meta]
+    if missing:
+        raise SingDiffusionError(f"the weights in {where} lack {len(missing)} tensors, such as {missing[0]}")
+    foreign = sorted(report["unexpected_keys"])
+    if foreign:
+        raise SingDiffusionError(
+            f"the weights in {where} are of another network than its config.json says: {foreign[0]} has no place in it"
+        )
+
+
+def require_match(module: Any, config: SingConfig, where: Any) -> None:
+    """Raise SingDiffusionError if the network's own configuration says otherwise than ``sing_config.json``."""
+    for key, name in (("latent_channels", "in_channels"), ("text_width", "cross_attention_dim")):
+        theirs = module.config.get(name)
+        if theirs is not None and theirs != getattr(config, key):
+            raise SingDiffusionError(
+                f"{where} contradicts itself: {key} is {getattr(config, key)} in {CONFIG}, and the network's is {theirs}"
+            )
 
 
 def require_finite(module: torch.nn.Module, where: Any) -> None:
@@ -116,32 +150,54 @@ def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=torch_dtype or torch.float32, local_files_only=True
+        loaded: Any = CLIPTextModel.from_pretrained(
+            folder / "text_encoder",
+            dtype=torch_dtype or torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SingDiffusionError(f"the text encoder in {folder} cannot be read: {line}") from error
+    encoder, report = loaded
+    require_complete(encoder, report, folder / "text_encoder")
     require_finite(encoder, folder / "text_encoder")
     return tokenizer, encoder.eval().requires_grad_(False)
 
 
 def write(folder: Path, config: SingConfig, module: Any, tokenizer: Any, text_encoder: Any) -> None:
-    """Write a module's folder: all of it, or, when the process dies, nothing but a folder named ``*.partial``.
+    """Write a module's folder: all of it or nothing; a killed process leaves a ``*.partial`` folder beside it.
 
     Raises:
         SingDiffusionError: ``folder`` exists and is not a module, which nobody would want to lose.
     """
+    folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).exists())):
         raise SingDiffusionError(f"{folder} exists and is no SingDiffusion module; choose another folder")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    module.save_pretrained(partial / "module")
-    if text_encoder is not None:
-        tokenizer.save_pretrained(partial / "tokenizer")
-        text_encoder.save_pretrained(partial / "text_encoder")
-    (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+    try:
+        module.save_pretrained(partial / "module")
+        if text_encoder is not None:
+            tokenizer.save_pretrained(partial / "tokenizer")
+            text_encoder.save_pretrained(partial / "text_encoder")
+        (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+        _swap(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; a full folder cannot be renamed over, so the old one steps aside first."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except BaseException:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -74,7 +74,8 @@ def first_step_of(scheduler: Any) -> FirstStep:
     read = FAMILIES.get(name)
     if read is None:
         raise SingDiffusionError(f"the scheduler {name} is not supported; supported: {', '.join(FAMILIES)}")
-    if scheduler.timesteps is None or len(scheduler.timesteps) == 0 or scheduler.num_inference_steps is None:
+    ready = scheduler.num_inference_steps is not None or getattr(scheduler, "custom_timesteps", False)
+    if not ready or scheduler.timesteps is None or len(scheduler.timesteps) == 0:
         raise SingDiffusionError(f"the timesteps of {name} are not set; call set_timesteps first")
     alpha, sigma, scale = read(scheduler)
     step = FirstStep(alpha, sigma, scale, float(scheduler.init_noise_sigma), float(scheduler.timesteps[0]))

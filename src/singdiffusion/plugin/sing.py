@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,47 @@ from .config import SingConfig
 from .first_step import first_step_of
 from .pipelines import spec_of
 
-_OWNER = "_singdiffusion"  # attribute of an enabled pipeline: the SingDiffusion that holds it
-
 
 class _Call(threading.local):
-    """What ``encode_prompt`` saw in the call that this thread is in, until ``prepare_latents`` takes it."""
+    """What ``encode_prompt`` got and gave in the call that this thread is in, until ``prepare_latents`` takes it."""
 
     embeddings: tuple[Tensor, Tensor | None] | None = None
-    prompts: tuple[Any, Any] | None = None
-    repeats: int = 1
+    given: dict[str, Any] | None = None
 
     def clear(self) -> None:
-        self.embeddings = self.prompts = None
+        self.embeddings = self.given = None
+
+
+class _Hook:
+    """A pipeline's method and what follows it, put into the instance's own dictionary, over the class's method.
+
+    A deep copy of the pipeline gets the method alone, bound to the copy: the copy is not plugged in.
+    """
+
+    def __init__(self, pipe: Any, name: str, owner: SingDiffusion, after: Callable[[Any, dict[str, Any]], Any]):
+        self._before = {name: vars(pipe)[name]} if name in vars(pipe) else {}
+        self._original = getattr(pipe, name)
+        self._signature = inspect.signature(self._original)
+        self._name, self._owner, self._after = name, owner, after
+        self._in_place = True
+        functools.update_wrapper(self, self._original)
+        vars(pipe)[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._original(*args, **kwargs)
+        if not (self._in_place and self._owner.enabled):
+            return result
+        return self._after(result, self._signature.bind(*args, **kwargs).arguments)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return copy.deepcopy(self._original, memo)
+
+    def remove(self, pipe: Any) -> None:
+        """Put back what stood there; where somebody has wrapped this hook since, it stays and does nothing."""
+        self._in_place = False
+        if vars(pipe).get(self._name) is self:
+            del vars(pipe)[self._name]
+            vars(pipe).update(self._before)
 
 
 class SingDiffusion:
@@ -58,6 +88,7 @@ class SingDiffusion:
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self._pipe: weakref.ref | None = None
+        self._hooks: list[_Hook] = []
         self._active = True
         self._shares_text = True
         self._call = _Call()
@@ -75,7 +106,8 @@ class SingDiffusion:
             source: ``"tiny"`` (embedded), a folder that ``save_pretrained`` wrote, or a hub id.
             torch_dtype: of its weights; float32 by default, whatever the base's: it costs one forward a picture.
             device: where it shall stay; by default it follows the pipeline.
-            hub: ``revision``, ``cache_dir``, ``local_files_only``, ``token`` for ``huggingface_hub.snapshot_download``.
+            hub: ``subfolder`` of the folder or repository; ``revision``, ``cache_dir``, ``local_files_only``, ``token``
+                for ``huggingface_hub.snapshot_download``.
 
         Raises:
             SingDiffusionError: it is not there, is no module, or its files are damaged.
@@ -83,6 +115,7 @@ class SingDiffusion:
         folder = checkpoints.resolve(source, **hub)
         config = checkpoints.read_config(folder)
         module = checkpoints.read_module(folder, torch_dtype)
+        checkpoints.require_match(module, config, folder)
         sing = cls(module, config, *checkpoints.read_text(folder, torch_dtype))
         return sing if device is None else sing.to(device)
 
@@ -121,14 +154,15 @@ class SingDiffusion:
             raise SingDiffusionError(
                 "this SingDiffusion is enabled on another pipeline; disable() it first, or load a second"
             )
-        if vars(pipe).get(_OWNER) is not None:
+        if any(isinstance(value, _Hook) for value in vars(pipe).values()):
             raise SingDiffusionError("another SingDiffusion is enabled on this pipeline; disable() that one first")
         spec_of(pipe)
         self._check_latents(pipe)
         self._shares_text = self._find_text(pipe)
-        self._wrap(pipe, "encode_prompt", self._after_encode_prompt)
-        self._wrap(pipe, "prepare_latents", self._after_prepare_latents)
-        vars(pipe)[_OWNER] = self
+        self._hooks = [
+            _Hook(pipe, "encode_prompt", self, self._after_encode_prompt),
+            _Hook(pipe, "prepare_latents", self, self._after_prepare_latents),
+        ]
         self._pipe = weakref.ref(pipe)
         return self
 
@@ -136,9 +170,9 @@ class SingDiffusion:
         """Unplug: the pipeline is what it was. Without effect where nothing is enabled."""
         pipe = self._held()
         if pipe is not None:
-            for name in ("encode_prompt", "prepare_latents", _OWNER):
-                vars(pipe).pop(name, None)
-        self._pipe = None
+            for hook in self._hooks:
+                hook.remove(pipe)
+        self._pipe, self._hooks = None, []
         self._call.clear()
 
     @contextmanager
@@ -156,16 +190,21 @@ class SingDiffusion:
     # -- does it fit --------------------------------------------------------------------------------------------------
 
     def _check_latents(self, pipe: Any) -> None:
-        ours, unet, vae = self.config, pipe.unet.config, pipe.vae.config
+        ours, unet = self.config, pipe.unet.config
         if unet.in_channels != ours.latent_channels:
             raise SingDiffusionError(
                 f"the module is for latents of {ours.latent_channels} channels, the pipeline's U-Net takes {unet.in_channels}"
             )
-        if abs(vae.scaling_factor - ours.vae_scaling_factor) > 1e-4 * ours.vae_scaling_factor:
-            raise SingDiffusionError(
-                f"the module is for another latent space: VAE scaling factor {ours.vae_scaling_factor:g}, "
-                f"the pipeline's is {vae.scaling_factor:g}"
-            )
+        if pipe.vae is None:  # left out by those who decode elsewhere
+            return
+        for what, mine, theirs in (
+            ("scaling", ours.vae_scaling_factor, pipe.vae.config.scaling_factor),
+            ("shift", ours.vae_shift_factor or 0.0, pipe.vae.config.get("shift_factor") or 0.0),
+        ):
+            if abs(theirs - mine) > 1e-4 * abs(mine):
+                raise SingDiffusionError(
+                    f"the module is for another latent space: VAE {what} factor {mine:g}, the pipeline's is {theirs:g}"
+                )
 
     def _find_text(self, pipe: Any) -> bool:
         """True: the base's embeddings are the module's own; False: it encodes the prompts itself. Else raise."""
@@ -190,25 +229,10 @@ class SingDiffusion:
 
     # -- the hooks ----------------------------------------------------------------------------------------------------
 
-    def _wrap(self, pipe: Any, name: str, after: Any) -> None:
-        """Put a wrapper into the instance's own dictionary, so that taking it out restores the class's method."""
-        original = getattr(pipe, name)
-        signature = inspect.signature(original)
-
-        @functools.wraps(original)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            if not self._active:
-                return result
-            return after(result, signature.bind(*args, **kwargs).arguments)
-
-        vars(pipe)[name] = wrapper
-
     def _after_encode_prompt(self, encoded: Any, given: dict[str, Any]) -> Any:
         pipe = self._held()
         self._call.embeddings = spec_of(pipe).embeddings(encoded)
-        self._call.prompts = given.get("prompt"), given.get("negative_prompt")
-        self._call.repeats = given.get("num_images_per_prompt", 1)
+        self._call.given = given
         return encoded
 
     def _after_prepare_latents(self, latents: Tensor, given: dict[str, Any]) -> Tensor:
@@ -245,24 +269,31 @@ class SingDiffusion:
     def _text(self, batch: int, needs_negative: bool) -> tuple[Tensor, Tensor | None]:
         """Embeddings of the prompts and, with guidance, of the negative prompts, a row a picture."""
         call = self._call
-        if call.embeddings is None or call.prompts is None:
+        if call.embeddings is None or call.given is None:
             raise SingDiffusionError(
                 "the pipeline prepared latents without encoding a prompt, which this plug-in needs"
             )
         if self._shares_text:
             positive, negative = call.embeddings
         else:
-            positive, negative = self._encode_own(call.prompts, call.repeats, batch)
+            positive, negative = self._encode_own(call.given, needs_negative)
         if needs_negative and negative is None:
             raise SingDiffusionError("guidance needs embeddings of the negative prompt, and the pipeline gave none")
         return _rows(positive, batch), _rows(negative, batch) if needs_negative and negative is not None else None
 
-    def _encode_own(self, prompts: tuple[Any, Any], repeats: int, batch: int) -> tuple[Tensor, Tensor]:
-        prompt, negative = prompts
-        if prompt is None:
-            raise SingDiffusionError(
-                "only prompt_embeds were given, and this module reads prompts with a text encoder of its own; pass the prompt too"
-            )
+    def _encode_own(self, given: dict[str, Any], needs_negative: bool) -> tuple[Tensor, Tensor]:
+        """Embeddings of the raw prompts, from the module's own text encoder, a row a picture."""
+        prompt, negative, repeats = (given.get(key) for key in ("prompt", "negative_prompt", "num_images_per_prompt"))
+        for text_of, missing in (
+            ("prompt", prompt is None),
+            ("negative_prompt", needs_negative and given.get("negative_prompt_embeds") is not None),
+        ):
+            if missing:
+                raise SingDiffusionError(
+                    f"only {text_of}_embeds were given, and this module reads prompts with a text encoder of its own; "
+                    f"pass {text_of} as text instead"
+                )
+        repeats = repeats or 1
         positive = [prompt] if isinstance(prompt, str) else list(prompt)
         negative = [negative or ""] * len(positive) if negative is None or isinstance(negative, str) else list(negative)
         device = next(self.text_encoder.parameters()).device

@@ -22,6 +22,8 @@ def fingerprint(text_encoder: Any) -> tuple[float, ...]:
     length = min(16, config.max_position_embeddings)
     ids = torch.arange(1, length + 1).mul(37).remainder(config.vocab_size - 2)
     device = next(text_encoder.parameters()).device
+    if device.type == "meta":  # offloaded: hooks bring weights and tokens together, wherever that is
+        device = torch.device("cpu")
     hidden = text_encoder(ids[None].to(device))[0][0, -1, :FINGERPRINT]
     return tuple(round(float(value), 5) for value in hidden.float())
 
