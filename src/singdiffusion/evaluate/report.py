@@ -15,6 +15,7 @@ from rich.table import Table
 from .brightness import PromptResult, Spread
 
 COLOURS = {"real": "#8a8f98", "off": "#c2410c", "on": "#0f766e"}
+HEADINGS = {"off": "Without", "on": "With SingDiffusion"}
 LABELS = {"real": "real pictures", "off": "without", "on": "with SingDiffusion"}
 
 
@@ -119,7 +120,7 @@ def _section(result: PromptResult) -> str:
         )
         mean = Spread.of(result.greys_off if key == "off" else result.greys_on).mean
         halves.append(
-            f'<figure class="{key}"><figcaption><b>{LABELS[key].capitalize()}</b> '
+            f'<figure class="{key}"><figcaption><b>{HEADINGS[key]}</b> '
             f'<span>mean grey {mean:.0f}</span></figcaption><div class="pictures">{pictures}</div></figure>'
         )
     return f'<section><h2>“{html.escape(result.prompt)}”</h2><div class="halves">{"".join(halves)}</div>{histogram(result)}</section>'
@@ -171,7 +172,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 s
 main { max-width: 1180px; margin: 0 auto; padding: 40px 20px 64px }
 h1 { font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.2; margin: 0 0 12px; letter-spacing: -.02em }
 h2 { font-size: 1.15rem; margin: 0 0 14px }
-p { max-width: 68ch; margin: 0 0 12px } .facts { color: var(--soft); font-size: .9rem }
+p { max-width: 72ch; margin: 0 0 12px } .facts { color: var(--soft); font-size: .9rem }
 .scroll { overflow-x: auto; margin: 24px 0 }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: 9px 14px; border-bottom: 1px solid var(--line); white-space: nowrap }
@@ -189,6 +190,9 @@ figcaption span { color: var(--soft) } .off figcaption b { color: var(--off) } .
 .histogram polygon { fill-opacity: .28; stroke-width: 1.6 }
 .histogram .off { fill: var(--off); stroke: var(--off) } .histogram .on { fill: var(--on); stroke: var(--on) }
 .histogram .real { stroke: var(--real); stroke-width: 2; stroke-dasharray: 5 4 }
+@media (max-width: 600px) { main { padding: 26px 14px 48px } section { padding: 16px }
+  th, td { padding: 8px 5px; white-space: normal; font-size: .86rem } th:first-child { min-width: 96px }
+  .histogram text { font-size: 21px } }
 .key { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .9rem; color: var(--soft) }
 .key span::before { content: ""; display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 7px; background: var(--c) }
 """

@@ -51,8 +51,8 @@ def _download(hub_id: str, subfolder: str, **hub: Any) -> Path:
         raise SingDiffusionError(f"there is no folder {hub_id}, and it is no hub id such as 'owner/name'") from error
     except (OSError, ValueError) as error:
         raise SingDiffusionError(
-            f"there is no folder {hub_id}, it is not in the local cache, and the hub did not give it "
-            f"({type(error).__name__}); are you offline, or is the name misspelt?"
+            f"there is no folder {hub_id}, and the hub did not give it ({type(error).__name__}); "
+            "check the name, and the connection if it is not in the local cache"
         ) from error
 
 

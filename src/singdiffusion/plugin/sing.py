@@ -88,7 +88,7 @@ class SingDiffusion:
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self._pipe: weakref.ref | None = None
-        self._hooks: list[_Hook] = []
+        self._hooks: weakref.WeakSet[_Hook] = weakref.WeakSet()  # the pipeline owns them, and they hold the pipeline
         self._active = True
         self._shares_text = True
         self._call = _Call()
@@ -159,10 +159,11 @@ class SingDiffusion:
         spec_of(pipe)
         self._check_latents(pipe)
         self._shares_text = self._find_text(pipe)
-        self._hooks = [
-            _Hook(pipe, "encode_prompt", self, self._after_encode_prompt),
-            _Hook(pipe, "prepare_latents", self, self._after_prepare_latents),
-        ]
+        for name, after in (
+            ("encode_prompt", self._after_encode_prompt),
+            ("prepare_latents", self._after_prepare_latents),
+        ):
+            self._hooks.add(_Hook(pipe, name, self, after))
         self._pipe = weakref.ref(pipe)
         return self
 
@@ -172,7 +173,8 @@ class SingDiffusion:
         if pipe is not None:
             for hook in self._hooks:
                 hook.remove(pipe)
-        self._pipe, self._hooks = None, []
+        self._pipe = None
+        self._hooks.clear()
         self._call.clear()
 
     @contextmanager
