@@ -82,7 +82,7 @@ def cards(
     """Folder name -> text of its README.md."""
     from . import base, module, vae
 
-    batches = {"vae": vae.BATCH, "decoder": vae.BATCH, "base": base.BATCH, "module": module.BATCH}
+    batches = {"vae": vae.BATCH, "base": base.BATCH, "module": module.BATCH}
     stages = {name: _stage(name, history, batches[name]) for name, history in histories.items()}
     return {
         "base": BASE.format(
@@ -93,7 +93,7 @@ def cards(
             licences="\n".join(
                 f"| `{name}` | {version} | {licence} |" for name, (version, licence) in licences.items()
             ),
-            stages="\n".join(stages[name] for name in ("vae", "base", "decoder")),
+            stages="\n".join(stages[name] for name in ("vae", "base")),
         ),
         "unet": UNET.format(
             stages=stages["module"],

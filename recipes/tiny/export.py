@@ -30,7 +30,7 @@ REFERENCES = 2000  # real pictures a prompt
 def pipeline(folder: Path) -> StableDiffusionPipeline:
     """The trained base of a working folder, in float32."""
     return StableDiffusionPipeline(
-        vae=vae.load(folder, "vae_sharp"),
+        vae=vae.load(folder),
         text_encoder=base.load_text(folder),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet=base.load_unet(folder),
@@ -93,7 +93,7 @@ def export(folder: Path, target: Path, docs: Path) -> None:
     )
     _write(target / "unet", SingDiffusion(module, config).save_pretrained)
     (target / "reference.json").write_text(json.dumps(reference(world), indent=2) + "\n")
-    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module", "decoder")}
+    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module")}
     sheets(target, load_world(folder, held=True), docs)
     licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
     docs.mkdir(parents=True, exist_ok=True)

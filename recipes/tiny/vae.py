@@ -78,26 +78,6 @@ def train(folder: Path, budget: Budget) -> None:
     _sheet(vae, world, stage.device, folder / "vae_sheet.png")
 
 
-def train_decoder(folder: Path, budget: Budget) -> None:
-    """Stage 5: a sharper decoder for the same latents; the encoder stays, so base and module stay valid."""
-    world = load_world(folder)
-    stage = Stage("decoder", folder, {"decoder": load(folder).decoder.requires_grad_(True)}, RATE / 2)
-    decoder, vae = stage.networks["decoder"], load(folder).to(stage.device, memory_format=torch.channels_last)
-
-    def loss_at(step: int) -> dict[str, Tensor]:
-        x, _ = pixels(world, (8, step), BATCH, stage.device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            latents = vae.encode(x).latent_dist.sample()
-        decoded = decoder(latents).float()
-        return {"loss": pixel_loss(decoded, x), "pixel": (decoded - x).abs().mean().detach()}
-
-    stage.run(budget, loss_at)
-    vae.decoder.load_state_dict(stage.averaged()["decoder"].state_dict())
-    vae.save_pretrained(folder / "vae_sharp")
-    _sheet(vae, world, stage.device, folder / "decoder_sheet.png")
-
-
 @torch.no_grad()
 def _set_scaling(vae: AutoencoderKL, world: World, device: torch.device) -> None:
     """scaling_factor = 1 / standard deviation of the latents, as Stable Diffusion's was found."""
@@ -115,8 +95,8 @@ def _sheet(vae: AutoencoderKL, world: World, device: torch.device, file: Path) -
     look.sheet(list(shown.permute(0, 2, 3, 1).cpu().numpy()), file)
 
 
-def load(folder: Path, name: str = "vae") -> AutoencoderKL:
-    """The trained autoencoder of this folder, frozen; ``vae_sharp`` is the one with the longer-trained decoder."""
-    if not (folder / name).exists():
-        raise SystemExit(f"error: no trained autoencoder {name} in {folder}; run `vae` (and `decoder`) first")
-    return AutoencoderKL.from_pretrained(folder / name).eval().requires_grad_(False)
+def load(folder: Path) -> AutoencoderKL:
+    """The trained autoencoder of this folder, frozen."""
+    if not (folder / "vae").exists():
+        raise SystemExit(f"error: no trained autoencoder in {folder}; run the stage `vae` first")
+    return AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)

@@ -269,6 +269,29 @@ def test_bfloat16(pipe, sing):
     assert np.isfinite(run(pipe)).all()
 
 
+@pytest.mark.parametrize("cls", [DDIMScheduler, EulerDiscreteScheduler])
+def test_bfloat16_is_rounded_once(pipe, sing, cls):
+    """The noise and the mean are combined in float32 and only the sum is rounded."""
+    pipe.scheduler = cls(**SD15)
+    pipe.to(dtype=torch.bfloat16)
+    off, on = [], []
+    for kept, plug in ((off, lambda: None), (on, lambda: sing.enable(pipe))):
+        plug()
+        inner = pipe.prepare_latents
+        pipe.prepare_latents = lambda *args, inner=inner, kept=kept, **kw: kept.append(inner(*args, **kw)) or kept[0]
+        run(pipe)
+        del pipe.prepare_latents
+    bar = float(pipe.scheduler.alphas_cumprod[int(pipe.scheduler.timesteps[0])])
+    alpha, sigma = bar**0.5, (1 - bar) ** 0.5
+    scale, noise_scale = (1, 1) if cls is DDIMScheduler else (1 / alpha, float(pipe.scheduler.init_noise_sigma))
+    x_1 = off[0].float() / noise_scale
+    with torch.no_grad():
+        y_neg, y_pos = (sing.module.predict(x_1, embed(pipe, [text]).float()) for text in ("", PROMPT))
+    expected = scale * (alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1)
+    # a last digit of float32 may tip a few; a second rounding changes a quarter of them
+    assert (on[0] != expected.bfloat16()).float().mean() < 0.03
+
+
 def test_a_scheduler_swapped_after_enabling(pipe, sing):
     sing.enable(pipe)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
@@ -528,6 +551,12 @@ def test_one_pipeline_one_module(make_pipe, pipe, sing):
         sing.enable(make_pipe())
     with pytest.raises(SingDiffusionError, match="another SingDiffusion is enabled"):
         SingDiffusion(make_module(), make_config()).enable(pipe)
+
+
+def test_latents_for_more_pictures_than_prompts(pipe, sing):
+    sing.enable(pipe)
+    with pytest.raises(SingDiffusionError, match="embeddings of 1 prompts do not fit latents of 3 pictures"):
+        run(pipe, latents=noise(3))
 
 
 def test_a_module_that_says_nan_raises(pipe, sing):

@@ -281,7 +281,10 @@ class SingDiffusion:
             positive, negative = self._encode_own(call.given, needs_negative)
         if needs_negative and negative is None:
             raise SingDiffusionError("guidance needs embeddings of the negative prompt, and the pipeline gave none")
-        return _rows(positive, batch), _rows(negative, batch) if needs_negative and negative is not None else None
+        used = [positive, negative] if needs_negative and negative is not None else [positive]
+        if any(len(embeddings) != batch for embeddings in used):
+            raise SingDiffusionError(f"embeddings of {len(positive)} prompts do not fit latents of {batch} pictures")
+        return positive, negative if needs_negative else None
 
     def _encode_own(self, given: dict[str, Any], needs_negative: bool) -> tuple[Tensor, Tensor]:
         """Embeddings of the raw prompts, from the module's own text encoder, a row a picture."""
@@ -301,12 +304,3 @@ class SingDiffusion:
         device = next(self.text_encoder.parameters()).device
         both = text.encode(positive + negative, self.tokenizer, self.text_encoder, device).repeat_interleave(repeats, 0)
         return both[: len(positive) * repeats], both[len(positive) * repeats :]
-
-
-def _rows(embeddings: Tensor, batch: int) -> Tensor:
-    """As many rows as pictures: one for all, or one each."""
-    if len(embeddings) == batch:
-        return embeddings
-    if batch % len(embeddings):
-        raise SingDiffusionError(f"{len(embeddings)} prompts do not fit {batch} pictures")
-    return embeddings.repeat_interleave(batch // len(embeddings), 0)
