@@ -73,6 +73,17 @@ def export(
     export.export(folder, target, pictures)
 
 
+@app.command()
+def adopt(
+    folder: Folder = WORK,
+    source: Annotated[Path, typer.Option(help="The shipped models.")] = Path("src/singdiffusion/tiny"),
+) -> None:
+    """Start an empty working folder from the shipped weights; `base --minutes M` then trains them M minutes further."""
+    from . import export
+
+    export.adopt(folder, source)
+
+
 @app.command(name="all")
 def everything(folder: Folder = WORK) -> None:
     """Every stage in turn, with the budgets that made the shipped weights; goes on where it was stopped."""

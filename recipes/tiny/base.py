@@ -84,7 +84,7 @@ def make_latents(folder: Path, composites: int = COMPOSITES) -> None:
         captions += words
         if start % 10_000 == 0:
             print(f"latents: {start} of {composites}", flush=True)
-    tokenizer = text.train_tokenizer(sorted(set(captions)), folder / "tokenizer")
+    tokenizer = text.tokenizer(folder / "tokenizer", captions)
     tokens = text.ids(tokenizer, captions)
     if not torch.isfinite(latents).all():
         raise SystemExit("error: the autoencoder gave non-finite latents")
@@ -114,11 +114,18 @@ class Latents:
 
 
 def train(folder: Path, budget: Budget) -> None:
-    """Epsilon-prediction with min-SNR weights; writes ``unet/`` and ``text_encoder/`` in diffusers' layout."""
+    """Epsilon-prediction with min-SNR weights; writes ``unet/`` and ``text_encoder/`` in diffusers' layout.
+
+    A folder that has these two and no checkpoint (``adopt`` made it) is where the training starts from.
+    """
     make_latents(folder)
     where = device()
     data = Latents(folder, where)
-    networks = {"unet": unet(), "text": text.encoder(data.tokenizer)}
+    adopted = (folder / "unet").exists() and not (folder / "base.ckpt").exists()
+    networks = {
+        "unet": load_unet(folder).requires_grad_(True) if adopted else unet(),
+        "text": load_text(folder).requires_grad_(True) if adopted else text.encoder(data.tokenizer),
+    }
     stage = Stage("base", folder, networks, RATE)
     net, encoder = stage.networks["unet"], stage.networks["text"]
     steps = torch.arange(1000)
@@ -147,7 +154,7 @@ def load_text(folder: Path) -> CLIPTextModel:
     """The trained text encoder of this folder, frozen."""
     if not (folder / "text_encoder").exists():
         raise SystemExit(f"error: no trained text encoder in {folder}; run the stage `base` first")
-    return CLIPTextModel.from_pretrained(folder / "text_encoder").eval().requires_grad_(False)
+    return CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
 
 
 def load_unet(folder: Path) -> UNet2DConditionModel:

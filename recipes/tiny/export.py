@@ -71,10 +71,29 @@ def _write(folder: Path, save) -> None:
     partial.rename(folder)
 
 
-def _history(folder: Path, stage: str) -> dict[str, float]:
-    """The last line of a stage's log: steps, seconds and loss terms."""
-    rows = list(csv.DictReader((folder / f"{stage}.csv").open()))
-    return {key: float(value) for key, value in rows[-1].items()}
+def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """Stage -> its runs: steps, seconds and losses (means of the last ten lines of the log); those of adopted weights first."""
+    adopted = folder / "training.json"
+    runs = json.loads(adopted.read_text()) if adopted.exists() else {"vae": [], "base": [], "module": []}
+    for stage, before in runs.items():
+        log = folder / f"{stage}.csv"
+        if log.exists():
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(log.open())]
+            losses = {
+                k: float(np.mean([r[k] for r in rows[-10:]])) for k in rows[-1] if k not in ("step", "seconds", "rate")
+            }
+            before.append({"step": rows[-1]["step"], "seconds": rows[-1]["seconds"]} | losses)
+    return runs
+
+
+def adopt(folder: Path, source: Path) -> None:
+    """Fill an empty working folder with the shipped weights, so that training goes on from them."""
+    if (folder / "unet").exists() or (folder / "vae").exists():
+        raise SystemExit(f"error: {folder} has trained models already; name an empty --folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("vae", "unet", "text_encoder", "tokenizer"):
+        shutil.copytree(source / "base" / part, folder / part)
+    shutil.copy(source / "training.json", folder)
 
 
 def export(folder: Path, target: Path, docs: Path) -> None:
@@ -93,13 +112,15 @@ def export(folder: Path, target: Path, docs: Path) -> None:
     )
     _write(target / "unet", SingDiffusion(module, config).save_pretrained)
     (target / "reference.json").write_text(json.dumps(reference(world), indent=2) + "\n")
-    histories = {stage: _history(folder, stage) for stage in ("vae", "base", "module")}
+    runs = histories(folder)
+    (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
     sheets(target, load_world(folder, held=True), docs)
     licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
     docs.mkdir(parents=True, exist_ok=True)
-    for stage in histories:
-        shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
-    for name, card in cards.cards(histories, licences, reference(world)["prompts"]).items():
+    for stage in runs:
+        if (folder / f"{stage}.png").exists():
+            shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
+    for name, card in cards.cards(runs, licences, reference(world)["prompts"]).items():
         (target / name / "README.md").write_text(card)
 
 

@@ -27,6 +27,13 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
+def tokenizer(folder: Path, captions: Iterable[str]) -> CLIPTokenizer:
+    """The tokenizer of this folder, fitted to the captions if there is none."""
+    if folder.exists():
+        return CLIPTokenizer.from_pretrained(folder)
+    return train_tokenizer(sorted(set(captions)), folder)
+
+
 def ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Token ids int64 [B, LENGTH], padded and cut as StableDiffusionPipeline does."""
     return tokenizer(captions, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").input_ids
