@@ -11,7 +11,7 @@ from . import base, text
 from .base import Latents, load_text
 from .training import Budget, Stage, device
 
-BATCH = 192
+BATCH = 64
 RATE = 1e-3
 
 
