@@ -71,12 +71,14 @@ def _write(folder: Path, save) -> None:
     partial.rename(folder)
 
 
-def _save_pipeline(pipe: StableDiffusionPipeline, folder: Path) -> None:
+def _save_pipeline(pipe: StableDiffusionPipeline, trained: Path, folder: Path) -> None:
     """Half-precision files that load in float32 unless another dtype is asked for.
 
     diffusers' models do so anyway; transformers takes the dtype that stands in the configuration.
     """
     pipe.save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes only tokenizer.json; other tools read these
+        shutil.copy(trained / "tokenizer" / name, folder / "tokenizer")
     file = folder / "text_encoder" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
@@ -110,7 +112,7 @@ def export(folder: Path, target: Path, docs: Path) -> None:
     """Write the shipped models and their cards from a working folder in which every stage has run."""
     world = load_world(folder)
     pipe = pipeline(folder).to(torch.float16)
-    _write(target / "base", lambda partial: _save_pipeline(pipe, partial))
+    _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
     module = TimeFreeUNet.from_pretrained(folder / "module", torch_dtype=torch.float16)
     config = SingConfig(
         name="tiny",
