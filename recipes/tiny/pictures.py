@@ -44,7 +44,7 @@ def _svg(icon: tuple[str, int, int], colour: str) -> str:
 
 def render(icon: tuple[str, int, int], size: int, colour: str = "#000") -> np.ndarray:
     """Rasterise an icon: float32 [size, size, 4], colours not multiplied by alpha, all in 0..1."""
-    import resvg_py
+    import resvg_py  # pyright: ignore[reportMissingImports]  (extra `recipes`)
 
     png = resvg_py.svg_to_bytes(svg_string=_svg(icon, colour), width=size, height=size)
     with Image.open(io.BytesIO(bytes(png))) as image:
@@ -89,7 +89,7 @@ def _mend(pixels: np.ndarray) -> np.ndarray:
 
 
 def _panorama(data: bytes, scratch: Path) -> np.ndarray:
-    import OpenEXR  # reads files only, so the bytes pass through one
+    import OpenEXR  # pyright: ignore[reportMissingImports]  (reads files only, so the bytes pass through one)
 
     scratch.write_bytes(data)
     with OpenEXR.File(str(scratch)) as exr:
