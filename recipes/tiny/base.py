@@ -44,8 +44,8 @@ def scheduler() -> DDIMScheduler:
 def unet() -> UNet2DConditionModel:
     """Convolutions at 16 x 16 and 8 x 8, attention to the text at 4 x 4, and the pooled text beside the timestep.
 
-    The pooled text (``addition_embed_type="text"``, diffusers' own) tells every layer what to paint; with it a network
-    of this size learns names several times faster than through attention at the lowest resolution alone.
+    The pooled text (``addition_embed_type="text"``, diffusers' own) tells every layer what to paint, for attention at the
+    lowest resolution alone reaches few of them.
     """
     torch.manual_seed(2)
     return UNet2DConditionModel(
