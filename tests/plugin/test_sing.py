@@ -3,158 +3,33 @@
 import copy
 import gc
 import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
 from diffusers import (
+    DDIMInverseScheduler,
     DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
-    PNDMScheduler,
     UNet2DConditionModel,
-    UniPCMultistepScheduler,
 )
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.plugin import fingerprint
 
 from ..conftest import SD15, TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
-
-PROMPT, NEGATIVE = "a dark room", "grey"
-
-
-@contextmanager
-def recording(module):
-    """The inputs (sample, timestep) of every forward of a network."""
-    seen = []
-    handle = module.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(
-            (args[0].clone(), kwargs.get("timestep", args[1] if len(args) > 1 else None))
-        ),
-        with_kwargs=True,
-    )
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def run(pipe, prompt=PROMPT, seed=0, steps=4, **options):
-    generator = options.pop("generator", None) or torch.Generator().manual_seed(seed)
-    settings = {"num_inference_steps": steps, "guidance_scale": 7.5, "generator": generator, "output_type": "np"}
-    return pipe(prompt, **(settings | options)).images
-
-
-def first_input(pipe, *args, **options):
-    """The U-Net's first input in a call, one row a picture (the guidance copy dropped), and its timestep."""
-    with recording(pipe.unet) as seen:
-        images = run(pipe, *args, **options)
-    sample, timestep = seen[0]
-    return sample[-len(images) :], float(timestep)
-
-
-def embed(pipe, prompt):
-    tokens = pipe.tokenizer(prompt, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
-    return pipe.text_encoder(tokens)[0]
-
-
-@torch.no_grad()
-def expected_mean(pipe, module, x_1, prompt=PROMPT, negative="", w=7.5):
-    """The paper's guided mean, written out here a second time, two separate forwards."""
-    y_pos = module.predict(x_1, embed(pipe, [prompt] * len(x_1)))
-    if w <= 1:
-        return y_pos
-    y_neg = module.predict(x_1, embed(pipe, [negative] * len(x_1)))
-    return (y_neg + w * (y_pos - y_neg)) / w
-
-
-def noise(batch=1, seed=0):
-    return torch.randn(batch, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-# -- the scheduler matrix ---------------------------------------------------------------------------------------------
-
-SIGMA_OPTIONS = ({}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True})
-CLASSES = (
-    DDIMScheduler,
-    DDPMScheduler,
-    PNDMScheduler,
-    EulerDiscreteScheduler,
-    EulerAncestralDiscreteScheduler,
-    DPMSolverMultistepScheduler,
-    UniPCMultistepScheduler,
+from .painting import (
+    NEGATIVE,
+    PROMPT,
+    embed,
+    expected_mean,
+    first_input,
+    noise,
+    recording,
+    run,
+    true_alpha_sigma,
 )
-
-
-def _cases():
-    """Every spacing and sigma option that a class knows, with and without zero terminal SNR."""
-    for cls in CLASSES:
-        known = set(cls.__init__.__wrapped__.__code__.co_varnames if hasattr(cls.__init__, "__wrapped__") else ())
-        for spacing in ("leading", "linspace", "trailing"):
-            for sigmas in SIGMA_OPTIONS:
-                for zero in (False, True):
-                    options = {
-                        "timestep_spacing": spacing,
-                        **sigmas,
-                        **({"rescale_betas_zero_snr": True} if zero else {}),
-                    }
-                    if set(options) <= known:
-                        name = "-".join([cls.__name__, spacing, *sigmas, *(["zero"] if zero else [])])
-                        yield pytest.param(cls, options, id=name)
-
-
-MATRIX = list(_cases())
-
-
-def true_alpha_sigma(scheduler, timestep):
-    """alpha and sigma that belong to what the network is told, from the schedule alone, not from the plug-in.
-
-    Table timesteps are looked up. Where a scheduler makes its own sigmas (Karras and the like, or a fractional
-    timestep) the noise level is its first sigma, and alpha = 1 / sqrt(1 + sigma^2).
-    """
-    bar = scheduler.alphas_cumprod.double()
-    special = any(
-        scheduler.config.get(key) for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-    )
-    if special or timestep != int(timestep):
-        ratio = float(scheduler.sigmas[0])
-        return 1 / (1 + ratio**2) ** 0.5, ratio / (1 + ratio**2) ** 0.5
-    value = float(bar[int(timestep)])
-    return value**0.5, (1 - value) ** 0.5
-
-
-@pytest.mark.parametrize("steps", [4, 10, 20, 50])
-@pytest.mark.parametrize(("cls", "options"), MATRIX)
-def test_first_input_is_the_step_from_t_1(pipe, sing, cls, options, steps):
-    try:
-        pipe.scheduler = cls(**SD15, **options)
-        pipe.scheduler.set_timesteps(steps)
-    except (ValueError, ImportError) as refusal:
-        pytest.skip(f"diffusers refuses it: {refusal}")
-    sing.enable(pipe)
-
-    def stop_after_first(pipe, i, t, kwargs):
-        pipe._interrupt = True
-        return kwargs
-
-    got, timestep = first_input(pipe, steps=steps, callback_on_step_end=stop_after_first, output_type="latent")
-    alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
-    x_1 = noise()
-    expected = alpha * expected_mean(pipe, sing.module, x_1) + sigma * x_1
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-
-
-def test_the_matrix_is_as_large_as_the_classes_allow():
-    ids = [str(parameter.id) for parameter in MATRIX]
-    assert len(ids) == len(set(ids)) >= 7 * 3
-    assert sum("Euler" in name for name in ids) > 6
-    assert sum("karras" in name for name in ids) >= 9
-
 
 # -- what the caller passes -------------------------------------------------------------------------------------------
 
@@ -507,7 +382,7 @@ def test_another_encoder_of_the_same_width_is_noticed(make_pipe, pipe, sing):
 
 
 def test_latents_of_other_channels(make_pipe):
-    with pytest.raises(SingDiffusionError, match="latents of 4 channels, the pipeline's U-Net takes 8"):
+    with pytest.raises(SingDiffusionError, match="latents of 4 channels, the pipeline's have 8"):
         SingDiffusion(make_module(), make_config()).enable(make_pipe(channels=8))
 
 
@@ -526,7 +401,7 @@ def test_another_text_width(make_pipe):
         SingDiffusion(make_module(), make_config()).enable(make_pipe(width=24))
 
 
-def test_unknown_pipelines_and_schedulers(pipe, sing):
+def test_unknown_pipelines(pipe, sing):
     class MyPipeline(type(pipe)):
         pass
 
@@ -536,12 +411,32 @@ def test_unknown_pipelines_and_schedulers(pipe, sing):
     ):
         sing.enable(mine)
 
+
+def test_a_scheduler_without_a_first_step_is_refused_at_once(pipe, sing):
+    pipe.scheduler = DDIMInverseScheduler(**SD15)
+    with pytest.raises(SingDiffusionError, match="DDIMInverseScheduler is not supported: it goes from the picture"):
+        sing.enable(pipe)
+    assert not sing.enabled
+
+
+def test_a_scheduler_that_behaves_like_a_known_one(pipe, sing):
     class MyScheduler(DDIMScheduler):
         pass
 
     sing.enable(pipe)
+    expected = run(pipe)
     pipe.scheduler = MyScheduler.from_config(pipe.scheduler.config)
-    with pytest.raises(SingDiffusionError, match="scheduler MyScheduler is not supported; supported: DDIM"):
+    np.testing.assert_array_equal(run(pipe), expected)
+
+
+def test_a_scheduler_that_behaves_like_none(pipe, sing):
+    class MyScheduler(DDIMScheduler):
+        def add_noise(self, original, noise, timesteps):
+            return 3 * original + noise
+
+    sing.enable(pipe)
+    pipe.scheduler = MyScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(SingDiffusionError, match="MyScheduler is not known, and behaves like none.*3 x_0 . 1 noise"):
         run(pipe)
 
 

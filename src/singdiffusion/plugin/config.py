@@ -19,7 +19,9 @@ class SingConfig(BaseModel):
         text_fingerprint: what the text encoder it was trained with says to a fixed row of tokens (see
             ``text.fingerprint``); None: any encoder of that width is taken for the same.
         sample_size: height and width of the latents it was trained on; others work as far as the network does.
-        prediction: what the network predicts; ``sample`` is E[x_0 | prompt] in scaled latents.
+        prediction: what the network predicts; ``sample`` is y_bar = E[x_0 | prompt] in scaled latents, ``v_prediction`` is
+            v = alpha noise - sigma x_0, at t = 1 the same with the other sign (OneMoreStep).
+        guidance_scale: of the first step; None: the pipeline's own.
         normalise_guidance: divide the guided mean by the guidance scale ([SD] section 4).
         format: version of this file.
     """
@@ -33,6 +35,7 @@ class SingConfig(BaseModel):
     text_width: int = Field(gt=0)
     text_fingerprint: tuple[float, ...] | None = None
     sample_size: int | None = Field(default=None, gt=0)
-    prediction: Literal["sample"] = "sample"
+    prediction: Literal["sample", "v_prediction"] = "sample"
+    guidance_scale: float | None = Field(default=None, allow_inf_nan=False)
     normalise_guidance: bool = True
     format: Literal[1] = 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import inspect
+import math
 import os
 import threading
+import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from torch import Tensor
 from ..core.singular import first_step, guided_mean
 from ..errors import SingDiffusionError
 from . import checkpoints, text
+from .calls import runs_elsewhere
+from .color import Color, flat_latents, parse_color
 from .config import SingConfig
-from .first_step import first_step_of
-from .pipelines import spec_of
+from .first_step import first_step_of, require_start
+from .hooks import Hook
+from .pipelines import PipelineSpec, spec_of, untouched
 
 
 class _Call(threading.local):
@@ -34,36 +37,14 @@ class _Call(threading.local):
         self.embeddings = self.given = None
 
 
-class _Hook:
-    """A pipeline's method and what follows it, put into the instance's own dictionary, over the class's method.
+@dataclass(frozen=True)
+class _Steering:
+    """What the first step is told instead of what the pipeline is told."""
 
-    A deep copy of the pipeline gets the method alone, bound to the copy: the copy is not plugged in.
-    """
-
-    def __init__(self, pipe: Any, name: str, owner: SingDiffusion, after: Callable[[Any, dict[str, Any]], Any]):
-        self._before = {name: vars(pipe)[name]} if name in vars(pipe) else {}
-        self._original = getattr(pipe, name)
-        self._signature = inspect.signature(self._original)
-        self._name, self._owner, self._after = name, owner, after
-        self._in_place = True
-        functools.update_wrapper(self, self._original)
-        vars(pipe)[name] = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = self._original(*args, **kwargs)
-        if not (self._in_place and self._owner.enabled):
-            return result
-        return self._after(result, self._signature.bind(*args, **kwargs).arguments)
-
-    def __deepcopy__(self, memo: dict) -> Any:
-        return copy.deepcopy(self._original, memo)
-
-    def remove(self, pipe: Any) -> None:
-        """Put back what stood there; where somebody has wrapped this hook since, it stays and does nothing."""
-        self._in_place = False
-        if vars(pipe).get(self._name) is self:
-            del vars(pipe)[self._name]
-            vars(pipe).update(self._before)
+    prompt: str | None = None
+    negative_prompt: str = ""
+    guidance_scale: float | None = None
+    color: Color | None = None
 
 
 class SingDiffusion:
@@ -75,12 +56,16 @@ class SingDiffusion:
     ([SD] section 4, arXiv 2403.08381).
 
     Args:
-        module: a network with ``predict(x_1, prompt_embeds) -> y_bar``.
+        module: a network with ``predict(x_1, prompt_embeds) -> y_bar``. Without one only ``enable(pipe, color=...)`` works.
         config: the latent space and the text that it was trained for.
         tokenizer, text_encoder: those that it was trained with, for bases whose own are others. May be left out.
     """
 
-    def __init__(self, module: Any, config: SingConfig, tokenizer: Any = None, text_encoder: Any = None):
+    def __init__(
+        self, module: Any = None, config: SingConfig | None = None, tokenizer: Any = None, text_encoder: Any = None
+    ):
+        if (module is None) != (config is None):
+            raise SingDiffusionError("a module needs its config, and a config its module")
         if (tokenizer is None) != (text_encoder is None):
             raise SingDiffusionError("a text encoder needs its tokenizer, and a tokenizer its text encoder")
         self.module = module
@@ -88,9 +73,11 @@ class SingDiffusion:
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
         self._pipe: weakref.ref | None = None
-        self._hooks: weakref.WeakSet[_Hook] = weakref.WeakSet()  # the pipeline owns them, and they hold the pipeline
+        self._hooks: weakref.WeakSet[Hook] = weakref.WeakSet()  # the pipeline owns them, and they hold the pipeline
         self._active = True
         self._shares_text = True
+        self._steering = _Steering()
+        self._said: set[str] = set()
         self._call = _Call()
         self._device: torch.device | None = None  # None: that of the pipeline
 
@@ -121,6 +108,8 @@ class SingDiffusion:
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write ``sing_config.json``, ``module/`` and, where it has its own, ``tokenizer/`` and ``text_encoder/``."""
+        if self.module is None or self.config is None:
+            raise SingDiffusionError("there is no module to save")
         checkpoints.write(Path(folder), self.config, self.module, self.tokenizer, self.text_encoder)
 
     def to(self, *args: Any, **kwargs: Any) -> SingDiffusion:
@@ -140,32 +129,56 @@ class SingDiffusion:
         """Whether a pipeline is held and the first step is not suspended by ``disabled()``."""
         return self._held() is not None and self._active
 
-    def enable(self, pipe: Any) -> SingDiffusion:
-        """Plug into a pipeline; doing it again changes nothing.
+    def enable(
+        self,
+        pipe: Any,
+        *,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        guidance_scale: float | None = None,
+        color: str | tuple[int, int, int] | None = None,
+    ) -> SingDiffusion:
+        """Plug into a pipeline. Doing it again on the same one only replaces what follows.
+
+        Pipelines that start from a picture (img2img) or match flows are left as they are, with a warning that says so.
+
+        Args:
+            pipe: a pipeline of a class in ``pipelines.PIPELINES``.
+            prompt, negative_prompt: told to the first step alone, instead of the pipeline's own, to steer colour and light.
+            guidance_scale: of the first step alone; by default the pipeline's own.
+            color: "#rrggbb", a CSS colour name or (red, green, blue) within 0..255: the first step starts from the mean latent of
+                this flat colour, through the pipeline's own VAE, whatever the prompt; no module is needed.
 
         Raises:
-            SingDiffusionError: the pipeline's class is unknown, its latent space or its text is not the module's, or
-                one of the two is already plugged in elsewhere.
+            SingDiffusionError: the pipeline's class is unknown, its latent space or its text is not the module's, one of the
+                two is already plugged in elsewhere, or an option makes no sense.
         """
+        steering = _steering(prompt, negative_prompt, guidance_scale, color)
         held = self._held()
-        if held is pipe:
-            return self
-        if held is not None:
+        if held is not None and held is not pipe:
             raise SingDiffusionError(
                 "this SingDiffusion is enabled on another pipeline; disable() it first, or load a second"
             )
-        if any(isinstance(value, _Hook) for value in vars(pipe).values()):
+        if held is None and any(isinstance(value, Hook) for value in vars(pipe).values()):
             raise SingDiffusionError("another SingDiffusion is enabled on this pipeline; disable() that one first")
-        spec_of(pipe)
-        self._check_latents(pipe)
-        self._shares_text = self._find_text(pipe)
-        for name, after in (
-            ("encode_prompt", self._after_encode_prompt),
-            ("prepare_latents", self._after_prepare_latents),
-        ):
-            self._hooks.add(_Hook(pipe, name, self, after))
+        reason = untouched(pipe)
+        if reason is not None:
+            self._say_once(f"SingDiffusion leaves {type(pipe).__name__} as it is: {reason}")
+        else:
+            spec = spec_of(pipe)
+            require_start(pipe.scheduler)
+            shares = self._check(pipe, spec, steering)
+            if held is None:
+                self._hook(pipe, spec)
+            self._shares_text = shares
+        self._steering = steering
         self._pipe = weakref.ref(pipe)
         return self
+
+    def _hook(self, pipe: Any, spec: PipelineSpec) -> None:
+        if spec.embeddings is not None:
+            self._hooks.add(Hook(pipe, "encode_prompt", self, self._after_encode_prompt))
+        self._hooks.add(Hook(pipe, "prepare_latents", self, self._after_prepare_latents))
 
     def disable(self) -> None:
         """Unplug: the pipeline is what it was. Without effect where nothing is enabled."""
@@ -189,40 +202,62 @@ class SingDiffusion:
     def _held(self) -> Any:
         return None if self._pipe is None else self._pipe()
 
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            warnings.warn(line, stacklevel=3)
+
     # -- does it fit --------------------------------------------------------------------------------------------------
 
-    def _check_latents(self, pipe: Any) -> None:
-        ours, unet = self.config, pipe.unet.config
-        if unet.in_channels != ours.latent_channels:
+    def _check(self, pipe: Any, spec: PipelineSpec, steering: _Steering) -> bool:
+        """Whether the module shares the base's text; raises where module and base do not go together."""
+        if steering.color is not None:
+            if getattr(pipe, spec.autoencoder) is None:
+                raise SingDiffusionError("a color needs the pipeline's VAE, and this pipeline has none")
+            return True
+        if self.config is None:
+            raise SingDiffusionError("there is no module: load one with from_pretrained, or pass a color")
+        self._check_latents(pipe, spec, self.config)
+        if spec.embeddings is None and (self.text_encoder is None or steering.prompt is None):
             raise SingDiffusionError(
-                f"the module is for latents of {ours.latent_channels} channels, the pipeline's U-Net takes {unet.in_channels}"
+                f"{type(pipe).__name__} encodes no prompt; pass enable(pipe, prompt=...) with a module that brings "
+                "its own text encoder, or a color"
             )
-        if pipe.vae is None:  # left out by those who decode elsewhere
+        return spec.embeddings is not None and self._find_text(pipe, spec, self.config)
+
+    def _check_latents(self, pipe: Any, spec: PipelineSpec, ours: SingConfig) -> None:
+        vae = getattr(pipe, spec.autoencoder)
+        # no VAE: left out by those who decode elsewhere; and an inpainting U-Net takes more channels than the latents have
+        channels = vae.config.latent_channels if vae is not None else getattr(pipe, spec.denoiser).config.in_channels
+        if channels != ours.latent_channels:
+            raise SingDiffusionError(
+                f"the module is for latents of {ours.latent_channels} channels, the pipeline's have {channels}"
+            )
+        if vae is None:
             return
+        scaling = vae.config.scaling_factor if spec.scaled else 1.0
         for what, mine, theirs in (
-            ("scaling", ours.vae_scaling_factor, pipe.vae.config.scaling_factor),
-            ("shift", ours.vae_shift_factor or 0.0, pipe.vae.config.get("shift_factor") or 0.0),
+            ("scaling", ours.vae_scaling_factor, scaling),
+            ("shift", ours.vae_shift_factor or 0.0, vae.config.get("shift_factor") or 0.0),
         ):
             if abs(theirs - mine) > 1e-4 * abs(mine):
                 raise SingDiffusionError(
                     f"the module is for another latent space: VAE {what} factor {mine:g}, the pipeline's is {theirs:g}"
                 )
 
-    def _find_text(self, pipe: Any) -> bool:
+    def _find_text(self, pipe: Any, spec: PipelineSpec, ours: SingConfig) -> bool:
         """True: the base's embeddings are the module's own; False: it encodes the prompts itself. Else raise."""
-        width = (
-            pipe.text_encoder.config.hidden_size
-            if pipe.text_encoder is not None
-            else pipe.unet.config.cross_attention_dim
-        )
-        fits = width == self.config.text_width
-        if fits and (pipe.text_encoder is None or text.same_encoder(pipe.text_encoder, self.config.text_fingerprint)):
+        denoiser = getattr(pipe, spec.denoiser).config
+        width = denoiser.get("caption_channels") or denoiser.cross_attention_dim
+        encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
+        fits = width == ours.text_width
+        if fits and text.same_encoders([e for e in encoders if e is not None], ours.text_fingerprint):
             return True
         if self.text_encoder is not None:
             return False
         if not fits:
             raise SingDiffusionError(
-                f"the module takes text embeddings of width {self.config.text_width}, the pipeline's are {width} wide, "
+                f"the module takes text embeddings of width {ours.text_width}, the pipeline's are {width} wide, "
                 "and the module brings no text encoder of its own"
             )
         raise SingDiffusionError(
@@ -233,33 +268,103 @@ class SingDiffusion:
 
     def _after_encode_prompt(self, encoded: Any, given: dict[str, Any]) -> Any:
         pipe = self._held()
-        self._call.embeddings = spec_of(pipe).embeddings(encoded)
-        self._call.given = given
+        _require_alone(pipe)
+        if self._steering.color is None:
+            steered = self._steering.prompt is not None and self._shares_text
+            call = self._encode_steering(pipe, given) if steered else encoded
+            self._call.embeddings = spec_of(pipe).embeddings(call)  # type: ignore[misc]  (only hooked where it is known)
+            self._call.given = given
         return encoded
 
-    def _after_prepare_latents(self, latents: Tensor, given: dict[str, Any]) -> Tensor:
+    def _encode_steering(self, pipe: Any, given: dict[str, Any]) -> Any:
+        """What ``encode_prompt`` says to the first step's own prompt, called as the pipeline called it."""
+        others = {key: None for key in given if "embeds" in key or "mask" in key or key.endswith("prompt_2")}
+        own = {"prompt": self._steering.prompt, "negative_prompt": self._steering.negative_prompt}
+        counts = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in given}
+        hook = next(hook for hook in self._hooks if hook.name == "encode_prompt")
+        return hook.original(**(given | others | own | counts | {"do_classifier_free_guidance": True}))
+
+    def _after_prepare_latents(self, prepared: Any, given: dict[str, Any]) -> Any:
         pipe = self._held()
+        spec = spec_of(pipe)
+        latents, *others = prepared if isinstance(prepared, tuple | list) else (prepared,)
         try:
+            if not spec.from_noise(given):
+                self._say_once(
+                    f"SingDiffusion leaves this call of {type(pipe).__name__} as it is: it starts from a picture"
+                )
+                return prepared
+            if spec.embeddings is None:
+                _require_alone(pipe)
             step = first_step_of(pipe.scheduler)
             x_1 = latents.float() / step.noise_scale
-            y_bar = self._mean(pipe, x_1)
+            y_bar = self._mean(pipe, spec, x_1)
             state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma)
         finally:
             self._call.clear()
-        return state.to(latents.dtype)
+        state = state.to(latents.dtype)
+        return (state, *others) if others else state
 
     @torch.no_grad()
-    def _mean(self, pipe: Any, x_1: Tensor) -> Tensor:
-        """The guided y_bar, float32, of the shape and on the device of ``x_1``: one forward for both prompts."""
-        scale = spec_of(pipe).guidance(pipe)
+    def _mean(self, pipe: Any, spec: PipelineSpec, x_1: Tensor) -> Tensor:
+        """The guided y_bar, float32, of the shape and on the device of ``x_1``, (B, C, H, W) or, of videos, (B, C, F, H, W)."""
+        if x_1.ndim == 5:  # every frame is a picture
+            frames = x_1.shape[2]
+            mean = self._picture_mean(pipe, spec, x_1.transpose(1, 2).flatten(0, 1), frames)
+            return mean.unflatten(0, (-1, frames)).transpose(1, 2)
+        return self._picture_mean(pipe, spec, x_1, 1)
+
+    def _picture_mean(self, pipe: Any, spec: PipelineSpec, x_1: Tensor, frames: int) -> Tensor:
+        """The same for pictures (B, C, H, W), of which ``frames`` at a time have one prompt."""
+        if self._steering.color is not None:
+            return flat_latents(self._steering.color, getattr(pipe, spec.autoencoder), x_1, spec.scaled)
+        scale = self._steering.guidance_scale
+        if scale is None:
+            scale = self.config.guidance_scale  # type: ignore[union-attr]  (without a module there is a color)
+        if scale is None:
+            scale = spec.guidance(pipe)
         self._move(x_1.device)
-        positive, negative = self._text(len(x_1), needs_negative=scale > 1)
+        positive, negative = self._text(pipe, len(x_1) // frames, needs_negative=scale > 1)
+        positive, negative = (None if row is None else row.repeat_interleave(frames, 0) for row in (positive, negative))
+        mean = self.mean(x_1, positive, negative, scale)  # type: ignore[arg-type]
+        if getattr(pipe, "_offload_device", None) is not None:  # the pipeline keeps the device for what is at work
+            self._move(torch.device("cpu"))
+        return mean
+
+    @torch.no_grad()
+    def mean(
+        self,
+        x_1: Tensor,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor | None = None,
+        guidance_scale: float = 1.0,
+    ) -> Tensor:
+        """The guided y_bar = E[x_0 | prompt]: one forward of the module for prompt and negative prompt.
+
+        Args:
+            x_1: noise, shape (B, C, H, W).
+            prompt_embeds: embeddings of the text encoder that the module was trained with, shape (B, L, D).
+            negative_prompt_embeds: the same of the negative prompt; needed for ``guidance_scale`` above 1.
+            guidance_scale: w of [SD] section 4.
+
+        Returns:
+            Scaled latents, float32, of the shape and on the device of ``x_1``.
+
+        Raises:
+            SingDiffusionError: there is no module, shapes differ, or a value is not finite.
+        """
+        if self.module is None or self.config is None:
+            raise SingDiffusionError("there is no module: load one with from_pretrained")
+        guided = guidance_scale > 1 and negative_prompt_embeds is not None
+        rows = [negative_prompt_embeds, prompt_embeds] if guided else [prompt_embeds]
         parameter = next(self.module.parameters())
-        rows = [positive] if negative is None else [negative, positive]
         noise = torch.cat([x_1] * len(rows)).to(parameter.device, parameter.dtype)
-        y = self.module.predict(noise, torch.cat(rows).to(parameter.device, parameter.dtype)).to(x_1.device).float()
+        embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)  # type: ignore[arg-type]
+        y = self.module.predict(noise, embeddings).to(x_1.device).float()
+        if self.config.prediction == "v_prediction":  # v = alpha noise - sigma x_0, at t = 1
+            y = -y
         *y_neg, y_pos = y.chunk(len(rows))
-        return guided_mean(y_neg[0] if y_neg else None, y_pos, scale, self.config.normalise_guidance)
+        return guided_mean(y_neg[0] if y_neg else None, y_pos, guidance_scale, self.config.normalise_guidance)
 
     def _move(self, device: torch.device) -> None:
         target = self._device or device
@@ -268,17 +373,23 @@ class SingDiffusion:
         if self.text_encoder is not None and next(self.text_encoder.parameters()).device != target:
             self.text_encoder.to(target)
 
-    def _text(self, batch: int, needs_negative: bool) -> tuple[Tensor, Tensor | None]:
+    def _text(self, pipe: Any, batch: int, needs_negative: bool) -> tuple[Tensor, Tensor | None]:
         """Embeddings of the prompts and, with guidance, of the negative prompts, a row a picture."""
-        call = self._call
-        if call.embeddings is None or call.given is None:
+        if getattr(pipe, "free_noise_enabled", False):
+            raise SingDiffusionError("FreeNoise changes the prompt from frame to frame, which is not supported")
+        call, steered = self._call, self._steering.prompt
+        if (call.embeddings is None or call.given is None) and (self._shares_text or steered is None):
             raise SingDiffusionError(
                 "the pipeline prepared latents without encoding a prompt, which this plug-in needs"
             )
         if self._shares_text:
-            positive, negative = call.embeddings
+            positive, negative = call.embeddings  # type: ignore[misc]
+        elif steered is not None:
+            positive, negative = self._encode_own([steered], [self._steering.negative_prompt])
         else:
-            positive, negative = self._encode_own(call.given, needs_negative)
+            positive, negative = self._encode_own(*_prompts(call.given, needs_negative))  # type: ignore[arg-type]
+        if steered is not None:
+            positive, negative = (None if row is None else row.expand(batch, -1, -1) for row in (positive, negative))
         if needs_negative and negative is None:
             raise SingDiffusionError("guidance needs embeddings of the negative prompt, and the pipeline gave none")
         used = [positive, negative] if needs_negative and negative is not None else [positive]
@@ -286,21 +397,57 @@ class SingDiffusion:
             raise SingDiffusionError(f"embeddings of {len(positive)} prompts do not fit latents of {batch} pictures")
         return positive, negative if needs_negative else None
 
-    def _encode_own(self, given: dict[str, Any], needs_negative: bool) -> tuple[Tensor, Tensor]:
-        """Embeddings of the raw prompts, from the module's own text encoder, a row a picture."""
-        prompt, negative, repeats = (given.get(key) for key in ("prompt", "negative_prompt", "num_images_per_prompt"))
-        for text_of, missing in (
-            ("prompt", prompt is None),
-            ("negative_prompt", needs_negative and given.get("negative_prompt_embeds") is not None),
-        ):
-            if missing:
-                raise SingDiffusionError(
-                    f"only {text_of}_embeds were given, and this module reads prompts with a text encoder of its own; "
-                    f"pass {text_of} as text instead"
-                )
-        repeats = repeats or 1
-        positive = [prompt] if isinstance(prompt, str) else list(prompt)
-        negative = [negative or ""] * len(positive) if negative is None or isinstance(negative, str) else list(negative)
+    def encode(
+        self, prompt: str | list[str], negative_prompt: str | list[str] | None = None, num_images_per_prompt: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, L, D) of prompts and negative prompts from the module's own text encoder, a row a picture.
+
+        Raises:
+            SingDiffusionError: it brings none, or the prompt is not text.
+        """
+        if self.text_encoder is None:
+            raise SingDiffusionError("this module brings no text encoder of its own")
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, "num_images_per_prompt": num_images_per_prompt}
+        return self._encode_own(*_prompts(given, needs_negative=True))
+
+    def _encode_own(self, positive: list[str], negative: list[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings of prompts and negative prompts from the module's own text encoder."""
         device = next(self.text_encoder.parameters()).device
-        both = text.encode(positive + negative, self.tokenizer, self.text_encoder, device).repeat_interleave(repeats, 0)
-        return both[: len(positive) * repeats], both[len(positive) * repeats :]
+        both = text.encode(positive + negative, self.tokenizer, self.text_encoder, device)
+        return both[: len(positive)], both[len(positive) :]
+
+
+def _require_alone(pipe: Any) -> None:
+    if runs_elsewhere(pipe):
+        raise SingDiffusionError(
+            f"this {type(pipe).__name__} is painting in another thread, and its scheduler can serve one call at a time; "
+            "give each thread a pipeline of its own"
+        )
+
+
+def _steering(prompt: str | None, negative_prompt: str | None, guidance_scale: float | None, color: Any) -> _Steering:
+    if color is not None and not (prompt is None and negative_prompt is None and guidance_scale is None):
+        raise SingDiffusionError("pass a color or a prompt for the first step, not both")
+    if prompt is None and negative_prompt is not None:
+        raise SingDiffusionError("a negative_prompt for the first step needs a prompt for it")
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
+        raise SingDiffusionError(f"guidance_scale must be a finite number, not {guidance_scale}")
+    return _Steering(prompt, negative_prompt or "", guidance_scale, None if color is None else parse_color(color))
+
+
+def _prompts(given: dict[str, Any], needs_negative: bool) -> tuple[list[str], list[str]]:
+    """The raw prompts and negative prompts that ``encode_prompt`` was given, one a picture."""
+    prompt, negative = given.get("prompt"), given.get("negative_prompt")
+    for text_of, missing in (
+        ("prompt", prompt is None),
+        ("negative_prompt", needs_negative and given.get("negative_prompt_embeds") is not None),
+    ):
+        if missing:
+            raise SingDiffusionError(
+                f"only {text_of}_embeds were given, and this module reads prompts with a text encoder of its own; "
+                f"pass {text_of} as text instead, or enable(pipe, prompt=...) for the first step alone"
+            )
+    repeats = given.get("num_images_per_prompt") or given.get("num_videos_per_prompt") or 1
+    positive = [prompt] if isinstance(prompt, str) else list(prompt)  # type: ignore[arg-type]
+    negative = [negative or ""] * len(positive) if negative is None or isinstance(negative, str) else list(negative)
+    return [p for p in positive for _ in range(repeats)], [n for n in negative for _ in range(repeats)]

@@ -19,20 +19,23 @@ def fingerprint(text_encoder: Any) -> tuple[float, ...]:
     shows as soon as it matters.
     """
     config = text_encoder.config
-    length = min(16, config.max_position_embeddings)
+    length = min(16, getattr(config, "max_position_embeddings", 16))  # T5 has no such limit
     ids = torch.arange(1, length + 1).mul(37).remainder(config.vocab_size - 2)
     device = next(text_encoder.parameters()).device
     if device.type == "meta":  # offloaded: hooks bring weights and tokens together, wherever that is
         device = torch.device("cpu")
-    hidden = text_encoder(ids[None].to(device))[0][0, -1, :FINGERPRINT]
+    hidden = text_encoder(ids[None].to(device)).last_hidden_state[0, -1, :FINGERPRINT]
     return tuple(round(float(value), 5) for value in hidden.float())
 
 
-def same_encoder(text_encoder: Any, expected: tuple[float, ...] | None) -> bool:
-    """Whether an encoder has the expected fingerprint within ``TOLERANCE``; True where none is known."""
-    if expected is None:
+def same_encoders(text_encoders: list[Any], expected: tuple[float, ...] | None) -> bool:
+    """Whether a pipeline's encoders (SDXL has two) have the expected fingerprints, one after the other, within ``TOLERANCE``.
+
+    True where none is expected, and where the pipeline has no encoder to ask: its embeddings come from elsewhere.
+    """
+    if expected is None or not text_encoders:
         return True
-    ours = torch.tensor(fingerprint(text_encoder))
+    ours = torch.tensor([value for encoder in text_encoders for value in fingerprint(encoder)])
     theirs = torch.tensor(expected)
     return ours.shape == theirs.shape and bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
 

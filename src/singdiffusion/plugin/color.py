@@ -1,0 +1,68 @@
+"""Starting from a flat colour: its latent stands in for the mean of a prompt's pictures, and no module is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from PIL import ImageColor
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+
+Color = tuple[int, int, int]
+
+
+def parse_color(color: Any) -> Color:
+    """Read "#rrggbb", a CSS colour name, or three numbers within 0..255, as (red, green, blue).
+
+    Raises:
+        SingDiffusionError: it is no colour.
+    """
+    try:
+        values = ImageColor.getrgb(color)[:3] if isinstance(color, str) else tuple(int(value) for value in color)
+    except (ValueError, TypeError) as error:
+        raise SingDiffusionError(
+            f"{color!r} is no colour; write #rrggbb, a name such as navy, or (red, green, blue)"
+        ) from error
+    if len(values) != 3 or any(not 0 <= value <= 255 for value in values):
+        raise SingDiffusionError(f"{color!r} is no colour; it must be red, green and blue within 0..255")
+    return values  # type: ignore[return-value]
+
+
+@torch.no_grad()
+def flat_latents(color: Color, autoencoder: Any, like: Tensor, scaled: bool = True) -> Tensor:
+    """The latent of a picture of one colour, through a pipeline's own autoencoder.
+
+    Args:
+        color: red, green, blue, 0..255.
+        autoencoder: AutoencoderKL or VQModel.
+        like: latents (B, C, H, W) whose shape and device the result has.
+        scaled: whether the pipeline's latents are (raw - shift) * scaling; else they are raw.
+
+    Returns:
+        float32 (B, C, H, W).
+    """
+    config = autoencoder.config
+    factor = 2 ** (len(config.block_out_channels) - 1)
+    parameter = next(autoencoder.parameters())
+    # fp16 overflows in some autoencoders (SDXL's), which say so by force_upcast
+    upcast = parameter.dtype == torch.float16 and config.get("force_upcast", False)
+    dtype = torch.float32 if upcast else parameter.dtype
+    device = (
+        like.device if parameter.device.type == "meta" else parameter.device
+    )  # offloaded: its hook brings the weights
+    pixels = torch.tensor(color, dtype=torch.float32).div(127.5).sub(1).reshape(1, 3, 1, 1)
+    pixels = pixels.expand(1, 3, like.shape[-2] * factor, like.shape[-1] * factor).to(device, dtype)
+    if upcast:
+        autoencoder.to(dtype=torch.float32)
+    try:
+        encoded = autoencoder.encode(pixels)
+    finally:
+        if upcast:
+            autoencoder.to(dtype=torch.float16)
+    latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+    latent = latent.to(like.device).float()
+    if scaled:
+        latent = (latent - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+    return latent.expand_as(like)

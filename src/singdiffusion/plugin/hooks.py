@@ -1,0 +1,53 @@
+"""Wrapping a method of one pipeline, so that it can be unwrapped again without a trace."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Owner(Protocol):
+    """Who hooks; its hooks do nothing while it is not enabled."""
+
+    @property
+    def enabled(self) -> bool: ...
+
+
+class Hook:
+    """A pipeline's method and what follows it, put into the instance's own dictionary, over the class's method.
+
+    A deep copy of the pipeline gets the method alone, bound to the copy: the copy is not plugged in.
+
+    Args:
+        pipe, name: whose method, and which.
+        owner: who hooks.
+        after: from what the method returned and the arguments that it got, by name, to what shall be returned instead.
+    """
+
+    def __init__(self, pipe: Any, name: str, owner: Owner, after: Callable[[Any, dict[str, Any]], Any]):
+        self._before = {name: vars(pipe)[name]} if name in vars(pipe) else {}
+        self.original = getattr(pipe, name)
+        self._signature = inspect.signature(self.original)
+        self.name, self._owner, self._after = name, owner, after
+        self._in_place = True
+        functools.update_wrapper(self, self.original)
+        vars(pipe)[name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.original(*args, **kwargs)
+        if not (self._in_place and self._owner.enabled):
+            return result
+        return self._after(result, self._signature.bind(*args, **kwargs).arguments)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return copy.deepcopy(self.original, memo)
+
+    def remove(self, pipe: Any) -> None:
+        """Put back what stood there; where somebody has wrapped this hook since, it stays and does nothing."""
+        self._in_place = False
+        if vars(pipe).get(self.name) is self:
+            del vars(pipe)[self.name]
+            vars(pipe).update(self._before)

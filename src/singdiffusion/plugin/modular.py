@@ -1,0 +1,116 @@
+"""The first step as a block of diffusers' modular pipelines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.modular_pipelines import ModularPipelineBlocks, PipelineState, SequentialPipelineBlocks
+from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
+from diffusers.schedulers import EulerDiscreteScheduler
+
+from ..core.singular import first_step
+from ..errors import SingDiffusionError
+from .first_step import first_step_of
+from .sing import SingDiffusion
+
+NAME = "singdiffusion"
+
+
+class SingDiffusionStep(ModularPipelineBlocks):
+    """Turns the noise x_1 that ``prepare_latents`` made into alpha y_bar + sigma x_1 ([SD] section 4).
+
+    Args:
+        sing: a loaded module, not enabled on any pipeline. One that brings its own text encoder reads the raw prompt.
+    """
+
+    model_name = "stable-diffusion-xl"
+
+    def __init__(self, sing: SingDiffusion):
+        self.sing = sing
+        super().__init__()
+
+    def __deepcopy__(self, memo: dict) -> SingDiffusionStep:
+        """``init_pipeline`` copies all blocks; the module stays one."""
+        return SingDiffusionStep(self.sing)
+
+    @property
+    def description(self) -> str:
+        return "SingDiffusion: the first step from t = 1, on the latents that were prepared"
+
+    @property
+    def expected_components(self) -> list[ComponentSpec]:
+        return [ComponentSpec("scheduler", EulerDiscreteScheduler)]
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        return [
+            InputParam("latents", required=True, type_hint=torch.Tensor),
+            InputParam("prompt_embeds", required=True, type_hint=torch.Tensor),
+            InputParam("negative_prompt_embeds", type_hint=torch.Tensor),
+            InputParam("prompt"),
+            InputParam("negative_prompt"),
+            InputParam("num_images_per_prompt", default=1),
+        ]
+
+    @property
+    def intermediate_outputs(self) -> list[OutputParam]:
+        return [OutputParam("latents", type_hint=torch.Tensor, description="at the scheduler's first timestep")]
+
+    @torch.no_grad()
+    def __call__(self, components: Any, state: PipelineState) -> tuple[Any, PipelineState]:
+        block = self.get_block_state(state)
+        step = first_step_of(components.scheduler)
+        x_1 = block.latents.float() / step.noise_scale
+        scale = _guidance(components)
+        positive, negative = self._text(block, scale > 1)
+        y_bar = self.sing.mean(x_1, positive, negative, scale)
+        block.latents = (step.scale * first_step(y_bar, x_1, step.alpha, step.sigma)).to(block.latents.dtype)
+        self.set_block_state(state, block)
+        return components, state
+
+    def _text(self, block: Any, needs_negative: bool) -> tuple[Any, Any]:
+        if self.sing.text_encoder is not None:
+            return self.sing.encode(block.prompt, block.negative_prompt, block.num_images_per_prompt)
+        width, theirs = self.sing.config.text_width, block.prompt_embeds.shape[-1]  # type: ignore[union-attr]
+        if width != theirs:
+            raise SingDiffusionError(
+                f"the module takes text embeddings of width {width}, the pipeline's are {theirs} wide, "
+                "and the module brings no text encoder of its own"
+            )
+        return block.prompt_embeds, block.negative_prompt_embeds if needs_negative else None
+
+
+def _guidance(components: Any) -> float:
+    guider = getattr(components, "guider", None)
+    if guider is None or not getattr(guider, "_enabled", True):
+        return 1.0
+    return float(getattr(guider, "guidance_scale", 1.0))
+
+
+def add_first_step(blocks: SequentialPipelineBlocks, sing: SingDiffusion) -> SequentialPipelineBlocks:
+    """Put a ``SingDiffusionStep`` behind every ``prepare_latents`` of text-to-image in a tree of blocks.
+
+    Returns:
+        ``blocks``, changed.
+
+    Raises:
+        SingDiffusionError: there is no such place.
+    """
+    if not _add(blocks, sing, "text2img"):
+        raise SingDiffusionError("these blocks prepare no latents from text; there is no first step to take")
+    return blocks
+
+
+def _add(blocks: Any, sing: SingDiffusion, name: str) -> int:
+    """How many were put into ``blocks``, of that name in their parent, and below; not where a picture is the start."""
+    if name in ("img2img", "inpaint"):
+        return 0
+    inner = getattr(blocks, "sub_blocks", None)
+    if not inner:
+        return 0
+    found = sum(_add(block, sing, key) for key, block in list(inner.items()))
+    if "prepare_latents" in inner and NAME not in inner:
+        inner.insert(NAME, SingDiffusionStep(sing), list(inner).index("prepare_latents") + 1)
+        found += 1
+    return found
