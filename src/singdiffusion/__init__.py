@@ -12,18 +12,29 @@ if TYPE_CHECKING:
     from .core.schedule import Schedule
     from .errors import SingDiffusionError
     from .modules import TimeFreeUNet
-    from .plugin import SingConfig, SingDiffusion
+    from .plugin import Audit, SingConfig, SingDiffusion, audit
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Schedule", "SingConfig", "SingDiffusion", "SingDiffusionError", "TimeFreeUNet", "__version__"]
+__all__ = [
+    "Audit",
+    "Schedule",
+    "SingConfig",
+    "SingDiffusion",
+    "SingDiffusionError",
+    "TimeFreeUNet",
+    "__version__",
+    "audit",
+]
 
 _HOMES = {
+    "Audit": ".plugin",
     "Schedule": ".core.schedule",
     "SingConfig": ".plugin",
     "SingDiffusion": ".plugin",
     "SingDiffusionError": ".errors",
     "TimeFreeUNet": ".modules",
+    "audit": ".plugin",
 }
 
 

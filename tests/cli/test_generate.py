@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from singdiffusion import SingDiffusion
+from singdiffusion.plugin.convert import PREFIX, _to_original
 
 from ..conftest import make_config, make_module
 
@@ -102,6 +105,53 @@ def test_several_prompts_and_none_as_module(model, tmp_path):
     assert Image.open(tmp_path / "o" / "one-0.png").text["singdiffusion"] == "without"
 
 
+def test_a_colour_or_another_prompt_at_the_first_step(model, sing_folder, tmp_path):
+    common = ("--model", model, "--steps", 1, "--out", tmp_path / "o")
+    cli("generate", "one", "--color", "#102030", *common)
+    cli("generate", "two", "--module", sing_folder, "--first-prompt", "dark", "--first-guidance", 2, *common)
+    one, two = (Image.open(tmp_path / "o" / name) for name in ("one-0.png", "two-0.png"))
+    assert one.text["singdiffusion"] == two.text["singdiffusion"] == "with"
+    assert json.loads(one.text["settings"])["first_step"] == {"color": "#102030"}
+    assert json.loads(two.text["settings"])["first_step"] == {"prompt": "dark", "guidance_scale": 2.0}
+
+
+def _vae_key(key, levels):
+    """A weight of AutoencoderKL in the original key layout."""
+    key = re.sub(r"up_blocks\.(\d)", lambda m: f"up.{levels - 1 - int(m[1])}", key.replace("down_blocks.", "down."))
+    key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
+    for ours, theirs in (
+        (".resnets.", ".block."), (".downsamplers.0.", ".downsample."), (".upsamplers.0.", ".upsample."),
+        ("mid_block.attentions.0", "mid.attn_1"), ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"),
+        ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out"),
+    ):  # fmt: skip
+        key = key.replace(ours, theirs)
+    return key
+
+
+def _unet_key(key, config):
+    for ours, theirs in (("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2")):
+        if key.startswith(ours):
+            return key.replace(ours, theirs)
+    return _to_original(key, config).replace("time_emb_proj", "emb_layers.1")
+
+
+def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp_path):
+    """In the original key layout, as community models are shared."""
+    levels = len(pipe.vae.config.block_out_channels)
+    weights = {PREFIX + _unet_key(k, pipe.unet.config): v for k, v in pipe.unet.state_dict().items()}
+    weights |= {"first_stage_model." + _vae_key(k, levels): v for k, v in pipe.vae.state_dict().items()}
+    text = {k.removeprefix("text_model."): v for k, v in pipe.text_encoder.state_dict().items()}
+    weights |= {"cond_stage_model.transformer.text_model." + k: v for k, v in text.items()}
+    save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "one.safetensors")
+    common = ("--module", sing_folder, "--steps", 2)
+    cli("generate", "a room", "--model", model, *common, "--out", tmp_path / "a")
+    cli(
+        "generate", "a room", "--model", tmp_path / "one.safetensors", "--model-config", model, *common, "--out", tmp_path / "b"
+    )  # fmt: skip
+    a, b = (np.asarray(Image.open(tmp_path / folder / "a-room-0.png")) for folder in "ab")
+    np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(
     ("options", "match", "status"),
     [
@@ -113,6 +163,15 @@ def test_several_prompts_and_none_as_module(model, tmp_path):
         (["--device", "warp9"], "the device 'warp9' is not available here", 1),
         (["--module", "nobody/nothing"], "there is no folder nobody/nothing", 1),
         (["--module", "none", "--compare"], "--compare needs a module", 1),
+        (
+            ["--module", "none", "--first-prompt", "dark"],
+            "--first-prompt, --first-negative and --first-guidance need a module",
+            1,
+        ),
+        (["--color", "#12"], "'#12' is no colour", 1),
+        (["--color", "red", "--first-prompt", "dark"], "a color or a prompt for the first step", 1),
+        (["--first-negative", "dark"], "needs a prompt", 1),
+        (["--first-guidance", "inf"], "guidance_scale must be a finite number", 1),
         (["--steps", "0"], "--steps", 2),
         (["--count", "0"], "--count", 2),
         (["--seed", "-1"], "--seed", 2),
@@ -127,21 +186,39 @@ def test_bad_options(model, sing_folder, tmp_path, options, match, status):
 
 
 def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
-    out = ("--steps", 1, "--out", tmp_path / "o")
+    out = ("--module", "none", "--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
-    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is no folder here")
-    refused("generate", "a", "--model", model, "--module", model, *out, match="is no SingDiffusion module")
+    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is no file or folder here")
+    refused("generate", "a", "--model", model, *out, "--module", model, match="is no SingDiffusion module")
     SingDiffusion(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
-    refused("generate", "a", "--model", model, "--module", tmp_path / "eight", *out, match="latents of 8 channels")
+    refused("generate", "a", "--model", model, *out, "--module", tmp_path / "eight", match="latents of 8 channels")
     SingDiffusion(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
-    refused("generate", "a", "--model", model, "--module", tmp_path / "wide", *out, match="width 24")
+    refused("generate", "a", "--model", model, *out, "--module", tmp_path / "wide", match="width 24")
     refused("generate", " ", "--model", model, *out, match="a prompt is empty")
     (tmp_path / "file").write_text("")
-    refused("generate", "a", "--model", model, "--out", tmp_path / "file", match="cannot write into the folder")
+    none = ("--module", "none")
+    refused("generate", "a", "--model", model, *none, "--out", tmp_path / "file", match="cannot write into the folder")
+    refused("generate", "a", "--model", model, "--out", tmp_path / "o", match=f"say which module fits {model}")
+    refused(
+        "generate", "a", "--model", model, *out, "--model-config", model, match="--model-config goes with a single file"
+    )
+    (tmp_path / "model.ckpt").write_bytes(b"PK")
+    refused("generate", "a", "--model", tmp_path / "model.ckpt", *out, match="is no .safetensors file")
+    (tmp_path / "model.safetensors").write_bytes(b"PK")
+    refused(
+        "generate",
+        "a",
+        "--model",
+        tmp_path / "model.safetensors",
+        *out,
+        "--model-config",
+        model,
+        match="cannot be read",
+    )
     refused("generate", "a", "--model", model, *out, "--json", tmp_path, match="is a folder; name a file")
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    refused("generate", "a", "--model", model, "--module", sing_folder, *out, match="cannot be read")
+    refused("generate", "a", "--model", model, *out, "--module", sing_folder, match="cannot be read")
 
 
 def test_wrong_usage():

@@ -26,8 +26,18 @@ SCHEDULERS = {
     "pndm": "PNDMScheduler",
     "euler": "EulerDiscreteScheduler",
     "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "kdpm2": "KDPM2DiscreteScheduler",
+    "kdpm2-ancestral": "KDPM2AncestralDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    "dpm++-single": "DPMSolverSinglestepScheduler",
+    "dpm++-sde": "DPMSolverSDEScheduler",
     "unipc": "UniPCMultistepScheduler",
+    "deis": "DEISMultistepScheduler",
+    "sa-solver": "SASolverScheduler",
+    "lcm": "LCMScheduler",
+    "tcd": "TCDScheduler",
 }
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -86,34 +96,75 @@ def torch_device(name: str) -> Any:
     return device
 
 
-def load_model(model: str, dtype: Any) -> Any:
-    """A pipeline: "tiny", a folder in diffusers' layout, or a hub id."""
+def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
+    """A pipeline: "tiny", a folder in diffusers' layout, a hub id, or a single file with a folder of configurations."""
     if model == "tiny":
         from .. import tiny
 
         return tiny.load_pipeline(dtype)
     from diffusers import DiffusionPipeline
 
-    if Path(model).is_file():
-        raise SingDiffusionError(f"{model} is a file; a model is a folder in diffusers' layout or a hub id")
-    if Path(model).is_dir() and not (Path(model) / "model_index.json").is_file():
+    path = Path(model)
+    if path.is_file():
+        return _load_single_file(path, dtype, config)
+    if config is not None:
+        raise SingDiffusionError(f"--model-config goes with a single file, and {model} is none")
+    if path.is_dir() and not (path / "model_index.json").is_file():
         raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
-    try:
+    where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not give it"
+    with _one_line(f"the model {model} {where}"):
         return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
-    except Exception as error:  # diffusers, transformers and the hub raise many kinds
-        where = "cannot be read" if Path(model).is_dir() else "is no folder here, and the hub did not give it"
+
+
+def _load_single_file(file: Path, dtype: Any, config: Path | None) -> Any:
+    """A checkpoint in the original key layout, as community models are shared."""
+    import diffusers
+
+    if file.suffix != ".safetensors":
+        raise SingDiffusionError(f"{file} is no .safetensors file; other files could run code and are not read")
+    index = None if config is None else config / "model_index.json"
+    if index is not None and not index.is_file():
+        raise SingDiffusionError(f"{config} is no diffusers model: it has no model_index.json")
+    name = "StableDiffusionPipeline" if index is None else json.loads(index.read_text()).get("_class_name", "")
+    pipeline = getattr(diffusers, name, None)
+    if not hasattr(pipeline, "from_single_file"):
+        raise SingDiffusionError(f"{config} is a {name}, which has no single files")
+    hint = "" if config is not None else "; offline, say --model-config FOLDER"
+    options = {} if config is None else {"config": str(config), "local_files_only": True}
+    if name == "StableDiffusionPipeline":
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    with _one_line(f"the model {file} cannot be read{hint}"):
+        return pipeline.from_single_file(str(file), torch_dtype=dtype, **options)  # type: ignore[union-attr]
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Whatever libraries raise (and diffusers, transformers and the hub raise many kinds) becomes one line that begins so."""
+    try:
+        yield
+    except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SingDiffusionError(f"the model {model} {where}: {line[:300]}") from error
+        raise SingDiffusionError(f"{what}: {line[:300]}") from error
+
+
+def scheduler_class(name: str) -> str:
+    """The class that a scheduler's name stands for."""
+    class_name = SCHEDULERS.get(name.lower(), name)
+    if class_name not in SCHEDULERS.values():
+        raise SingDiffusionError(f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}")
+    return class_name
 
 
 def set_scheduler(pipe: Any, name: str) -> None:
     """Give the pipeline another scheduler, made from its own one's configuration."""
     import diffusers
 
-    class_name = SCHEDULERS.get(name.lower(), name)
-    if class_name not in SCHEDULERS.values():
-        raise SingDiffusionError(f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}")
-    pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config)
+    class_name = scheduler_class(name)
+    try:
+        pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config)
+    except ImportError as error:  # DPMSolverSDEScheduler needs torchsde
+        line = " ".join(str(error).split())
+        raise SingDiffusionError(f"the scheduler {name} needs a package that is not installed: {line[:200]}") from error
 
 
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:

@@ -30,8 +30,20 @@ from .common import (
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="One or several prompts.", metavar="PROMPT...")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
-    model: Annotated[str, typer.Option(help="tiny (embedded), a folder in diffusers' layout, or a hub id.")] = "tiny",
-    module: Annotated[str, typer.Option(help="tiny (embedded), a module's folder or hub id, or none.")] = "tiny",
+    model: Annotated[
+        str,
+        typer.Option(help="tiny (embedded), a folder in diffusers' layout, a hub id, or a single .safetensors file."),
+    ] = "tiny",
+    model_config: Annotated[
+        Path | None,
+        typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it."),
+    ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(
+            help="tiny (embedded), a module's folder or hub id, or none; tiny by default for the embedded model."
+        ),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also without SingDiffusion, and both side by side.")
     ] = False,
@@ -39,6 +51,14 @@ def generate(
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 or less: none.")] = 7.5,
     negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    first_prompt: Annotated[
+        str | None, typer.Option(help="Told to the first step instead of the prompt, to steer colour and light.")
+    ] = None,
+    first_negative: Annotated[str | None, typer.Option(help="Negative prompt of the first step.")] = None,
+    first_guidance: Annotated[float | None, typer.Option(help="Guidance scale of the first step.")] = None,
+    color: Annotated[
+        str | None, typer.Option(help="Start from this flat colour, #rrggbb or a name; no module is needed.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a prompt's first picture; the next take the next.")] = 0,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
     height: Annotated[int | None, typer.Option(help="In pixels; the model's own by default.")] = None,
@@ -55,7 +75,17 @@ def generate(
     from ..evaluate import files
 
     finite("--guidance", guidance)
-    if compare and module == "none":
+    module = _which_module(model, module, color)
+    first = {
+        "prompt": first_prompt,
+        "negative_prompt": first_negative,
+        "guidance_scale": first_guidance,
+        "color": color,
+    }
+    first = {key: value for key, value in first.items() if value is not None}
+    if module == "none" and first and color is None:
+        raise SingDiffusionError("--first-prompt, --first-negative and --first-guidance need a module")
+    if compare and module == "none" and color is None:
         raise SingDiffusionError("--compare needs a module; --module none has nothing to compare with")
     if any(not prompt.strip() for prompt in prompts):
         raise SingDiffusionError("a prompt is empty; say what to paint")
@@ -66,12 +96,15 @@ def generate(
     from ..plugin import SingDiffusion
 
     started = time.monotonic()
-    pipe = load_model(model, torch_dtype(dtype)).to(torch_device(device))
+    pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
     check_size(pipe, height, width)
-    sing = None if module == "none" else SingDiffusion.from_pretrained(module).enable(pipe)
+    sing = None
+    if module != "none" or color is not None:
+        sing = SingDiffusion() if module == "none" else SingDiffusion.from_pretrained(module)
+        sing.enable(pipe, **first)
     options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance, "negative_prompt": negative}
     options |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
     settings = options | {
@@ -80,6 +113,7 @@ def generate(
         "scheduler": type(pipe.scheduler).__name__,
         "dtype": dtype,
     }
+    settings |= {"first_step": first} if first else {}
     written: list[dict[str, Any]] = []
 
     def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
@@ -105,6 +139,19 @@ def generate(
     for row in written:
         typer.echo(row["file"])
     console.print(f"{len(written)} files in {seconds:.1f} s")
+
+
+def _which_module(model: str, module: str | None, color: str | None) -> str:
+    """The module asked for; the embedded model has its own, and a colour needs none."""
+    from ..errors import SingDiffusionError
+
+    if module is not None:
+        return module
+    if color is not None:
+        return "none"
+    if model != "tiny":
+        raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")
+    return "tiny"
 
 
 def _slug(prompt: str) -> str:

@@ -64,7 +64,9 @@ def read_config(folder: Path) -> SingConfig:
     """
     file = folder / CONFIG
     if not file.is_file():
-        raise SingDiffusionError(f"{folder} is no SingDiffusion module: it has no {CONFIG}")
+        published = (folder / "config.json").is_file() or (folder / "oms_module").is_dir()
+        hint = f"; to make a published module into one: singdiffusion convert {folder} DST" if published else ""
+        raise SingDiffusionError(f"{folder} is no SingDiffusion module: it has no {CONFIG}{hint}")
     try:
         return SingConfig.model_validate_json(file.read_text())
     except ValidationError as error:

@@ -1,0 +1,143 @@
+"""Write the tables of docs/ that follow from the code: ``python docs/tables.py`` (tests/test_docs.py holds them against it)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from pathlib import Path
+
+import diffusers
+
+from singdiffusion import Audit, audit
+from singdiffusion.plugin.first_step import FAMILIES, REFUSED
+from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
+
+HERE = Path(__file__).parent
+CONFIGS = HERE.parent / "tests" / "data" / "audit"
+SIGMAS = ("karras", "exponential", "beta", "flow")
+
+COMPATIBILITY = """\
+# What it works with
+
+*Written by `python docs/tables.py` from the tables in `src/singdiffusion/plugin`; a test holds this page against them.*
+
+## Schedulers
+
+For every class below `tests/plugin/test_schedulers.py` runs a real `StableDiffusionPipeline` in every timestep spacing, sigma option
+and zero-SNR rescale that the class has, for epsilon, v and sample prediction, at 4, 10, 20 and 50 steps (`make test-all`; `make test`
+runs 4 and 50 steps with epsilon), and asserts that the U-Net's first input is alpha y + sigma x_1 to 1e-5. What the table says of a
+class is also held against the scheduler's own `add_noise` and `scale_model_input` where these can tell. The flow matching classes
+are read for the audit; pipelines that use them are left as they are.
+
+{families}
+A class that is not here is asked itself: its `add_noise` and `scale_model_input` at the first timestep must agree with one of these
+families, or it is refused with a line that says what it answered. Refused by name:
+
+{refused}
+## Pipelines
+
+Each has a test that runs the real class with small random weights (`tests/plugin/test_pipelines.py`): negative prompts, pictures per
+prompt, generator lists, guidance 1, callbacks, a scheduler swapped after enabling, bit-identical pictures after `disable()`.
+
+{pipelines}
+Left as they are, with a warning that says so once:
+
+{untouched}
+- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): alpha is 0 where they start
+- a call of an inpainting pipeline below strength 1: it starts from a picture
+
+Any other class is refused by name. Subclasses are other classes, for they may prepare latents in other ways.
+
+SDXL's modular pipeline takes a block: `singdiffusion.plugin.modular.add_first_step(blocks, sing)`.
+
+## Latents and text
+
+A module says for which latent space it is (channels, the VAE's scaling and shift); another one is an error. A module that brings its
+own text encoder reads the raw prompt, so it works on any base of that latent space whatever the base's text encoder; when the base's
+encoder is its own, it takes the base's embeddings instead, long prompts and prompt weighting included. With `prompt_embeds` only, a
+module that must read the prompt needs one for the first step: `sing.enable(pipe, prompt="...")`.
+"""
+
+AUDIT = """\
+# Is my model affected?
+
+*The table is written by `python docs/tables.py` from the configurations in `tests/data/audit`.*
+
+```
+singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5   # a hub id: only configurations are fetched
+singdiffusion audit path/to/model --steps 20 --scheduler euler --json audit.json
+singdiffusion audit path/to/scheduler_config.json --latents 64 64
+```
+
+```python
+from singdiffusion import audit
+
+print(audit(pipe, num_inference_steps=50))
+```
+
+| configuration | prediction | steps | latents | terminal SNR | first timestep | alpha | sigma / alpha | d | verdict |
+|---|---|---|---|---|---|---|---|---|---|
+{rows}
+
+`d` = alpha sqrt(H W) / sigma: by how many standard deviations of the noise the mean of a latent channel is displaced, per unit of
+that mean, between what training ended with and what sampling starts from. Below 0.2 it is lost in the noise (absent), from 2 on it is
+what the eye sees (present), between them it costs very dark and very bright pictures a little (mild). With `leading` spacing fewer
+steps start earlier and lose more. v-prediction removes the division by alpha, not the bias.
+
+Combinations that break, and are said:
+
+{warnings}
+"""
+
+
+def families() -> str:
+    """A table a family."""
+    parts = []
+    for family in FAMILIES:
+        lines = [f"### {family.state}\n", "| class | timestep spacing | sigmas | zero SNR |", "|---|---|---|---|"]
+        for name in family.classes:
+            known = set(inspect.signature(getattr(diffusers, name).__init__).parameters)
+            spacing = "leading, linspace, trailing" if "timestep_spacing" in known else "its own"
+            sigmas = ", ".join(s for s in SIGMAS if f"use_{s}_sigmas" in known) or "its own"
+            lines.append(f"| `{name}` | {spacing} | {sigmas} | {'yes' if 'rescale_betas_zero_snr' in known else ''} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _row(name: str, steps: int, found: Audit) -> str:
+    gain = f"{found.gain:.2f}" if math.isfinite(found.gain) else "infinite"
+    return (
+        f"| {name} | {found.prediction_type} | {steps} | {found.latents[0]} x {found.latents[1]} | {found.terminal_snr:.3g} "
+        f"| {found.first_timestep:.4g} | {found.alpha:.4g} | {gain} | {found.d:.3g} | {found.verdict} |"
+    )
+
+
+def pages() -> dict[str, str]:
+    """File name -> its text."""
+    latents = json.loads((CONFIGS / "latents.json").read_text())
+    rows, warnings = [], []
+    for name, size in latents.items():
+        for steps in (50, 10) if name in ("sd-1.5", "sdxl") else (50,):
+            found = audit(CONFIGS / f"{name}.json", steps, latents=size)
+            rows.append(_row(name, steps, found))
+            warnings += [f"{name}: {line}" for line in found.warnings]
+    return {
+        "audit.md": AUDIT.format(rows="\n".join(rows), warnings=_bullets(warnings)).rstrip() + "\n",
+        "compatibility.md": COMPATIBILITY.format(
+            families=families(),
+            refused=_bullets([f"`{name}`: {reason}" for name, reason in REFUSED.items()]),
+            pipelines=_bullets([f"`{name}`" for name in PIPELINES]),
+            untouched=_bullets([f"`{name}`: {reason}" for name, reason in UNTOUCHED.items()]).rstrip(),
+        ),
+    }
+
+
+if __name__ == "__main__":
+    for file, text in pages().items():
+        (HERE / file).write_text(text)
+        print(HERE / file)

@@ -1,0 +1,268 @@
+"""Is a model affected, how badly, and what to do: from its scheduler's configuration alone, no weights needed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import SingDiffusionError
+from .first_step import FirstStep, first_step_of
+
+ABSENT, MILD, PRESENT = "absent", "mild", "present"
+# A channel's mean displaced by a fifth of the noise's own deviation is lost in it; by twice, it is what the eye sees.
+MILD_FROM, PRESENT_FROM = 0.2, 2.0
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a scheduler's first step loses. ``print`` it to read it.
+
+    Attributes:
+        scheduler: class of the scheduler.
+        steps: denoising steps.
+        latents: height and width of the latents.
+        prediction_type: what the denoiser predicts.
+        terminal_snr: alpha^2 / sigma^2 at the last timestep of training; 0 is pure noise.
+        first_timestep: where sampling starts.
+        alpha, sigma: of the state there, x = alpha x_0 + sigma noise (times the scheduler's own scale).
+        gain: sigma / alpha, by which an error of a noise prediction grows in its estimate of the picture; inf at pure noise.
+        d: alpha sqrt(H W) / sigma, the displacement of a channel's mean that sampling leaves out, in standard deviations of the
+            noise, per unit of latent mean (docs/audit.md).
+        verdict: "absent" (d below 0.2), "mild", or "present" (d of 2 or more).
+        reason, remedy: a sentence each.
+        warnings: combinations that break.
+    """
+
+    scheduler: str
+    steps: int
+    latents: tuple[int, int]
+    prediction_type: str
+    terminal_snr: float
+    first_timestep: float
+    alpha: float
+    sigma: float
+    gain: float
+    d: float
+    verdict: str
+    reason: str
+    remedy: str
+    warnings: tuple[str, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """For JSON, which has no infinity: a ``gain`` of inf becomes None."""
+        return asdict(self) | {"gain": self.gain if math.isfinite(self.gain) else None}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.verdict}: {self.reason}",
+            f"what to do: {self.remedy}",
+            *(f"warning: {line}" for line in self.warnings),
+            f"{self.scheduler}, {self.steps} steps, latents of {self.latents[0]} x {self.latents[1]}, "
+            f"{self.prediction_type} prediction, terminal SNR {self.terminal_snr:.3g}",
+            f"first timestep {self.first_timestep:g}: alpha {self.alpha:.4g}, sigma {self.sigma:.4g}, "
+            f"gain {self.gain:.4g}, d {self.d:.3g}",
+        ]
+        return "\n".join(lines)
+
+
+def audit(
+    target: Any,
+    num_inference_steps: int = 50,
+    *,
+    scheduler: str | None = None,
+    latents: int | tuple[int, int] | None = None,
+) -> Audit:
+    """Whether a model starts sampling from the wrong noise, and what to do about it.
+
+    Args:
+        target: a pipeline, a scheduler, a scheduler's configuration (a mapping), or the name of one: "tiny", a model's folder
+            in diffusers' layout, a ``scheduler_config.json``, or a hub id, of which only configurations are fetched.
+        num_inference_steps: denoising steps; fewer lose more with ``leading`` spacing.
+        scheduler: the class name of another scheduler, made from the model's configuration.
+        latents: height and width of the latents (one number: both); by default the denoiser's own.
+
+    Raises:
+        SingDiffusionError: the target is none such, or it does not tell the size of its latents.
+    """
+    if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
+        raise SingDiffusionError(f"num_inference_steps must be a positive integer, not {num_inference_steps}")
+    ours, size = _read(target)
+    size = latents if latents is not None else size
+    if size is None:
+        raise SingDiffusionError("the size of the latents is not known; pass latents=(height, width)")
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    if height < 1 or width < 1:
+        raise SingDiffusionError(f"latents must be positive, not {height} x {width}")
+    if scheduler is not None:
+        ours = _class_of(scheduler).from_config(ours.config)
+    step = _start(ours, num_inference_steps)
+    return _judge(ours, step, num_inference_steps, (height, width))
+
+
+def _start(scheduler: Any, steps: int) -> FirstStep:
+    """The first step of a scheduler, whose own timesteps stay as they are."""
+    twin = copy.deepcopy(scheduler)
+    more = {"mu": 1.0} if twin.config.get("use_dynamic_shifting") else {}  # shifts what lies between, not the start
+    try:
+        twin.set_timesteps(steps, **more)
+    except (ValueError, TypeError, IndexError) as error:
+        raise SingDiffusionError(f"{type(scheduler).__name__} refuses {steps} steps: {error}") from error
+    return first_step_of(twin)
+
+
+def _terminal_snr(scheduler: Any) -> float:
+    """alpha^2 / sigma^2 where training's schedule ends."""
+    config = scheduler.config
+    if hasattr(scheduler, "alphas_cumprod"):
+        bar = float(scheduler.alphas_cumprod[-1])
+        # Euler and its kin put 2^-24 in the place of the 0 that rescaling gives
+        return 0.0 if bar <= 2**-24 else bar / (1 - bar)
+    if config.get("sigma_data") is not None and config.get("sigma_max") is not None:
+        return 1 / config["sigma_max"] ** 2
+    return 0.0  # flow matching
+
+
+def _judge(scheduler: Any, step: FirstStep, steps: int, latents: tuple[int, int]) -> Audit:
+    side = math.sqrt(latents[0] * latents[1])
+    gain = step.sigma / step.alpha if step.alpha else math.inf
+    d = step.alpha * side / step.sigma if step.sigma else math.inf
+    verdict = PRESENT if d >= PRESENT_FROM else MILD if d >= MILD_FROM else ABSENT
+    snr = _terminal_snr(scheduler)
+    prediction = scheduler.config.get("prediction_type") or "flow"
+    warnings = []
+    at_noise = step.alpha <= 2**-12
+    if snr == 0 and prediction == "epsilon" and at_noise:
+        warnings.append(
+            "epsilon prediction says nothing about the picture at zero SNR: sampling divides by zero; "
+            "such a model must predict v or the sample"
+        )
+    if snr == 0 and not at_noise and verdict != ABSENT:
+        warnings.append(
+            f"the schedule ends at zero SNR, but {scheduler.config.get('timestep_spacing', 'this')} spacing starts before it; "
+            'set timestep_spacing="trailing"'
+        )
+    return Audit(
+        scheduler=type(scheduler).__name__,
+        steps=steps,
+        latents=latents,
+        prediction_type=prediction,
+        terminal_snr=snr,
+        first_timestep=step.timestep,
+        alpha=step.alpha,
+        sigma=step.sigma,
+        gain=gain,
+        d=d,
+        verdict=verdict,
+        reason=_REASONS[verdict].format(d=f"{d:.2g}"),
+        remedy=_REMEDIES[verdict],
+        warnings=tuple(warnings),
+    )
+
+
+_REASONS = {
+    ABSENT: "sampling starts where training ended, from noise that shows nothing of the picture (d = {d})",
+    MILD: "sampling starts from pure noise, training ended a little before it: a channel's mean is off by {d} times the "
+    "noise's deviation, so very dark and very bright pictures lose some of it",
+    PRESENT: "sampling starts from pure noise, training ended well before it: a channel's mean is off by {d} times the "
+    "noise's deviation, so pictures are pulled to average grey",
+}
+_REMEDIES = {
+    ABSENT: "nothing.",
+    MILD: "little is to be gained; a SingDiffusion module for this latent space, or enable(pipe, color=...), gains it.",
+    PRESENT: "enable a SingDiffusion module for this latent space, or enable(pipe, color=...); the model stays as it is.",
+}
+
+
+# -- reading a target -------------------------------------------------------------------------------------------------
+
+
+def _read(target: Any) -> tuple[Any, int | tuple[int, int] | None]:
+    """(scheduler, size of the latents where the target tells it)."""
+    if isinstance(target, str | os.PathLike):
+        return _read_files(target)
+    if isinstance(target, Mapping):
+        return _scheduler_from(target, "the configuration"), None
+    if hasattr(target, "scheduler"):
+        denoiser = getattr(target, "unet", None) or getattr(target, "transformer", None)
+        return target.scheduler, None if denoiser is None else _size(denoiser.config)
+    if hasattr(target, "set_timesteps"):
+        return target, None
+    raise SingDiffusionError(
+        f"a {type(target).__name__} cannot be audited; pass a pipeline, a scheduler, its configuration, or a model's name"
+    )
+
+
+def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | None]:
+    if str(name) == "tiny":
+        from .. import tiny
+
+        name = tiny.folder()
+    path = Path(name)
+    if path.is_file():
+        return _scheduler_from(_json(path), path), None
+    folder = path if path.is_dir() else _configurations(str(name))
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        raise SingDiffusionError(f"{name} is no diffusers model: it has no scheduler/scheduler_config.json")
+    sizes = (_size(_json(config)) for config in _denoisers(folder))
+    return _scheduler_from(_json(file), file), next(sizes, None)
+
+
+def _denoisers(folder: Path) -> list[Path]:
+    return [file for part in ("unet", "transformer", "prior") if (file := folder / part / "config.json").is_file()]
+
+
+def _configurations(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["model_index.json", "scheduler/*.json", "*/config.json"]))
+    except HFValidationError as error:
+        raise SingDiffusionError(
+            f"there is no file or folder {hub_id}, and it is no hub id such as 'owner/name'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SingDiffusionError(
+            f"there is no file or folder {hub_id}, and the hub did not give it ({type(error).__name__})"
+        ) from error
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise SingDiffusionError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise SingDiffusionError(f"{file} holds no configuration")
+    return content
+
+
+def _size(config: Mapping[str, Any]) -> int | tuple[int, int] | None:
+    size = config.get("sample_size")
+    return tuple(size) if isinstance(size, list | tuple) else size  # type: ignore[return-value]
+
+
+def _scheduler_from(config: Mapping[str, Any], where: Any) -> Any:
+    name = config.get("_class_name")
+    if not isinstance(name, str):
+        raise SingDiffusionError(f"{where} is no scheduler's configuration: it has no _class_name")
+    try:
+        return _class_of(name).from_config(dict(config))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise SingDiffusionError(f"{where} is no configuration that {name} takes: {error}") from error
+
+
+def _class_of(name: str) -> Any:
+    import diffusers
+
+    found = getattr(diffusers, name, None)
+    if found is None or not name.endswith("Scheduler"):
+        raise SingDiffusionError(f"unknown scheduler {name!r}; write a class of diffusers, such as DDIMScheduler")
+    return found
