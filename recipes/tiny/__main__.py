@@ -13,7 +13,8 @@ from .training import Budget
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 
 WORK = Path("build/tiny")
-DEFAULT = {"vae": 16, "base": 76, "module": 6}  # minutes on two CPU cores, as shipped
+# minutes on two CPU cores, as shipped
+DEFAULT = {"vae": 16, "base": 169, "module": 10, "v": 25, "community": 25, "controlnet": 20}
 
 Folder = Annotated[Path, typer.Option(help="Working folder: packages, checkpoints, logs, plots.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Wall-clock budget of the stage, resumes included.")]
@@ -59,6 +60,30 @@ def module(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) 
     from . import module
 
     module.train(folder, _budget("module", minutes, steps))
+
+
+@app.command()
+def v(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
+    """Train the variant of the base that predicts v."""
+    from . import variants
+
+    variants.train_v(folder, _budget("v", minutes, steps))
+
+
+@app.command()
+def community(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
+    """Train the base on in another style, its text encoder too, as community checkpoints are made."""
+    from . import variants
+
+    variants.train_community(folder, _budget("community", minutes, steps))
+
+
+@app.command()
+def controlnet(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
+    """Train a ControlNet for edges on the base."""
+    from . import variants
+
+    variants.train_controlnet(folder, _budget("controlnet", minutes, steps))
 
 
 @app.command()

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from singdiffusion.core.schedule import Schedule
 
 from . import text, vae
-from .pictures import load_world
+from .pictures import World, load_world
 from .training import Budget, Stage, device
 
 COMPOSITES = 60_000
@@ -65,18 +65,20 @@ def unet() -> UNet2DConditionModel:
     )
 
 
-def make_latents(folder: Path, composites: int = COMPOSITES) -> None:
-    """Draw the composites, train the tokenizer on their captions, encode them: ``latents.safetensors``."""
-    if (folder / "latents.safetensors").exists():
+def make_latents(
+    folder: Path, composites: int = COMPOSITES, name: str = "latents", world: World | None = None, seed: int = 4
+) -> None:
+    """Draw the composites, train the tokenizer on their captions, encode them: ``NAME.safetensors``."""
+    if (folder / f"{name}.safetensors").exists():
         return
-    world, where = load_world(folder), device()
+    world, where = world or load_world(folder), device()
     autoencoder = vae.load(folder).to(where, memory_format=torch.channels_last)
     scale = autoencoder.config["scaling_factor"]
     captions: list[str] = []
     latents = torch.empty(composites, 4, 16, 16, dtype=torch.float16)
     greys = torch.empty(composites)
     for start in range(0, composites, 250):
-        x, words = vae.pixels(world, (4, start), min(250, composites - start), where)
+        x, words = vae.pixels(world, (seed, start), min(250, composites - start), where)
         with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
             mean = autoencoder.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
         latents[start : start + len(words)] = (mean.float() * scale).cpu()
@@ -88,28 +90,42 @@ def make_latents(folder: Path, composites: int = COMPOSITES) -> None:
     tokens = text.ids(tokenizer, captions)
     if not torch.isfinite(latents).all():
         raise SystemExit("error: the autoencoder gave non-finite latents")
-    partial = folder / "latents.partial"
+    partial = folder / f"{name}.partial"
     save_file({"latents": latents, "tokens": tokens, "greys": greys}, partial)
-    partial.replace(folder / "latents.safetensors")
+    partial.replace(folder / f"{name}.safetensors")
 
 
 class Latents:
     """The cached latents [N, 4, 16, 16] (scaled) and token ids [N, L]; ``batch`` draws from them by seed and step."""
 
-    def __init__(self, folder: Path, where: torch.device):
-        stored = load_file(folder / "latents.safetensors")
+    def __init__(self, folder: Path, where: torch.device, name: str = "latents"):
+        stored = load_file(folder / f"{name}.safetensors")
         self.latents, self.tokens = stored["latents"].to(where), stored["tokens"].to(where)
         self.tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
         self.empty = text.ids(self.tokenizer, [""]).to(where)
         self.where = where
 
-    def batch(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Latents float32 [B, 4, 16, 16], token ids [B, L] with captions dropped, and a generator for the rest."""
+    @torch.no_grad()
+    def embed(self, encoder: CLIPTextModel) -> Tensor:
+        """Embeddings [M, L, D] of the distinct captions by a frozen encoder, computed once and not once a step.
+
+        From here on ``batch`` gives, in place of token ids, each caption's row in them: [B, 1].
+        """
+        distinct, row = torch.unique(torch.cat([self.empty, self.tokens]), dim=0, return_inverse=True)
+        self.tokens, self.empty = row[1:, None], row[:1, None]
+        return torch.cat([encoder(part).last_hidden_state for part in distinct.split(512)])
+
+    def draw(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Rows [B] of pictures, their captions' token ids [B, L], some dropped, and a generator for the rest."""
         rng = np.random.default_rng(seed)
         index = torch.from_numpy(rng.integers(0, len(self.latents), count)).to(self.where)
         dropped = torch.from_numpy(rng.random(count) < DROPOUT).to(self.where)
         tokens = torch.where(dropped[:, None], self.empty, self.tokens[index])
-        generator = torch.Generator(self.where).manual_seed(int(rng.integers(2**62)))
+        return index, tokens, torch.Generator(self.where).manual_seed(int(rng.integers(2**62)))
+
+    def batch(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Latents float32 [B, 4, 16, 16], token ids [B, L] with captions dropped, and a generator for the rest."""
+        index, tokens, generator = self.draw(seed, count)
         return self.latents[index].float(), tokens, generator
 
 

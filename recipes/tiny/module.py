@@ -37,13 +37,9 @@ def train(folder: Path, budget: Budget) -> None:
     base.make_latents(folder)
     where = device()
     data = Latents(folder, where)
-    encoder = load_text(folder).to(where)
-    distinct, caption_of = torch.unique(torch.cat([data.empty, data.tokens]), dim=0, return_inverse=True)
-    with torch.no_grad():  # a caption's embedding is computed once, not once a step
-        embeddings = torch.cat([encoder(part).last_hidden_state for part in distinct.split(512)])
+    embeddings = data.embed(load_text(folder).to(where))
     stage = Stage("module", folder, {"module": network()}, RATE)
     net = stage.networks["module"]
-    data.tokens, data.empty = caption_of[1:, None], caption_of[:1, None]
 
     def loss_at(step: int) -> dict[str, Tensor]:
         y, caption, generator = data.batch((6, step), BATCH)

@@ -36,6 +36,12 @@ PACKAGES = {
         "MIT",
         "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
     ),
+    "noto": Package(
+        "@iconify-json/noto",
+        "1.2.9",
+        "Apache-2.0",
+        "sha512-DQiuXENbun41ch+XPSV55H9FaWKpHTyz46YIKtSaKYD4fIDDzL1tR6H4np/T38jfrTAeI3rcKF0mqHYeZVAuaw==",
+    ),
     "tabler": Package(
         "@iconify-json/tabler",
         "1.2.41",
