@@ -28,10 +28,10 @@ demo: $(DONE)
 	HF_HUB_OFFLINE=1 $(BIN)/singdiffusion demo --out out/demo
 
 test: $(DONE)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-all: $(DONE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(DONE)
 	$(BIN)/ruff format --check .
