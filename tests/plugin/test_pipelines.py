@@ -20,9 +20,11 @@ from diffusers import (
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.plugin import fingerprint
+from singdiffusion.plugin.color import flat_latents
 from singdiffusion.plugin.pipelines import PIPELINES
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
+from .painting import noise
 from .zoo import SDXL_WIDTH, ZOO, ZOO_MORE, build, build_untouched, picture
 
 PROMPT, NEGATIVE, SCALE = "a dark room", "grey", 5.0
@@ -352,6 +354,15 @@ def test_options_that_make_no_sense_leave_the_pipeline_alone(pipe, sing, options
         sing.enable(pipe, **options)
     assert not sing.enabled
     assert "prepare_latents" not in vars(pipe)
+
+
+def test_a_colour_through_an_autoencoder_that_overflows_in_half_precision(pipe):
+    """SDXL's says so by ``force_upcast``: it encodes in float32 and is half again afterwards."""
+    pipe.vae.register_to_config(force_upcast=True)
+    expected = flat_latents((16, 24, 32), pipe.vae.half().float(), noise())
+    pipe.vae.half()
+    torch.testing.assert_close(flat_latents((16, 24, 32), pipe.vae, noise()), expected)
+    assert pipe.vae.dtype == torch.float16
 
 
 def test_no_module_and_no_colour(pipe, tmp_path):
