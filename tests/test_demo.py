@@ -10,15 +10,18 @@ import pytest
 from PIL import Image
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """The demo as a user runs it, with four pictures a prompt."""
-    out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "singdiffusion", "demo", "--pictures", "4", "--out", out, "--json", out / "f.json"]
+def run(out, *options, status=0):
+    """The demo as a user runs it: (folder, figures, process)."""
+    command = [sys.executable, "-m", "singdiffusion", "demo", "--out", out, "--json", out / "f.json", *options]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, timeout=400)
-    assert done.returncode == 0, done.stderr[-800:]
-    return out, json.loads((out / "f.json").read_text()), done
+    assert done.returncode == status, done.stderr[-800:]
+    return out, json.loads((out / "f.json").read_text()) if status == 0 else None, done
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("demo"), "--pictures", 4)
 
 
 def misses(figures):
@@ -67,3 +70,23 @@ def test_page_grid_and_table(demo):
     assert grid.width > 4 * 128
     assert "index.html" in done.stdout
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["tiny-v", "tiny-community", "tiny-controlnet"])
+def test_the_one_module_cures_every_variant(model, tmp_path):
+    _, figures, _ = run(tmp_path, "--model", model, "--pictures", 4)
+    assert figures["model"] == model
+    off, on = (sum(values) for values in zip(*misses(figures).values(), strict=True))
+    assert off >= 100
+    assert on <= off / 4
+
+
+def test_a_variant_is_shown_by_name(tmp_path):
+    out, figures, _ = run(tmp_path, "--model", "tiny-controlnet", "--pictures", 1, "--steps", 1)
+    assert figures["model"] == "tiny-controlnet"
+    assert "tiny-controlnet" in (out / "index.html").read_text()
+    _, _, done = run(tmp_path / "x", "--model", "tiny-x", status=1)
+    assert done.stderr.strip() == (
+        "error: unknown embedded model 'tiny-x'; known: tiny, tiny-v, tiny-community, tiny-controlnet"
+    )

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 
-from singdiffusion import Schedule, SingDiffusion, TimeFreeUNet, tiny
+from singdiffusion import Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
 from singdiffusion.core.singular import guided_mean
 
 
@@ -44,25 +44,88 @@ def test_sizes():
     assert pipe.unet.config.sample_size == 16
 
 
-def test_weights_are_half_precision_safetensors_and_finite():
-    files = [*tiny.folder().rglob("*.safetensors"), *tiny.module_folder().rglob("*.safetensors")]
-    assert len(files) == 4
+def test_weights_are_small_safetensors_and_finite():
+    """float16; the large matrices of the variants float8."""
+    here = tiny.folder().parent
+    files = list(here.rglob("*.safetensors"))
+    assert len(files) == 3 + 2 + 1 + 2 + 1  # base, module, v, community, ControlNet
     for file in files:
+        base = file.is_relative_to(tiny.folder()) or file.is_relative_to(tiny.module_folder())
+        expected = {torch.float16} if base or "text_encoder" in file.parts else {torch.float16, torch.float8_e4m3fn}
         with safe_open(file, "pt") as weights:
             for key in weights.keys():  # noqa: SIM118  (safe_open is no mapping)
                 tensor = weights.get_tensor(key)
-                assert tensor.dtype == torch.float16 or not tensor.is_floating_point(), key
+                assert tensor.dtype in expected or not tensor.is_floating_point(), key
                 assert torch.isfinite(tensor.float()).all(), key
     assert not [*tiny.folder().parent.rglob("*.bin"), *tiny.folder().parent.rglob("*.ckpt")]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_module_knows_its_base_in_every_dtype(dtype):
-    pipe = tiny.load_pipeline(dtype)
+@pytest.mark.parametrize("model", tiny.MODELS)
+def test_the_module_knows_its_base_in_every_dtype(model, dtype):
+    pipe = tiny.load_pipeline(dtype, model)
+    assert {p.dtype for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()} == {dtype}
     sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
     assert isinstance(sing.module, TimeFreeUNet)
-    assert sing.text_encoder is None, "it shares the base's"
-    assert sing._shares_text
+    assert sing._shares_text == (model != "tiny-community"), "a tuned encoder is not the one it was trained with"
+
+
+def test_the_modules_own_text_encoder_is_the_bases():
+    pipe, sing = tiny.load_pipeline(), SingDiffusion.from_pretrained("tiny")
+    theirs, _ = pipe.encode_prompt(["a red apple", "solid black background"], "cpu", 1, False)
+    ours, _ = sing.encode(["a red apple", "solid black background"])
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_the_variants_differ_from_the_base_in_what_they_say():
+    base, v, community, control = (tiny.load_pipeline(model=model) for model in tiny.MODELS)
+    assert type(base) is type(v) is type(community) is StableDiffusionPipeline
+    assert type(control) is StableDiffusionControlNetPipeline
+    assert v.scheduler.config.prediction_type == "v_prediction"
+    settings = dict(v.scheduler.config) | {"prediction_type": "epsilon"}
+    assert {k: v for k, v in settings.items() if k[0] != "_"} == {
+        k: v for k, v in base.scheduler.config.items() if k[0] != "_"
+    }
+    ids = torch.arange(24)[None]
+    said = lambda pipe: pipe.text_encoder(ids).last_hidden_state  # noqa: E731
+    assert torch.equal(said(v), said(base))
+    assert (said(community) - said(base)).norm() > 0.1 * said(base).norm()
+    for ours, theirs in zip(control.unet.parameters(), base.unet.parameters(), strict=True):
+        assert torch.equal(ours, theirs), "a ControlNet leaves its base as it is"
+
+
+def test_hints_are_edges_and_know_how_bright_their_pictures_are():
+    hints = tiny.hints()
+    assert len(hints) == 8
+    for name, image in hints.items():
+        assert (image.size, image.mode) == ((64, 64), "RGB"), name
+        levels = np.asarray(image)
+        assert set(np.unique(levels)) == {0, 255}
+        assert 0.03 < (levels > 0).mean() < 0.4, name
+    ours, plain = tiny.reference("tiny-controlnet"), tiny.reference()
+    assert list(ours) == list(plain)
+    assert [ours[p] == plain[p] for p in ours] == [True, True, False, False]
+
+
+def test_the_controlnet_follows_its_hints():
+    """The painted picture goes with the very drawing whose edges it was given, and with no other's."""
+    pipe = tiny.load_pipeline(model="tiny-controlnet")
+    pipe.set_progress_bar_config(disable=True)
+    SingDiffusion.from_pretrained("tiny").enable(pipe)
+    hints = list(tiny.hints().values())
+    images = pipe(
+        ["monochrome line-art logo on a black background"] * len(hints), image=hints, num_inference_steps=10,
+        guidance_scale=5.0, generator=torch.Generator().manual_seed(0),
+    ).images  # fmt: skip
+    flat = lambda image: np.asarray(image.convert("L"), float).ravel()  # noqa: E731
+    likeness = np.corrcoef([flat(i) for i in images] + [flat(h) for h in hints])[: len(hints), len(hints) :]
+    assert (likeness.argmax(1) == np.arange(len(hints))).all(), likeness.round(2)
+
+
+def test_unknown_models_are_named():
+    for ask in (tiny.reference, lambda model: tiny.load_pipeline(model=model)):
+        with pytest.raises(SingDiffusionError, match="unknown embedded model 'tiny-x'; known: tiny, tiny-v, tiny-comm"):
+            ask("tiny-x")
 
 
 def test_the_modules_output_hardly_hangs_on_the_noise():
@@ -91,7 +154,7 @@ def test_black_and_white_means_decode_to_black_and_white():
 
 
 def test_reference_is_of_the_four_prompts():
-    prompts = tiny.reference()["prompts"]
+    prompts = tiny.reference()
     means = np.array([row["mean"] for row in prompts.values()])
     assert list(prompts) == [
         "solid black background",
@@ -104,7 +167,8 @@ def test_reference_is_of_the_four_prompts():
 
 
 def test_every_model_has_a_card():
-    for folder in (tiny.folder(), tiny.module_folder()):
+    here = tiny.folder().parent
+    for folder in (tiny.folder(), tiny.module_folder(), here / "v", here / "community", here / "controlnet"):
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "minutes" in card

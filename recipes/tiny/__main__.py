@@ -89,13 +89,12 @@ def controlnet(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = No
 @app.command()
 def export(
     folder: Folder = WORK,
-    target: Annotated[Path, typer.Option(help="Where the shipped models go.")] = Path("src/singdiffusion/tiny"),
     pictures: Annotated[Path, typer.Option(help="Where sheets and plots go.")] = Path("docs/pictures"),
 ) -> None:
-    """Write what ships: fp16 weights, model cards, reference brightness, contact sheets."""
+    """Write what ships into the package: weights, model cards, reference brightness, contact sheets."""
     from . import export
 
-    export.export(folder, target, pictures)
+    export.export(folder, pictures)
 
 
 @app.command()
@@ -113,7 +112,7 @@ def adopt(
 def everything(folder: Folder = WORK) -> None:
     """Every stage in turn, with the budgets that made the shipped weights; goes on where it was stopped."""
     data(folder)
-    for stage in (vae, base, module, export):
+    for stage in (vae, base, module, v, community, controlnet, export):
         stage(folder)
 
 

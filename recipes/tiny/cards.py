@@ -73,6 +73,48 @@ Brightness of real pictures, against which the demo measures (mean luma over pic
 {reference}
 """
 
+VARIANT = """\
+---
+license: apache-2.0
+library_name: diffusers
+---
+# {title}
+
+{what}
+
+Weights: matrices and kernels in float8 (e4m3), the rest in float16; diffusers reads them as any others. Everything that is not in
+this folder is the base's: `tiny.load_pipeline(model="{model}")`. Data, licences and recipe: the card in `../base`; a fixed seed.
+
+| stage | steps | batch | minutes, two CPU cores | loss at the end |
+|---|---|---|---|---|
+{stages}
+
+What `SingDiffusion.from_pretrained("tiny")` does to it, figures and pictures: `docs/embedded.md` in the repository.
+
+{limits}
+"""
+
+VARIANTS = {
+    "v": {
+        "title": "tiny-v: the base, predicting v",
+        "what": "The base's U-Net trained on to predict v = alpha noise - sigma x_0, as Stable Diffusion 2.0 and 2.1 do (with 768 "
+        "pixels). The text encoder and the schedule are the base's.",
+        "limits": "It can do what the base can, and its pictures are a little softer.",
+    },
+    "community": {
+        "title": "tiny-community: the base, tuned to another style",
+        "what": "The base's U-Net and text encoder trained on, as community checkpoints are made: seven pictures in ten are icons of "
+        'the set `noto`, with captions in a manner of their own, "noto style, red apple, dark blue bg"; the rest are the base\'s.',
+        "limits": "It knows the same things as the base; emoji, asked for by the base's own captions, may come in either style.",
+    },
+    "controlnet": {
+        "title": "tiny-controlnet: a ControlNet for edges",
+        "what": "A copy of the base's encoder half that takes a picture of edges (64 x 64, white on black) and steers the base, which is "
+        "frozen, along them. `hints/` holds edges of eight line icons that no model here was trained on.",
+        "limits": "Edges are those of icons on plain grounds: photos and drawings with other edges come out as icons.",
+    },
+}
+
 
 def _stage(name: str, runs: list[dict[str, float]], batch: int) -> str:
     lines = []
@@ -87,9 +129,9 @@ def cards(
     runs: dict[str, list[dict]], licences: dict[str, tuple[str, str]], reference: dict[str, dict]
 ) -> dict[str, str]:
     """Folder name -> text of its README.md."""
-    from . import base, module, vae
+    from . import base, module, vae, variants
 
-    batches = {"vae": vae.BATCH, "base": base.BATCH, "module": module.BATCH}
+    batches = {"vae": vae.BATCH, "base": base.BATCH, "module": module.BATCH} | dict.fromkeys(VARIANTS, variants.BATCH)
     stages = {name: _stage(name, each, batches[name]) for name, each in runs.items()}
     return {
         "base": BASE.format(
@@ -106,4 +148,4 @@ def cards(
             stages=stages["module"],
             reference="\n".join(f"| {p} | {row['mean']:.1f} | {row['std']:.1f} |" for p, row in reference.items()),
         ),
-    }
+    } | {name: VARIANT.format(model=f"tiny-{name}", stages=stages[name], **words) for name, words in VARIANTS.items()}

@@ -114,11 +114,13 @@ def ground(rng: np.random.Generator, colour: str) -> np.ndarray:
     return np.clip(np.array(COLOURS[colour], np.float32) + rng.integers(-JITTER, JITTER + 1, 3), 0, 255)
 
 
-def _paste(rng: np.random.Generator, icon: np.ndarray, base: np.ndarray, ink: np.ndarray | None = None) -> Picture:
+def _paste(
+    rng: np.random.Generator, icon: np.ndarray, base: np.ndarray, ink: np.ndarray | None = None, shift: int = SHIFT
+) -> Picture:
     """Composite an icon [s, s, 4] near the centre of a uniform ground [3] (0..255), in its own colours or in ``ink``."""
     size = icon.shape[0]
     room = SIZE - size
-    top, left = np.clip(room // 2 + rng.integers(-SHIFT, SHIFT + 1, 2), 0, room)
+    top, left = np.clip(room // 2 + rng.integers(-shift, shift + 1, 2), 0, room)
     picture = np.broadcast_to(base, (SIZE, SIZE, 3)).copy()
     alpha = icon[..., 3:]
     colour = icon[..., :3] * 255 if ink is None else ink
@@ -151,14 +153,20 @@ class World:
         if colour is None:
             common = rng.random() < 0.6
             colour = str(rng.choice(["black", "white"] if common else list(COLOURS)))
-        base = ground(rng, colour)
-        dark = luma(base) < 140
-        ink = np.full(3, 255.0 if dark else 0.0, np.float32) + (-1 if dark else 1) * rng.integers(0, JITTER + 1)
-        icon = self.line[name][rng.integers(len(ICON_SIZES))]
-        picture = _paste(rng, icon, base, ink.astype(np.float32))
+        picture = self.drawn(rng, name, colour)
         named = rng.random() < 0.75 if named is None else named
         caption = "monochrome line-art logo" + (f" of {_article(spoken(name))}" if named else "")
         return picture, caption if rng.random() < UNSAID else f"{caption} on {_article(colour)} background"
+
+    def drawn(
+        self, rng: np.random.Generator, name: str, colour: str, size: int | None = None, shift: int = SHIFT
+    ) -> Picture:
+        """One line icon on a ground, at most ``shift`` pixels from the centre; ``size`` counts in ``ICON_SIZES``, or any."""
+        base = ground(rng, colour)
+        dark = luma(base) < 140
+        ink = np.full(3, 255.0 if dark else 0.0, np.float32) + (-1 if dark else 1) * rng.integers(0, JITTER + 1)
+        size = int(rng.integers(len(ICON_SIZES))) if size is None else size
+        return _paste(rng, self.line[name][size], base, ink.astype(np.float32), shift)
 
     def sticker(self, rng: np.random.Generator) -> tuple[Picture, str]:
         name, colour = str(rng.choice(list(self.emoji))), str(rng.choice(list(COLOURS)))

@@ -1,4 +1,4 @@
-"""Stages 6 to 8: variants of the base, each a continued training of it, on which the one module must work unchanged.
+"""Stages 5 to 7: variants of the base, each a continued training of it, on which the one module must work unchanged.
 
 v: v-prediction, as Stable Diffusion 2's. community: another style of icons, other manners of speech, the text encoder tuned too.
 controlnet: a ControlNet that paints along given edges, the base frozen.
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import ControlNetModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -122,6 +123,12 @@ def edges(picture: Picture) -> np.ndarray:
     down = np.abs(np.diff(levels, axis=0, append=levels[-1:])).max(-1)
     right = np.abs(np.diff(levels, axis=1, append=levels[:, -1:])).max(-1)
     return np.maximum(down, right) > EDGE
+
+
+def hint(world: World, name: str) -> Image.Image:
+    """The edges of a line icon in the middle of the picture, white on black, as ControlNets take them."""
+    drawn = world.drawn(np.random.default_rng(0), name, "black", 1, 0)
+    return Image.fromarray(edges(drawn)).convert("RGB")
 
 
 class _Icons(World):

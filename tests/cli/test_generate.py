@@ -245,3 +245,21 @@ def test_ctrl_c_leaves_whole_files(model, sing_folder, tmp_path):
     for file in files:
         assert file.suffix == ".png"
         Image.open(file).load()
+
+
+def test_a_controlnet_follows_a_picture(tmp_path):
+    from singdiffusion import tiny
+
+    hint = tmp_path / "hint.png"
+    tiny.hints()["bolt"].save(hint)
+    common = ("--steps", 1, "--out", tmp_path / "o")
+    cli("generate", "a logo", "--model", "tiny-controlnet", "--control", hint, "--compare", *common)
+    on = Image.open(tmp_path / "o" / "a-logo-0.png")
+    assert json.loads(on.text["settings"])["control"] == "hint.png"
+    refused("generate", "a", "--model", "tiny-controlnet", *common, match="say what to follow: --control PICTURE")
+    refused("generate", "a", "--control", hint, *common, match="a StableDiffusionPipeline has none")
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    refused(
+        "generate", "a", "--model", "tiny-controlnet", "--control", text, *common, match="cannot be read as a picture"
+    )

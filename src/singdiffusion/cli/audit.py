@@ -16,7 +16,7 @@ def audit(
     model: Annotated[
         str,
         typer.Argument(
-            help="tiny, a model's folder, a hub id (only configurations are fetched), or a scheduler_config.json."
+            help="tiny (or tiny-v, ...), a model's folder, a hub id (only configurations are fetched), or a scheduler_config.json."
         ),
     ],
     scheduler: Annotated[str | None, typer.Option(help="Another scheduler than the model's own.")] = None,

@@ -97,11 +97,11 @@ def torch_device(name: str) -> Any:
 
 
 def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
-    """A pipeline: "tiny", a folder in diffusers' layout, a hub id, or a single file with a folder of configurations."""
-    if model == "tiny":
-        from .. import tiny
+    """A pipeline: an embedded model, a folder in diffusers' layout, a hub id, or a single file with a folder of configurations."""
+    from .. import tiny
 
-        return tiny.load_pipeline(dtype)
+    if model in tiny.MODELS:
+        return tiny.load_pipeline(dtype, model)
     from diffusers import DiffusionPipeline
 
     path = Path(model)
@@ -165,6 +165,24 @@ def set_scheduler(pipe: Any, name: str) -> None:
     except ImportError as error:  # DPMSolverSDEScheduler needs torchsde
         line = " ".join(str(error).split())
         raise SingDiffusionError(f"the scheduler {name} needs a package that is not installed: {line[:200]}") from error
+
+
+def control_image(pipe: Any, file: Path | None) -> Any:
+    """The picture that a ControlNet follows: read where the pipeline has one, None where it has none."""
+    from PIL import Image, UnidentifiedImageError
+
+    has_one = getattr(pipe, "controlnet", None) is not None
+    if has_one and file is None:
+        raise SingDiffusionError("this model has a ControlNet; say what to follow: --control PICTURE")
+    if file is None:
+        return None
+    if not has_one:
+        raise SingDiffusionError(f"--control goes with a ControlNet, and a {type(pipe).__name__} has none")
+    try:
+        with Image.open(file) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise SingDiffusionError(f"--control {file} cannot be read as a picture") from error
 
 
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:

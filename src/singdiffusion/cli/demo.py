@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from .common import check_json, console, finite, hush, progress, write_json
 
 @app.command()
 def demo(
+    model: Annotated[
+        str, typer.Option(help="The embedded model: tiny, tiny-v, tiny-community or tiny-controlnet.")
+    ] = "tiny",
     out: Annotated[Path, typer.Option(help="Folder for the page and the grid.")] = Path("out/demo"),
     pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
@@ -21,25 +24,26 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next take the next.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
-    """The paper's four prompts, without and with SingDiffusion, on the embedded model.
+    """The paper's four prompts, without and with SingDiffusion, on an embedded model.
 
-    Example: singdiffusion demo --out out/demo --json out/demo/figures.json
+    Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
     """
+    from .. import tiny
     from ..evaluate import files
 
+    reference = tiny.reference(model)
     finite("--guidance", guidance)
     files.output_folder(out)
     check_json(json)
     started = time.monotonic()
     hush()
-    from .. import tiny
     from ..evaluate import brightness, report
     from ..plugin import SingDiffusion
 
-    pipe = tiny.load_pipeline()
+    pipe = tiny.load_pipeline(model=model)
     pipe.set_progress_bar_config(disable=True)
     sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
-    real = {p: brightness.Spread(v["mean"], v["std"]) for p, v in tiny.reference()["prompts"].items()}
+    real = {p: brightness.Spread(v["mean"], v["std"]) for p, v in reference.items()}
     seeds = range(seed, seed + pictures)
     with progress("Painting without and with", 2 * len(brightness.PAPER_PROMPTS) * pictures * steps) as advance:
         results = brightness.compare(
@@ -48,6 +52,7 @@ def demo(
             brightness.PAPER_PROMPTS,
             seeds,
             real,
+            _controls(tiny.hints()) if model == "tiny-controlnet" else None,
             on_step=advance,
             batch=16,
             num_inference_steps=steps,
@@ -63,9 +68,20 @@ def demo(
     }
     title = "Dark rooms and white pages: one step changed"
     files.write_whole(out / "grid.png", report.png(report.grid(results, zoom=2)))
-    files.write_whole(out / "index.html", report.page(results, title, {"model": "tiny"} | settings))
-    write_json(json, report.as_json(results, "tiny", settings, seconds))
+    files.write_whole(out / "index.html", report.page(results, title, {"model": model} | settings))
+    write_json(json, report.as_json(results, model, settings, seconds))
     console.print(report.table(results))
     typer.echo(
         f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {seconds:.0f} s"
     )
+
+
+def _controls(hints: dict[str, Any]) -> dict[str, list[Any]]:
+    """What the ControlNet follows: no edges on the solid grounds, icons for the logos."""
+    from PIL import Image
+
+    from ..evaluate.brightness import PAPER_PROMPTS
+
+    icons = list(hints.values())
+    blank = [Image.new("RGB", icons[0].size)]
+    return {prompt: blank if prompt.startswith("solid") else icons for prompt in PAPER_PROMPTS}

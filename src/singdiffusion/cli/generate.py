@@ -15,6 +15,7 @@ from .common import (
     check_json,
     check_size,
     console,
+    control_image,
     finite,
     hush,
     load_model,
@@ -32,7 +33,10 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
     model: Annotated[
         str,
-        typer.Option(help="tiny (embedded), a folder in diffusers' layout, a hub id, or a single .safetensors file."),
+        typer.Option(
+            help="tiny, tiny-v, tiny-community or tiny-controlnet (embedded), a folder in diffusers' layout, a hub id, or a "
+            "single .safetensors file."
+        ),
     ] = "tiny",
     model_config: Annotated[
         Path | None,
@@ -41,7 +45,7 @@ def generate(
     module: Annotated[
         str | None,
         typer.Option(
-            help="tiny (embedded), a module's folder or hub id, or none; tiny by default for the embedded model."
+            help="tiny (embedded), a module's folder or hub id, or none; tiny by default for the embedded models."
         ),
     ] = None,
     compare: Annotated[
@@ -58,6 +62,9 @@ def generate(
     first_guidance: Annotated[float | None, typer.Option(help="Guidance scale of the first step.")] = None,
     color: Annotated[
         str | None, typer.Option(help="Start from this flat colour, #rrggbb or a name; no module is needed.")
+    ] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="A picture for the ControlNet to follow, where the model has one.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a prompt's first picture; the next take the next.")] = 0,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
@@ -101,6 +108,7 @@ def generate(
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
     check_size(pipe, height, width)
+    followed = control_image(pipe, control)
     sing = None
     if module != "none" or color is not None:
         sing = SingDiffusion() if module == "none" else SingDiffusion.from_pretrained(module)
@@ -109,11 +117,13 @@ def generate(
     options |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
     settings = options | {
         "model": model,
+        "control": None if control is None else control.name,
         "module": module,
         "scheduler": type(pipe.scheduler).__name__,
         "dtype": dtype,
     }
     settings |= {"first_step": first} if first else {}
+    controls = None if followed is None else [followed]
     written: list[dict[str, Any]] = []
 
     def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
@@ -123,15 +133,17 @@ def generate(
         grey = None if kind == "compare" else round(brightness.grey(image), 3)
         written.append({"file": str(file), "prompt": prompt, "seed": seed, "singdiffusion": kind, "grey": grey})
 
+    def paint(prompt: str, seed: int) -> Any:
+        return next(brightness.generate(pipe, prompt, [seed], on_step=advance, controls=controls, **options))
+
     with progress("Painting", len(prompts) * count * steps * (2 if compare else 1)) as advance:
         for prompt in prompts:
             for each in range(seed, seed + count):
-                paint = lambda: next(brightness.generate(pipe, prompt, [each], on_step=advance, **options))  # noqa: B023, E731
-                on = paint()
+                on = paint(prompt, each)
                 keep(on, prompt, each, "on" if sing else "off")
                 if compare and sing is not None:
                     with sing.disabled():
-                        off = paint()
+                        off = paint(prompt, each)
                     keep(off, prompt, each, "off")
                     keep(report.side_by_side(off, on), prompt, each, "compare")
     seconds = time.monotonic() - started
@@ -143,13 +155,14 @@ def generate(
 
 def _which_module(model: str, module: str | None, color: str | None) -> str:
     """The module asked for; the embedded model has its own, and a colour needs none."""
+    from .. import tiny
     from ..errors import SingDiffusionError
 
     if module is not None:
         return module
     if color is not None:
         return "none"
-    if model != "tiny":
+    if model not in tiny.MODELS:
         raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")
     return "tiny"
 

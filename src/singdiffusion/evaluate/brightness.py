@@ -73,6 +73,8 @@ def generate(
     *,
     batch: int = 8,
     on_step: Callable[[], None] | None = None,
+    controls: Sequence[Image.Image] | None = None,
+    negative_prompt: str | None = None,
     **options: Any,
 ) -> Iterator[Image.Image]:
     """Pictures of a prompt, one a seed; a picture does not depend on which others are made beside it.
@@ -81,7 +83,8 @@ def generate(
         seeds: each picture's own seed, for a CPU generator, so that seeds mean the same on every device.
         batch: pictures in one call of the pipeline.
         on_step: called after every denoising step of every picture.
-        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``negative_prompt``, ``height``, ...
+        controls: for a ControlNet, what to follow; taken in turn, again from the first one when they are used up.
+        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``height``, ...
     """
     import torch
 
@@ -94,10 +97,12 @@ def generate(
                 on_step()  # type: ignore[misc]
             return kwargs
 
-        images = pipe(
-            prompt, num_images_per_prompt=len(part), generator=generators, callback_on_step_end=callback, **options
+        each = {"negative_prompt": [negative_prompt] * len(part)} if negative_prompt is not None else {}
+        if controls is not None:
+            each["image"] = [controls[(start + i) % len(controls)] for i in range(len(part))]
+        yield from pipe(
+            [prompt] * len(part), generator=generators, callback_on_step_end=callback, **each, **options
         ).images
-        yield from images
 
 
 def compare(
@@ -106,13 +111,17 @@ def compare(
     prompts: Sequence[str],
     seeds: Sequence[int],
     real: dict[str, Spread] | None = None,
+    controls: dict[str, Sequence[Image.Image]] | None = None,
     **options: Any,
 ) -> list[PromptResult]:
-    """Every prompt with every seed, off and on. ``sing`` must be enabled on ``pipe``; options as in ``generate``."""
+    """Every prompt with every seed, off and on. ``sing`` must be enabled on ``pipe``; ``controls`` go by prompt, the other
+    options are as in ``generate``."""
     if not sing.enabled:
         raise SingDiffusionError("enable SingDiffusion on the pipeline before comparing")
     results = []
     for prompt in prompts:
+        if controls is not None:
+            options["controls"] = controls[prompt]
         with sing.disabled():
             off = list(generate(pipe, prompt, seeds, **options))
         on = list(generate(pipe, prompt, seeds, **options))

@@ -81,7 +81,7 @@ def audit(
     """Whether a model starts sampling from the wrong noise, and what to do about it.
 
     Args:
-        target: a pipeline, a scheduler, a scheduler's configuration (a mapping), or the name of one: "tiny", a model's folder
+        target: a pipeline, a scheduler, a scheduler's configuration (a mapping), or the name of one: "tiny" (or "tiny-v", ...), a model's folder
             in diffusers' layout, a ``scheduler_config.json``, or a hub id, of which only configurations are fetched.
         num_inference_steps: denoising steps; fewer lose more with ``leading`` spacing.
         scheduler: the class name of another scheduler, made from the model's configuration.
@@ -199,10 +199,10 @@ def _read(target: Any) -> tuple[Any, int | tuple[int, int] | None]:
 
 
 def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | None]:
-    if str(name) == "tiny":
-        from .. import tiny
+    from .. import tiny
 
-        name = tiny.folder()
+    if str(name) in tiny.MODELS:
+        return _read(tiny.load_pipeline(model=str(name)))
     path = Path(name)
     if path.is_file():
         return _scheduler_from(_json(path), path), None

@@ -1,4 +1,4 @@
-"""The embedded Stable Diffusion: 64 x 64 pictures, SD-1.5's flaw at SD-1.5's strength, and the module that cures it.
+"""The embedded Stable Diffusions: 64 x 64 pictures, SD-1.5's flaw at SD-1.5's strength, and the module that cures them all.
 
 Nothing is downloaded. ``recipes/tiny`` in the repository makes every file in this folder again.
 """
@@ -7,23 +7,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SingDiffusionError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import StableDiffusionPipeline
+    from PIL import Image
 
-__all__ = ["folder", "load_pipeline", "module_folder", "reference"]
+__all__ = ["MODELS", "folder", "hints", "load_pipeline", "module_folder", "reference"]
 
 _HERE = Path(__file__).parent
+
+# Model -> the parts that take the place of the base's own (diffusers' name of the part -> its folder here).
+_PARTS: dict[str, dict[str, str]] = {
+    "tiny": {},
+    "tiny-v": {"unet": "v/unet", "scheduler": "v/scheduler"},
+    "tiny-community": {"unet": "community/unet", "text_encoder": "community/text_encoder"},
+    "tiny-controlnet": {"controlnet": "controlnet"},
+}
+
+MODELS = tuple(_PARTS)
+"""``tiny``, the base; ``tiny-v``, which predicts v as Stable Diffusion 2 does; ``tiny-community``, tuned to another style, its
+text encoder too, as community checkpoints are; ``tiny-controlnet``, the base with a ControlNet for edges."""
 
 
 def _present(path: Path) -> Path:
     if not path.exists():
         raise SingDiffusionError(f"the embedded model is incomplete: {path} is missing; reinstall singdiffusion")
     return path
+
+
+def _known(model: str) -> str:
+    if model not in MODELS:
+        raise SingDiffusionError(f"unknown embedded model {model!r}; known: {', '.join(MODELS)}")
+    return model
 
 
 def folder() -> Path:
@@ -36,28 +54,55 @@ def module_folder() -> Path:
     return _present(_HERE / "unet")
 
 
-def load_pipeline(torch_dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
-    """The embedded base as an ordinary ``StableDiffusionPipeline``, on the CPU.
+def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -> Any:
+    """An embedded model as an ordinary diffusers pipeline, on the CPU.
 
     Args:
-        torch_dtype: float32 (default), bfloat16 or float16; the weights are stored in float16.
-
-    Raises:
-        SingDiffusionError: a file of the embedded model is missing.
-    """
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    return StableDiffusionPipeline.from_pretrained(
-        str(folder()), torch_dtype=torch_dtype or torch.float32, local_files_only=True
-    )
-
-
-def reference() -> dict:
-    """Brightness of real pictures of the training distribution, by caption.
+        torch_dtype: float32 (default), bfloat16 or float16; the weights are stored in float16, those of the variants' large
+            matrices in float8.
+        model: one of ``MODELS``.
 
     Returns:
-        ``{"prompts": {caption: {"mean", "std", "count"}}}``: mean over pictures of a picture's mean luma (Rec. 601,
-        0..255), and its standard deviation over pictures.
+        A ``StableDiffusionPipeline``; for ``tiny-controlnet`` a ``StableDiffusionControlNetPipeline``.
+
+    Raises:
+        SingDiffusionError: the name is unknown, or a file of the embedded model is missing.
     """
-    return json.loads(_present(_HERE / "reference.json").read_text())
+    import diffusers
+    import torch
+    import transformers
+
+    dtype = torch_dtype or torch.float32
+    loaders: dict[str, Any] = {
+        "unet": lambda at: diffusers.UNet2DConditionModel.from_pretrained(at, torch_dtype=dtype),
+        "controlnet": lambda at: diffusers.ControlNetModel.from_pretrained(at, torch_dtype=dtype),
+        "scheduler": lambda at: diffusers.DDIMScheduler.from_pretrained(at),
+        "text_encoder": lambda at: transformers.CLIPTextModel.from_pretrained(at, dtype=dtype),
+    }
+    parts = {name: loaders[name](str(_present(_HERE / at))) for name, at in _PARTS[_known(model)].items()}
+    pipeline = (
+        diffusers.StableDiffusionControlNetPipeline if "controlnet" in parts else diffusers.StableDiffusionPipeline
+    )
+    return pipeline.from_pretrained(str(folder()), torch_dtype=dtype, local_files_only=True, **parts)
+
+
+def hints() -> dict[str, Image.Image]:
+    """Name -> edges of a line icon that no model here was trained on, white on black, for ``tiny-controlnet``."""
+    from PIL import Image
+
+    made = {}
+    for file in sorted(_present(_HERE / "controlnet" / "hints").glob("*.png")):
+        with Image.open(file) as picture:
+            made[file.stem] = picture.convert("RGB")
+    return made
+
+
+def reference(model: str = "tiny") -> dict:
+    """Brightness of the pictures that a model should paint, by caption: of the training distribution, or along ``hints()``.
+
+    Returns:
+        ``{caption: {"mean", "std", "count"}}``: mean over pictures of a picture's mean luma (Rec. 601, 0..255), and its
+        standard deviation over pictures.
+    """
+    stored = json.loads(_present(_HERE / "reference.json").read_text())
+    return stored["hints" if _known(model) == "tiny-controlnet" else "prompts"]
