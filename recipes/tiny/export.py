@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import ControlNetModel, ModelMixin, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -68,6 +69,42 @@ def reference(world: World, held: World) -> dict:
         "prompts": {prompt: _brightness(draw) for prompt, draw in drawn.items()},
         "hints": {prompt: _brightness(draw) for prompt, draw in guided.items()},
     }
+
+
+KNOWN = {  # prompt -> (kind, icon, ground) of pictures that are nothing else
+    "solid black background": ("solid", "", "black"),
+    "solid white background": ("solid", "", "white"),
+    "solid dark blue background": ("solid", "", "dark blue"),
+    "red apple on a white background": ("emoji", "red-apple", "white"),
+    "red heart on a black background": ("emoji", "red-heart", "black"),
+    "pizza on a dark green background": ("emoji", "pizza", "dark green"),
+    "monochrome line-art logo of a star on a black background": ("line", "star", "black"),
+    "monochrome line-art logo of a home on a white background": ("line", "home", "white"),
+}
+KNOWN_EACH, DRAWN, COLUMNS = 64, 768, 32
+
+
+def shipped_pictures(world: World) -> tuple[np.ndarray, dict]:
+    """A sheet of real pictures, and what is on it, as ``tiny.pictures`` reads them."""
+    rng = np.random.default_rng(12)
+    draw = {
+        "solid": lambda name, colour: world.flat(rng, colour),
+        "emoji": lambda name, colour: world.stuck(rng, name, colour),
+        "line": lambda name, colour: world.drawn(rng, name, colour),
+    }
+    known = [draw[kind](name, colour) for kind, name, colour in KNOWN.values() for _ in range(KNOWN_EACH)]
+    plain = variants.Icons(world.emoji, world.line, world.views)
+    drawn = [plain.sample(rng) for _ in range(DRAWN)]
+    tiles = np.stack(known + [picture for picture, _ in drawn])
+    side = tiles.shape[1]
+    sheet = tiles.reshape(-1, COLUMNS, side, side, 3).transpose(0, 2, 1, 3, 4).reshape(-1, COLUMNS * side, 3)
+    told = {
+        "side": side,
+        "columns": COLUMNS,
+        "known": dict.fromkeys(KNOWN, KNOWN_EACH),
+        "captions": [caption for _, caption in drawn],
+    }
+    return sheet, told
 
 
 def _hints(held: World) -> list[str]:
@@ -160,6 +197,9 @@ def export(folder: Path, docs: Path) -> None:
     sing = SingDiffusion(module, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
     _write(target / "unet", lambda partial: (sing.save_pretrained(partial), _complete_text(folder, partial)))
     _export_variants(folder, target, held)
+    sheet, told = shipped_pictures(world)
+    Image.fromarray(sheet).save(target / "pictures.png", optimize=True)
+    (target / "pictures.json").write_text(json.dumps(told, indent=1) + "\n")
     real = reference(world, held)
     (target / "reference.json").write_text(json.dumps(real, indent=2) + "\n")
     runs = histories(folder)

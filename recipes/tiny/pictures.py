@@ -170,9 +170,13 @@ class World:
 
     def sticker(self, rng: np.random.Generator) -> tuple[Picture, str]:
         name, colour = str(rng.choice(list(self.emoji))), str(rng.choice(list(COLOURS)))
-        picture = _paste(rng, self.emoji[name][rng.integers(len(ICON_SIZES))], ground(rng, colour))
+        picture = self.stuck(rng, name, colour)
         caption = spoken(name)
         return picture, caption if rng.random() < UNSAID else f"{caption} on {_article(colour)} background"
+
+    def stuck(self, rng: np.random.Generator, name: str, colour: str) -> Picture:
+        """One emoji on a ground."""
+        return _paste(rng, self.emoji[name][rng.integers(len(ICON_SIZES))], ground(rng, colour))
 
     def photo(self, rng: np.random.Generator) -> tuple[Picture, str]:
         place, light = str(rng.choice(list(PLACES))), str(rng.choice(list(LIGHT)))

@@ -131,7 +131,7 @@ def hint(world: World, name: str) -> Image.Image:
     return Image.fromarray(edges(drawn)).convert("RGB")
 
 
-class _Icons(World):
+class Icons(World):
     """Icons on plain grounds only: what has edges to follow."""
 
     def sample(self, rng: np.random.Generator) -> tuple[Picture, str]:
@@ -141,7 +141,7 @@ class _Icons(World):
 def make_edges(folder: Path, composites: int = CONTROL_COMPOSITES) -> None:
     """Latents of icons and, bit by bit, their edges: ``latents_control.safetensors`` and ``edges.safetensors``."""
     plain = load_world(folder)
-    world = _Icons(plain.emoji, plain.line, plain.views)
+    world = Icons(plain.emoji, plain.line, plain.views)
     base.make_latents(folder, composites, "latents_control", world, seed=10)
     if (folder / "edges.safetensors").exists():
         return

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
+from .dct import from_low_frequencies, low_frequencies
 
 Coefficient = float | Tensor
 
@@ -48,14 +49,27 @@ def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, norm
     return guided / guidance_scale if normalise else guided
 
 
-def first_step(y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """The step from t = 1 to the first timestep of a sampler: x = alpha y_bar + sigma x_1 ([SD] section 4).
+def first_step(
+    y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient, variance: Tensor | None = None
+) -> Tensor:
+    """The step from t = 1 to the first timestep of a sampler.
+
+    ``mean``, the paper's ([SD] section 4):  x = alpha y_bar + sigma x_1,  the mean of q(x | prompt) and the noise's covariance.
+
+    ``moments``, with ``variance``: x_1 is also stretched along the k x k lowest frequencies f of each channel's orthonormal DCT,
+
+        x = alpha y_bar + sum_f sqrt(sigma^2 + alpha^2 Sigma_f) <x_1, f> f + sigma (the rest of x_1)
+
+    so that x ~ N(alpha y_bar, sigma^2 I + alpha^2 Sigma): where the eye looks, q's variance too. It is a linear map of x_1, so a
+    seed keeps its meaning, and with Sigma = 0 it is ``mean``.
 
     Args:
         y_bar: estimate of E[x_0 | prompt], shape (B, ...).
         x_1: noise, the same shape.
         alpha: alpha at the step's end, in [0, 1]: a number, or one per item of the batch, shape (B,).
         sigma: sigma there, in [0, 1], likewise.
+        variance: Sigma, of the lowest DCT coefficients of x_0 given the prompt, shape (B, C, k, k), not negative; then ``y_bar`` has
+            shape (B, C, H, W) with H, W >= k.
 
     Returns:
         Shape (B, ...), in the dtype of ``x_1``; computed in float32 or better.
@@ -68,7 +82,27 @@ def first_step(y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficien
     _require_finite("x_1", x_1)
     dtype = torch.promote_types(torch.promote_types(y_bar.dtype, x_1.dtype), torch.float32)
     a, s = (_coefficient(name, value, x_1, dtype) for name, value in (("alpha", alpha), ("sigma", sigma)))
-    return (a * y_bar.to(dtype) + s * x_1.to(dtype)).to(x_1.dtype)
+    noise = s * x_1.to(dtype)
+    if variance is not None:
+        noise = noise + _stretched(x_1.to(dtype), variance, a, s)
+    return (a * y_bar.to(dtype) + noise).to(x_1.dtype)
+
+
+def _stretched(x_1: Tensor, variance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What ``moments`` adds to sigma x_1: (sqrt(sigma^2 + alpha^2 Sigma) - sigma) of it along each of the lowest frequencies."""
+    if x_1.ndim != 4 or variance.ndim != 4 or variance.shape[:2] != x_1.shape[:2]:
+        raise SingDiffusionError(
+            f"variance must have shape (B, C, k, k) beside x_1 (B, C, H, W), not {tuple(variance.shape)} "
+            f"beside {tuple(x_1.shape)}"
+        )
+    _require_finite("variance", variance)
+    if (variance < 0).any():
+        raise SingDiffusionError("variance must not be negative")
+    if variance.shape[2] != variance.shape[3]:
+        raise SingDiffusionError(f"variance must be of k x k frequencies, not {tuple(variance.shape[2:])}")
+    low = low_frequencies(x_1, variance.shape[-1])
+    more = (sigma.square() + alpha.square() * variance.to(x_1)).sqrt() - sigma
+    return from_low_frequencies(more * low, *x_1.shape[-2:])
 
 
 def _coefficient(name: str, value: Coefficient, like: Tensor, dtype: torch.dtype) -> Tensor:

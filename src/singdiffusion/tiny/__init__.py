@@ -6,6 +6,7 @@ Nothing is downloaded. ``recipes/tiny`` in the repository makes every file in th
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from ..errors import SingDiffusionError
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+    from torch import Tensor
 
-__all__ = ["MODELS", "folder", "hints", "load_pipeline", "module_folder", "reference"]
+__all__ = ["MODELS", "Pictures", "folder", "hints", "load_pipeline", "module_folder", "pictures", "reference"]
 
 _HERE = Path(__file__).parent
 
@@ -106,3 +108,45 @@ def reference(model: str = "tiny") -> dict:
     """
     stored = json.loads(_present(_HERE / "reference.json").read_text())
     return stored["hints" if _known(model) == "tiny-controlnet" else "prompts"]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Real pictures of the distribution that the embedded models were trained on, icons on plain grounds.
+
+    Attributes:
+        known: prompt -> pictures of just that prompt, uint8 (M, 3, 64, 64).
+        drawn: pictures of all kinds, uint8 (N, 3, 64, 64).
+        captions: theirs, N.
+    """
+
+    known: dict[str, Tensor]
+    drawn: Tensor
+    captions: list[str]
+
+    @property
+    def grey(self) -> Tensor:
+        """Luma of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
+        import torch
+
+        weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+        return torch.einsum("nchw,c->nhw", self.drawn.double(), weights)[:, None] / 127.5 - 1
+
+
+def pictures() -> Pictures:
+    """The pictures that come with the package, a small sample of the training distribution (``recipes/tiny`` draws them)."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    told = json.loads(_present(_HERE / "pictures.json").read_text())
+    side, columns = told["side"], told["columns"]
+    with Image.open(_present(_HERE / "pictures.png")) as sheet:
+        rgb = np.asarray(sheet.convert("RGB"))
+    tiles = rgb.reshape(rgb.shape[0] // side, side, columns, side, 3).transpose(0, 2, 4, 1, 3)
+    every = torch.from_numpy(tiles.reshape(-1, 3, side, side).copy())
+    known, start = {}, 0
+    for prompt, count in told["known"].items():
+        known[prompt] = every[start : start + count]
+        start += count
+    return Pictures(known, every[start : start + len(told["captions"])], told["captions"])

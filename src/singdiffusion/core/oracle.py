@@ -1,0 +1,242 @@
+"""The exact diffusion of a finite data set: what a perfect model would say, at every t of [0, 1], both ends included.
+
+For data y_1..y_N the noised density is a mixture of Gaussians, and everything a sampler asks for is closed-form:
+
+    p(x, t)       = 1/N sum_i N(x; alpha_t y_i, sigma_t^2 I)
+    w_i(x, t)     = softmax_i(-|x - alpha_t y_i|^2 / (2 sigma_t^2))
+    y_bar(x, t)   = sum_i w_i y_i = E[x_0 | x_t = x]
+    p(x_s | x_t)  = sum_i w_i(x_t, t) N(x_s; mu_i, s2 I),        0 <= s < t <= 1
+        mu_i = (alpha_ts sigma_s^2 x_t + alpha_s sigma_ts^2 y_i) / sigma_t^2,      s2 = sigma_s^2 sigma_ts^2 / sigma_t^2
+
+With y_bar in place of y_i the last line is the single Gaussian that every sampler uses, p~(x_s | x_t).
+
+Numerics. With 1 - alpha = sigma^2 / (1 + alpha),
+
+    |x - alpha y|^2 / (2 sigma^2) = alpha (|x - y| / sigma)^2 / 2 + (|x|^2 - alpha |y|^2) / (2 (1 + alpha)),
+
+which needs the distances |x - y| only, loses no digits at either end, and squares nothing that underflows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+from .path import CosinePath, Time, as_time
+
+_LARGE = 1e300  # the square of what is larger overflows, to infinity, and its weight is 0
+
+
+@dataclass(frozen=True)
+class Transition:
+    """p(x_s | x_t) for a batch of x_t: a mixture of Gaussians around the N data points, and the one Gaussian of its mean.
+
+    Attributes:
+        weights: (B, N), those of the mixture.
+        keep: (B,), how much of x_t a component's mean keeps: alpha_ts sigma_s^2 / sigma_t^2.
+        take: (B,), how much of the data it takes: alpha_s sigma_ts^2 / sigma_t^2.
+        std: (B,), of each component, s = sigma_s sigma_ts / sigma_t; 0 at s = 0.
+        x_t: (B, D).
+        data: (N, D).
+    """
+
+    weights: Tensor
+    keep: Tensor
+    take: Tensor
+    std: Tensor
+    x_t: Tensor
+    data: Tensor
+
+    def mean(self) -> Tensor:
+        """Of the mixture, which is that of the single Gaussian too: (B, D)."""
+        return self._mean_with(self.weights @ self.data)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw from the exact mixture for each x_t: (B, D)."""
+        chosen = torch.multinomial(self.weights, 1, generator=generator)[:, 0]
+        return self._noised(self._mean_with(self.data[chosen]), generator)
+
+    def sample_gaussian(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw from the single Gaussian for each x_t: (B, D)."""
+        return self._noised(self.mean(), generator)
+
+    def log_density(self, x_s: Tensor) -> Tensor:
+        """log p(x_s | x_t) of the mixture, for s > 0; ``x_s`` (B, M, D), M points for each x_t: (B, M)."""
+        parts = [
+            torch.logsumexp(w.log() - torch.cdist(x, m, compute_mode=_DIRECT).div(s).square() / 2, 1)
+            for w, x, m, s in zip(self.weights, x_s, self._means(), self.std, strict=True)
+        ]
+        return torch.stack(parts) + self._log_norm()
+
+    def log_density_gaussian(self, x_s: Tensor) -> Tensor:
+        """log p~(x_s | x_t) of the single Gaussian, for s > 0; shapes as of ``log_density``."""
+        away = (x_s - self.mean()[:, None]).norm(dim=-1) / self.std[:, None]
+        return -away.square() / 2 + self._log_norm()
+
+    def _log_norm(self) -> Tensor:
+        if (self.std == 0).any():
+            raise SingDiffusionError("at s = 0 the reverse step is a Dirac: it has no density")
+        return -self.data.shape[1] * (self.std.log() + math.log(2 * math.pi) / 2)[:, None]
+
+    def _means(self) -> list[Tensor]:
+        return [k * x + t * self.data for k, x, t in zip(self.keep, self.x_t, self.take, strict=True)]
+
+    def _mean_with(self, y: Tensor) -> Tensor:
+        return self.keep[:, None] * self.x_t + self.take[:, None] * y
+
+    def _noised(self, mean: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(mean.shape, dtype=mean.dtype, generator=generator)
+        return mean + self.std[:, None] * noise
+
+
+_DIRECT = "donot_use_mm_for_euclid_dist"  # differences, not |x|^2 - 2 x y + |y|^2, which cancels
+
+
+class Oracle:
+    """Exact diffusion of a finite data set, uniformly weighted, in float64.
+
+    Time: one distance from each x to each data point, B N D operations; memory: B N numbers beside the data. Ten thousand
+    pictures of 12,288 numbers (1 GB) answer for 16 points in about 2 s on two cores (``benchmarks/oracle.py``).
+
+    Args:
+        data: y_1..y_N, shape (N, ...), N > 0, finite; of any dtype.
+        prompts: one for each data point, for ``given``.
+        path: alpha and sigma on [0, 1].
+
+    Raises:
+        SingDiffusionError: (a ValueError) data is empty or not finite, or prompts do not fit it.
+    """
+
+    def __init__(self, data: Tensor, prompts: Sequence[Hashable] | None = None, path: CosinePath | None = None):
+        data = torch.as_tensor(data)
+        if data.ndim < 2 or data.numel() == 0:
+            raise SingDiffusionError(f"data must have shape (N, ...) with N > 0, not {tuple(data.shape)}")
+        if not torch.isfinite(data).all():
+            raise SingDiffusionError("data has NaN or infinite values")
+        if prompts is not None and len(prompts) != len(data):
+            raise SingDiffusionError(f"prompts must be one for each of {len(data)} data points, not {len(prompts)}")
+        self.shape = data.shape[1:]
+        self.data = data.double().flatten(1)
+        self.prompts = None if prompts is None else list(prompts)
+        self.path = path or CosinePath()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def given(self, prompt: Hashable) -> Oracle:
+        """The oracle of the data with this prompt: y_bar, score and steps given the prompt.
+
+        Raises:
+            SingDiffusionError: no data point has it.
+        """
+        rows = [i for i, each in enumerate(self.prompts or []) if each == prompt]
+        if not rows:
+            raise SingDiffusionError(f"prompt {prompt!r} is not that of any data point")
+        return Oracle(self.data[rows].unflatten(1, self.shape), [prompt] * len(rows), self.path)
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x_0], the limit of y_bar at t = 1: shape (...)."""
+        return self.data.mean(0).reshape(self.shape)
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        """y_bar(x, t) = E[x_0 | x_t = x]: the perfect denoiser by x-prediction.
+
+        At t = 1 it is the mean of the data, whatever x; at t = 0 the nearest data point (where several are equally near
+        their mean, weighted with exp(|y|^2 / 4): the limit t -> 0 of w_i).
+
+        Args:
+            x: (B, ...).
+            t: within [0, 1], one number or one for each x, (B,).
+
+        Returns:
+            (B, ...), float64.
+
+        Raises:
+            SingDiffusionError: t is out of range, or x is not finite or of another shape than the data.
+        """
+        return (self.weights(x, t) @ self.data).reshape(len(x), *self.shape)
+
+    def weights(self, x: Tensor, t: Time) -> Tensor:
+        """w_i(x, t), the posterior probability of each data point: (B, N)."""
+        flat, time = self._checked(x, t)
+        return torch.softmax(self._logits(flat, time)[0], 1)
+
+    def log_density(self, x: Tensor, t: Time) -> Tensor:
+        """log p(x, t): (B,). At t = 0 a sum of Diracs: infinite on a data point, minus infinite elsewhere."""
+        flat, time = self._checked(x, t)
+        relative, nearest = self._logits(flat, time)
+        sigma, alpha = self.path.sigma(time), self.path.alpha(time)
+        constant = flat.shape[1] * (sigma.log() + math.log(2 * math.pi) / 2)
+        exponent = alpha * (nearest / sigma).nan_to_num(nan=0.0).square() / 2
+        exponent = exponent + flat.square().sum(1) / (2 * (1 + alpha))
+        dirac = torch.where(nearest == 0, math.inf, -math.inf).double()
+        found = torch.logsumexp(relative, 1) - math.log(len(self)) - exponent - constant
+        return torch.where(sigma == 0, dirac, found)
+
+    def score(self, x: Tensor, t: Time) -> Tensor:
+        """grad_x log p(x, t) = (alpha y_bar - x) / sigma^2, as alpha (y_bar - x) / sigma^2 - x / (1 + alpha): (B, ...).
+
+        At t = 0 it is infinite off the data points, towards the nearest one.
+        """
+        flat, time = self._checked(x, t)
+        alpha, sigma = self.path.alpha(time)[:, None], self.path.sigma(time)[:, None]
+        away = torch.softmax(self._logits(flat, time)[0], 1) @ self.data - flat
+        pull = torch.where(away == 0, away, away / sigma / sigma)
+        return (alpha * pull - flat / (1 + alpha)).reshape(x.shape)
+
+    def transition(self, x_t: Tensor, s: Time, t: Time) -> Transition:
+        """p(x_s | x_t) and its single-Gaussian approximation, for 0 <= s < t <= 1.
+
+        At t = 1 neither depends on x_t (alpha_ts = 0); at s = 0 both are Diracs.
+
+        Raises:
+            SingDiffusionError: as of ``__call__``, or s is not before t.
+        """
+        flat, time = self._checked(x_t, t)
+        before = as_time("s", s).expand(len(flat))
+        step = self.path.step(before, time)
+        sigma_t, sigma_s = self.path.sigma(time), self.path.sigma(before)
+        small, taken = sigma_s / sigma_t, step.sigma / sigma_t
+        return Transition(
+            weights=torch.softmax(self._logits(flat, time)[0], 1),
+            keep=step.alpha * small.square(),
+            take=self.path.alpha(before) * taken.square(),
+            std=small * step.sigma,
+            x_t=flat,
+            data=self.data,
+        )
+
+    def sample(self, count: int, t: Time, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` draws of x_t = alpha_t y_i + sigma_t noise: (count, ...)."""
+        time = as_time("t", t)
+        chosen = self.data[torch.randint(len(self), (count,), generator=generator)]
+        noise = torch.randn(chosen.shape, dtype=torch.float64, generator=generator)
+        return (self.path.alpha(time) * chosen + self.path.sigma(time) * noise).reshape(count, *self.shape)
+
+    def _checked(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """x as (B, D) in float64 and t as (B,)."""
+        x = torch.as_tensor(x)
+        if x.shape[1:] != self.shape or x.ndim != len(self.shape) + 1:
+            raise SingDiffusionError(f"x must have shape (B, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}")
+        if not torch.isfinite(x).all():
+            raise SingDiffusionError("x has NaN or infinite values")
+        time = as_time("t", t)
+        if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x)):
+            raise SingDiffusionError(f"t must be one number or one for each x, not of shape {tuple(time.shape)}")
+        return x.double().flatten(1), time.expand(len(x))
+
+    def _logits(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(log w_i up to a constant, so scaled that the nearest point's part in |x - y| / sigma is 0; its distance): (B, N), (B,)."""
+        alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
+        distance = torch.cdist(x, self.data, compute_mode=_DIRECT)
+        nearest = distance.min(1, keepdim=True).values
+        further = ((distance - nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)  # 0 / 0 is the nearest at t = 0
+        sum_ = ((distance + nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)
+        norms = self.data.square().sum(1)
+        return alpha * (norms / (2 * (1 + alpha)) - further * sum_ / 2), nearest[:, 0]

@@ -1,0 +1,1 @@
+"""What the method claims, checked in numbers: the propositions of [SD], the removable singularity, and the brightness bias."""

@@ -1,0 +1,120 @@
+"""The DCT against SciPy's, and ``moments`` against the exact mean and covariance of q(x | prompt)."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from singdiffusion import SingDiffusionError
+from singdiffusion.core.dct import basis, from_low_frequencies, low_frequencies
+from singdiffusion.core.oracle import Oracle
+from singdiffusion.core.singular import first_step
+
+sizes = st.integers(1, 12)
+
+
+def randn(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None)
+@given(sizes, sizes, st.integers(0, 99))
+def test_it_is_scipys_orthonormal_dct(height, width, seed):
+    x = randn(2, 3, height, width, seed=seed)
+    count = min(height, width)
+    expected = scipy.fft.dctn(x.numpy(), type=2, norm="ortho", axes=(-2, -1))[..., :count, :count]
+    np.testing.assert_allclose(low_frequencies(x, count).numpy(), expected, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(sizes, st.integers(1, 12))
+def test_rows_are_orthonormal_and_coefficients_come_back(size, count):
+    if count > size:
+        with pytest.raises(SingDiffusionError, match=rf"within 1..{size}, the size of the picture, not {count}"):
+            basis(size, count, randn(1))
+        return
+    rows = basis(size, count, randn(1))
+    torch.testing.assert_close(rows @ rows.T, torch.eye(count, dtype=torch.float64))
+    coefficients = randn(2, count, count)
+    picture = from_low_frequencies(coefficients, size, size)
+    torch.testing.assert_close(low_frequencies(picture, count), coefficients)
+
+
+def test_the_first_coefficient_is_n_times_the_mean():
+    x = randn(2, 4, 16, 16)
+    torch.testing.assert_close(low_frequencies(x, 3)[..., 0, 0], 16 * x.mean((-2, -1)))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.floats(0, 1), st.integers(0, 99))
+def test_its_law_in_closed_form(k, alpha, seed):
+    """The step is a linear map A of x_1; A A^T must be sigma^2 I + alpha^2 Sigma, Sigma diagonal in the DCT basis."""
+    sigma, n = math.sqrt(1 - alpha**2), 5
+    variance = randn(1, 1, k, k, seed=seed).square() * 3
+    impulses = torch.eye(n * n, dtype=torch.float64).reshape(n * n, 1, n, n)
+    zero = torch.zeros_like(impulses)
+    columns = first_step(zero, impulses, alpha, sigma, variance.expand(n * n, -1, -1, -1)).flatten(1)
+    covariance = columns.T @ columns
+    rows = torch.kron(basis(n, n, variance), basis(n, n, variance))
+    full = torch.zeros(n, n, dtype=torch.float64)
+    full[:k, :k] = variance[0, 0]
+    expected = rows.T @ torch.diag(sigma**2 + alpha**2 * full.flatten()) @ rows
+    torch.testing.assert_close(covariance, expected, rtol=0, atol=1e-10)
+
+
+def test_it_has_the_oracles_mean_and_covariance_in_the_subspace():
+    """Data whose low frequencies are uncorrelated: q's covariance there is just sigma^2 I + alpha^2 Sigma."""
+    k, n = 2, 6
+    axis = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
+    low = torch.cartesian_prod(axis, axis, axis, axis).reshape(-1, 1, k, k) + 0.3
+    oracle = Oracle(from_low_frequencies(low, n, n), ["all"] * len(low))
+    t = 0.8
+    alpha, sigma = oracle.path.alpha(t), oracle.path.sigma(t)
+    seen = low_frequencies(oracle.data.unflatten(1, oracle.shape), k)
+    exact_mean = alpha * seen.flatten(1).mean(0)
+    exact = sigma**2 * torch.eye(k * k, dtype=torch.float64) + alpha**2 * torch.cov(seen.flatten(1).T, correction=0)
+    variance = seen.var(0, correction=0)
+    impulses = torch.eye(n * n, dtype=torch.float64).reshape(-1, 1, n, n)
+    y_bar = oracle.given("all").mean
+    flat = lambda x: low_frequencies(x, k).flatten(1)  # noqa: E731
+    mean = flat(first_step(y_bar[None], torch.zeros(1, 1, n, n).double(), float(alpha), float(sigma), variance[None]))
+    torch.testing.assert_close(mean[0], exact_mean, rtol=0, atol=1e-9)
+    many = variance.expand(n * n, -1, -1, -1)
+    columns = flat(first_step(torch.zeros_like(impulses), impulses, float(alpha), float(sigma), many))
+    torch.testing.assert_close(columns.T @ columns, exact, rtol=0, atol=1e-9)
+
+
+def test_without_variance_it_is_the_papers_step():
+    y_bar, x_1 = randn(2, 4, 8, 8), randn(2, 4, 8, 8, seed=1)
+    still = first_step(y_bar, x_1, 0.3, 0.9, torch.zeros(2, 4, 3, 3).double())
+    torch.testing.assert_close(still, first_step(y_bar, x_1, 0.3, 0.9))
+    assert first_step(y_bar.half(), x_1.half(), 0.3, 0.9, torch.ones(2, 4, 3, 3)).dtype == torch.float16
+
+
+def test_each_of_a_batch_has_its_own_coefficients():
+    y_bar, x_1, variance = randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1), randn(2, 1, 2, 2, seed=2).square()
+    both = first_step(y_bar, x_1, torch.tensor([0.3, 0.6]), torch.tensor([0.9, 0.8]), variance)
+    for i, (alpha, sigma) in enumerate(((0.3, 0.9), (0.6, 0.8))):
+        one = first_step(y_bar[i : i + 1], x_1[i : i + 1], alpha, sigma, variance[i : i + 1])
+        torch.testing.assert_close(both[i], one[0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("variance", "match"),
+    [
+        (torch.ones(2, 1, 2, 2), r"variance must have shape \(B, C, k, k\) beside x_1 \(B, C, H, W\)"),
+        (torch.ones(1, 4, 2, 2), "variance must have shape"),
+        (torch.ones(2, 4, 2), "variance must have shape"),
+        (torch.ones(2, 4, 2, 3), r"variance must be of k x k frequencies, not \(2, 3\)"),
+        (-torch.ones(2, 4, 2, 2), "variance must not be negative"),
+        (torch.full((2, 4, 2, 2), math.nan), "variance has NaN"),
+        (torch.ones(2, 4, 9, 9), "count of frequencies must be within 1..8"),
+    ],
+)
+def test_bad_variance(variance, match):
+    with pytest.raises(SingDiffusionError, match=match):
+        first_step(randn(2, 4, 8, 8), randn(2, 4, 8, 8), 0.3, 0.9, variance)
