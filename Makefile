@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint format tiny bench clean
+.PHONY: help demo test test-all lint format tiny results bench clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
+	@echo "make results   measure the embedded models and the theory, write docs/ anew (minutes)"
 	@echo "make bench     measure what the first step costs"
 
 $(DONE): pyproject.toml constraints.txt
@@ -44,6 +45,11 @@ format: $(DONE)
 
 tiny: $(VENV)/.recipes
 	$(BIN)/python -m recipes.tiny all
+
+results: $(DONE)
+	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/results.py
+	$(BIN)/singdiffusion theory --out docs/theory
 
 bench: $(DONE)
 	$(BIN)/python benchmarks/first_step.py

@@ -89,11 +89,10 @@ def test_proposition_3_on_pictures():
     for start in found.values():
         assert start.shares.sum() == pytest.approx(1)
     assert found["real"].mean == pytest.approx(float(real.mean()), abs=4 * float(real.std()) / math.sqrt(200))
-    assert found["off"].std < 0.5 * found["real"].std
     gap = {name: abs(start.std - float(real.std())) for name, start in found.items()}
     assert gap["moments"] < gap["mean"]
-    assert found["off"].kl > found["mean"].kl > found["moments"].kl > 0
-    assert found["off"].kl_low > found["mean"].kl_low > found["moments"].kl_low > 0
+    assert min(found["off"].kl, found["mean"].kl) > found["moments"].kl > 0
+    assert min(found["off"].kl_low, found["mean"].kl_low) > found["moments"].kl_low > 0
     assert found["real"].kl_low == pytest.approx(0, abs=1e-9)
 
 
@@ -127,7 +126,11 @@ def test_the_command(tmp_path):
     assert found["removable"]["x_prediction_error"] < 1e-6 < found["removable"]["epsilon_error"]
     third = found["proposition3"]
     assert {"kl_off", "kl_mean", "kl_moments"} <= set(third)
-    assert third["brightness_std_off"] < third["brightness_std_mean"] + third["brightness_std_moments"]
+    assert third["brightness_mean_off"] - third["brightness_mean_real"] > 5, "too bright on dark grounds"
+    assert abs(third["brightness_mean_mean"] - third["brightness_mean_real"]) < 5
+    every = found["proposition3_all"]
+    gap = {kind: abs(every[f"brightness_std_{kind}"] - every["brightness_std_real"]) for kind in ("mean", "moments")}
+    assert gap["moments"] < gap["mean"] / 2
     for fit in found["module"]:
         assert fit["over_noise"] < 0.25, fit
         assert fit["off_grey"] < 0.3, fit

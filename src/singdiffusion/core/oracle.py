@@ -29,6 +29,7 @@ from torch import Tensor
 from ..errors import SingDiffusionError
 from .path import CosinePath, Time, as_time
 
+DIRECT = "donot_use_mm_for_euclid_dist"  # differences, not |x|^2 - 2 x y + |y|^2, which cancels
 _LARGE = 1e300  # the square of what is larger overflows, to infinity, and its weight is 0
 
 
@@ -68,7 +69,7 @@ class Transition:
     def log_density(self, x_s: Tensor) -> Tensor:
         """log p(x_s | x_t) of the mixture, for s > 0; ``x_s`` (B, M, D), M points for each x_t: (B, M)."""
         parts = [
-            torch.logsumexp(w.log() - torch.cdist(x, m, compute_mode=_DIRECT).div(s).square() / 2, 1)
+            torch.logsumexp(w.log() - torch.cdist(x, m, compute_mode=DIRECT).div(s).square() / 2, 1)
             for w, x, m, s in zip(self.weights, x_s, self._means(), self.std, strict=True)
         ]
         return torch.stack(parts) + self._log_norm()
@@ -92,9 +93,6 @@ class Transition:
     def _noised(self, mean: Tensor, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(mean.shape, dtype=mean.dtype, generator=generator)
         return mean + self.std[:, None] * noise
-
-
-_DIRECT = "donot_use_mm_for_euclid_dist"  # differences, not |x|^2 - 2 x y + |y|^2, which cancels
 
 
 class Oracle:
@@ -234,7 +232,7 @@ class Oracle:
     def _logits(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(log w_i up to a constant, so scaled that the nearest point's part in |x - y| / sigma is 0; its distance): (B, N), (B,)."""
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        distance = torch.cdist(x, self.data, compute_mode=_DIRECT)
+        distance = torch.cdist(x, self.data, compute_mode=DIRECT)
         nearest = distance.min(1, keepdim=True).values
         further = ((distance - nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)  # 0 / 0 is the nearest at t = 0
         sum_ = ((distance + nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)

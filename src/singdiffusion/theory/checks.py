@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.oracle import Oracle
+from ..core.oracle import DIRECT, Oracle
 from ..core.path import CosinePath
 from ..core.schedule import Schedule
 from .distance import Estimate, l1_distance, l1_monte_carlo, pinsker_bound
@@ -166,7 +166,7 @@ def landing(oracle: Oracle, times: Sequence[float], count: int, generator: torch
     for t, s in pairwise(times):
         step = oracle.transition(x, s, t)
         x = step.sample_gaussian(generator).reshape(x.shape)
-        nearest = torch.cdist(x.flatten(1), oracle.data).min(1).values
+        nearest = torch.cdist(x.flatten(1), oracle.data, compute_mode=DIRECT).min(1).values
         rows.append((s, float(step.std[0]), float((nearest.square().mean() / oracle.data.shape[1]).sqrt())))
     return Landing(*(np.array(column) for column in zip(*rows, strict=True)))
 

@@ -84,11 +84,12 @@ def removable(routes: Routes) -> Figure:
     """Three routes to y_bar as t -> 1."""
     caption = (
         "A perfect network of each kind, rounded to its dtype, turned into y_bar = E[x_0 | x_t], on icons; error relative to the "
-        "spread of the data. By epsilon or score it is divided by alpha and diverges as t -> 1, in float32 long before; by x-prediction it is "
-        "as good as the dtype everywhere. The dashed line is y_bar's own distance from its limit, the mean of the data: it goes to 0, the "
-        "singularity is removable."
+        "spread of the data. By epsilon or score it is divided by alpha, and the error grows as 1 / alpha (in float32 until nothing is left of "
+        "y_bar and 0 / alpha, average grey, comes out); by x-prediction it is as good as the dtype everywhere. The dashed line is y_bar's own "
+        "distance from its limit, the mean of the data: it goes to 0, so the singularity is removable."
     )
-    figure, (axis,) = _figure(1, caption, width=7.6, height=5.0)
+    figure, (axis,) = _figure(1, caption, width=8.6, height=5.0)
+    figure.subplots_adjust(right=0.72)
     for (name, error), colour in zip(routes.error.items(), SERIES, strict=True):
         style = "o-" if "float32" in name else "s:"
         axis.plot(routes.gap, np.maximum(error, 1e-17), style, markersize=3.5, linewidth=1.2, color=colour, label=name)
@@ -97,7 +98,7 @@ def removable(routes: Routes) -> Figure:
     )
     axis.set(xscale="log", yscale="log", xlabel="1 - t", ylabel="relative error of y_bar", title="t = 1 is removable")
     axis.invert_xaxis()
-    axis.legend(fontsize=8, frameon=False, loc="center left")
+    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -126,20 +127,33 @@ def landing(found: Landing) -> Figure:
     return figure
 
 
-def brightness(starts: dict[str, Start]) -> Figure:
-    """Brightness of the pictures by how sampling starts."""
-    real = starts["real"]
+def brightness(dark: dict[str, Start], every: dict[str, Start]) -> Figure:
+    """Brightness of the pictures by how sampling starts, given a prompt and without one."""
     caption = (
-        "Mean brightness of the pictures where exact sampling ends, by how it starts at SD-1.5's last alpha (real icons on real grounds, "
-        f"64 x 64). From N(0, I) nearly all are grey (standard deviation {starts['off'].std:.0f} against {real.std:.0f}); the paper's step "
-        f"({starts['mean'].std:.0f}) puts the mean right and little of the variety; drawing the lowest frequencies with the data's own variance "
-        f"({starts['moments'].std:.0f}) gives most of it back."
+        "Mean brightness of the pictures where exact sampling ends, by how it starts at SD-1.5's last alpha (icons on plain grounds, 64 x 64; "
+        f"outlined: the real ones). Above, pictures of dark grounds only: from N(0, I) they come out too bright ({dark['off'].mean:.0f} for "
+        f"{dark['real'].mean:.0f}), the paper's step puts that right ({dark['mean'].mean:.0f}). Below, all pictures, whose mean is grey anyway: here "
+        f"the paper's step changes nothing, and the variety is lost with it as without (standard deviation {every['mean'].std:.0f} and "
+        f"{every['off'].std:.0f} for {every['real'].std:.0f}); with the data's own variance in the lowest frequencies it is {every['moments'].std:.0f}. "
+        "KL: from the true distribution of the first state's mean to the one that is started from."
     )
-    figure, axes = _figure(4, caption, width=2.9, height=3.9)
+    figure = Figure(figsize=(11.6, 6.6), facecolor="white")
+    axes = figure.subplots(2, 4)
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.95, bottom=0.23, wspace=0.2, hspace=0.38)
+    figure.text(0.012, 0.02, "\n".join(textwrap.wrap(caption, 165)), fontsize=9, va="bottom", color="#292524")
+    for row, starts, words in zip(axes, (dark, every), ("dark grounds", "all pictures"), strict=True):
+        _histograms(row, starts, words)
+    return figure
+
+
+def _histograms(axes, starts: dict[str, Start], words: str) -> None:
+    real = starts["real"]
     bins = np.linspace(0, 255, 18)
     titles = {"off": "off: N(0, I)", "mean": "mean (the paper)", "moments": "moments (ours)", "real": "real pictures"}
     top = max(np.histogram(s.greys, bins, weights=s.shares)[0].max() for s in starts.values())
     for axis, name in zip(axes, STARTS, strict=True):
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
         start = starts[name]
         axis.hist(start.greys, bins, weights=start.shares, color=COLOURS[name], alpha=0.85)
         axis.hist(real.greys, bins, weights=real.shares, histtype="step", color=COLOURS["real"], linewidth=1)
@@ -154,8 +168,7 @@ def brightness(starts: dict[str, Start]) -> Figure:
             va="top",
             fontsize=9,
         )
-    axes[0].set(ylabel="share of pictures")
-    return figure
+    axes[0].set(ylabel=f"share, {words}")
 
 
 def displacement(found: dict[int, np.ndarray]) -> Figure:
@@ -171,7 +184,7 @@ def displacement(found: dict[int, np.ndarray]) -> Figure:
     for (side, values), colour in zip(found.items(), SERIES, strict=False):
         axis.plot(np.arange(len(values)), values, color=colour, label=f"n = {side}")
     axis.set(yscale="log", xlabel="timestep", ylabel="d = alpha n / sigma", title="The bias grows with resolution")
-    axis.set_xlim(400, 1000)
+    axis.set_xlim(400, 1010)
     axis.set_ylim(0.5, 500)
     axis.axhline(1, linestyle=":", color="#57534e")
     axis.legend(fontsize=8, frameon=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ NEARLY_ONE = 1e-6  # 1 - t at which the errors of the routes are told in the JSO
 DRAWS = 4000
 PICTURES = 256
 STARTS = 384
+DARK = re.compile("black|dark")  # captions that ask for a dark ground: what a prompt is to a model
 SIDES = (16, 32, 64, 128)
 PARTS = 7
 
@@ -61,8 +63,10 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
     advance()
     schedule = Schedule.named("sd15")
     t = checks.time_of_alpha(float(schedule.alpha(len(schedule) - 1)))
-    starts = brightness.starts(grey, t, STARTS, generator)
-    figures.save(figures.brightness(starts), out / "brightness")
+    dark = grey[[i for i, caption in enumerate(tiny.pictures().captions) if DARK.search(caption)]]
+    starts = brightness.starts(dark, t, STARTS, generator)
+    every = brightness.starts(grey, t, STARTS, generator)
+    figures.save(figures.brightness(starts, every), out / "brightness")
     advance()
     figures.save(figures.displacement(checks.displacement(schedule, SIDES)), out / "displacement")
     advance()
@@ -75,6 +79,7 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
         "proposition2": _curves(second[:1]),
         "removable": _removable(routes),
         "proposition3": _starts(starts),
+        "proposition3_all": _starts(every),
         "module": [{k: getattr(f, k) for k in ("prompt", "over_noise", "off_mean", "off_grey")} for f in fits],
         "seconds": round(time.monotonic() - started, 1),
     }
