@@ -47,7 +47,18 @@ In Python: `tiny.load_pipeline(model="tiny-v")`. On the command line: `singdiffu
 def measure(model: str) -> dict:
     """What ``singdiffusion demo`` finds, with its defaults."""
     out = OUT / model
-    command = [sys.executable, "-m", "singdiffusion", "demo", "--model", model, "--out", out, "--json", out / "figures.json"]
+    command = [
+        sys.executable,
+        "-m",
+        "singdiffusion",
+        "demo",
+        "--model",
+        model,
+        "--out",
+        out,
+        "--json",
+        out / "figures.json",
+    ]
     subprocess.run([str(part) for part in command], check=True)
     return json.loads((out / "figures.json").read_text())
 

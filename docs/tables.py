@@ -14,7 +14,7 @@ from singdiffusion.plugin.first_step import FAMILIES, REFUSED
 from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 
 HERE = Path(__file__).parent
-CONFIGS = HERE.parent / "tests" / "data" / "audit"
+CONFIGS = HERE.parent / "tests" / "files" / "audit"
 SIGMAS = ("karras", "exponential", "beta", "flow")
 
 COMPATIBILITY = """\
@@ -63,7 +63,7 @@ module that must read the prompt needs one for the first step: `sing.enable(pipe
 AUDIT = """\
 # Is my model affected?
 
-*The table is written by `python docs/tables.py` from the configurations in `tests/data/audit`.*
+*The table is written by `python docs/tables.py` from the configurations in `tests/files/audit`.*
 
 ```
 singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5   # a hub id: only configurations are fetched

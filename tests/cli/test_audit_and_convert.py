@@ -12,7 +12,7 @@ from ..conftest import make_module
 from ..plugin.test_convert import published_config
 from .test_generate import cli, refused
 
-DATA = Path(__file__).parents[1] / "data" / "audit"
+DATA = Path(__file__).parents[1] / "files" / "audit"
 
 
 def test_audit(tmp_path):

@@ -15,7 +15,7 @@ from singdiffusion.core.path import CosinePath
 
 PATH = CosinePath()
 INSIDE = (0.02, 0.1, 0.3, 0.5, 0.9, 0.99, 1 - 1e-6)
-EXTREME = (0.0, 1e-300, 1e-16, 1e-5, 0.5, 1 - 1e-10, 1 - 1e-16, 1.0)
+EXTREME = (0.0, 5e-324, 1e-300, 1e-16, 1e-5, 0.5, 1 - 1e-10, 1 - 1e-16, 1.0)
 X = torch.linspace(-3, 3, 25, dtype=torch.float64)[:, None]
 
 
@@ -138,6 +138,7 @@ shapes = st.tuples(st.integers(1, 6), st.integers(1, 4))
 def test_no_nan_and_a_convex_combination_at_any_time(shape, seed, t, scale):
     generator = torch.Generator().manual_seed(seed)
     data = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
+    data = torch.cat([data, data[:1], data[:1]])  # one point three times
     x = torch.cat([torch.randn(3, shape[1], generator=generator, dtype=torch.float64) * scale, data[:1]])
     oracle = Oracle(data)
     for time in (t, *EXTREME):
@@ -149,6 +150,8 @@ def test_no_nan_and_a_convex_combination_at_any_time(shape, seed, t, scale):
         assert (y_bar <= data.max(0).values + slack).all()
         assert not oracle.log_density(x, time).isnan().any()
         assert not oracle.score(x, time).isnan().any()
+        if time < 1e-200:
+            torch.testing.assert_close(oracle.score(data[:1], time), -data[:1] / 2)
         for before in EXTREME:
             if before < time:
                 step = oracle.transition(x, before, time)
@@ -158,7 +161,7 @@ def test_no_nan_and_a_convex_combination_at_any_time(shape, seed, t, scale):
 
 def test_times_may_differ_within_a_batch():
     oracle = Oracle(torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(0)))
-    x = torch.randn(5, 3, 4)
+    x = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(1))
     times = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
     together = oracle(x, times)
     assert together.shape == (5, 3, 4)
@@ -198,7 +201,15 @@ def test_samples_have_the_marginals_moments():
         (lambda o: o(torch.zeros(1, 3), 0.5), r"x must have shape \(B, 2\), not \(1, 3\)"),
         (lambda o: o(torch.full((1, 2), math.inf), 0.5), "x has NaN or infinite values"),
         (lambda o: o(torch.zeros(1, 2), 1.5), r"t must be finite and within \[0, 1\]"),
-        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one for each x"),
+        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one for each of 1"),
+        (lambda o: o.sample(2, torch.zeros(3)), "t must be one number or one for each of 2"),
+        (lambda o: o.transition(torch.zeros(1, 2), torch.zeros(3), 0.5), "s must be one number or one for each of 1"),
+        (
+            lambda o: o.transition(torch.zeros(1, 2), 0.1, 0.5).log_density(torch.zeros(1, 5, 3)),
+            r"x_s must have shape \(1, M, 2\)",
+        ),
+        (lambda o: o(torch.full((1, 2), 1e160, dtype=torch.float64), 0.5), "x must be below 1e[+]150 in size"),
+        (lambda o: Oracle(torch.full((1, 2), 1e160, dtype=torch.float64)), "data must be below 1e[+]150"),
         (lambda o: o.transition(torch.zeros(1, 2), 0.5, 0.5), "s must be before t"),
         (lambda o: o.transition(torch.zeros(1, 2), 0.6, 0.5), "s must be before t"),
         (lambda o: o.transition(torch.zeros(1, 2), -0.1, 0.5), "s must be finite and within"),

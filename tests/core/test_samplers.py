@@ -154,11 +154,21 @@ def test_one_step_from_1_to_0_is_the_mean_for_all():
             torch.testing.assert_close(sample(LINE, noise(3), [1.0, 0.0]), torch.full((3, 1), 1 / 3).double())
 
 
-def test_eta_1_is_ddpm_and_seeds_repeat():
-    times = uniform_times(10)
-    a = samplers.ddpm(LINE, noise(5), times, generator())
-    b = samplers.ddim(LINE, noise(5), times, 1.0, generator())
-    assert torch.equal(a, b)
+@pytest.mark.parametrize(("s", "t"), [(0.2, 0.5), (0.5, 1 - 1e-8), (0.5, 1.0), (1e-300, 1e-299)])
+def test_ddpm_draws_from_the_oracles_single_gaussian(s, t):
+    x = noise(5)
+    ours = samplers.ddpm(LINE, x, [t, s], generator())
+    torch.testing.assert_close(ours, LINE.transition(x, s, t).sample_gaussian(generator()), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "adaptive"])
+def test_grids_that_come_close_to_either_end(name):
+    """t = 1 - 1e-12 instead of 1, and times whose squares underflow, give what the limits give."""
+    share = float((ALL[name](LINE, noise(), [1 - 1e-12, *uniform_times(200)[1:].tolist()]) < 0).double().mean())
+    assert share == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / COUNT) + 0.005)
+    if name != "heun":  # its corrector's slope holds 1 / sigma_s, so that a step that divides t by 1e167 overshoots
+        x = ALL[name](LINE, noise(50), [*uniform_times(50)[:-1].tolist(), 1e-3, 1e-170, 1e-310, 0.0])
+        assert at_data(x, LINE)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +179,18 @@ def test_eta_1_is_ddpm_and_seeds_repeat():
         (lambda: samplers.ddpm(LINE, noise(2), [1.5, 0.0]), r"times must be finite and within \[0, 1\]"),
         (lambda: samplers.ddim(LINE, noise(2), [1.0, 0.0], eta=2), r"eta must be within \[0, 1\], not 2"),
         (lambda: samplers.ode_heun(LINE, noise(2) * math.nan, [1.0, 0.0]), "x has NaN or infinite values"),
-        (lambda: samplers.ode_heun(lambda x, t: x / 0, noise(2), [1.0, 0.5]), "x has NaN or infinite values"),
+        (
+            lambda: samplers.ode_heun(lambda x, t: x / 0, noise(2), [1.0, 0.5]),
+            "denoiser gave NaN or infinite values at t = 1",
+        ),
+        (
+            lambda: samplers.ddim(lambda x, t: x[:, 0], noise(2), [1.0, 0.5]),
+            r"denoiser gave shape \(2,\) for x of shape \(2, 1\)",
+        ),
+        (lambda: samplers.ode_adaptive(LINE, noise(2), 0.0), "start must be above 0 and at most 1, not 0.0"),
+        (lambda: samplers.ode_adaptive(LINE, noise(2), math.nan), "start must be above 0"),
+        (lambda: samplers.ode_adaptive(LINE, noise(2), atol=2), "atol must be above 0 and below 1, not 2"),
+        (lambda: samplers.ode_adaptive(LINE, noise(2) * math.nan), "x has NaN"),
         (lambda: uniform_times(0), "steps must be at least 1"),
     ],
 )

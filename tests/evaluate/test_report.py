@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate import files, report
+from singdiffusion import SingDiffusionError, files
+from singdiffusion.evaluate import report
 from singdiffusion.evaluate.brightness import PromptResult, Spread
 
 

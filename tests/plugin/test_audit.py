@@ -14,7 +14,7 @@ from singdiffusion import SingDiffusionError, audit, tiny
 
 from ..conftest import SD15
 
-DATA = Path(__file__).parents[1] / "data" / "audit"
+DATA = Path(__file__).parents[1] / "files" / "audit"
 LATENTS = json.loads((DATA / "latents.json").read_text())
 
 

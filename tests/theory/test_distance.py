@@ -49,7 +49,10 @@ def test_it_keeps_the_bound(points, x, t, part):
 
 def test_one_point_is_a_gaussian_and_a_short_step_to_0_is_far_from_one():
     assert l1_distance(Oracle(torch.tensor([[0.7]])), X_T, 0.3, 0.6) == 0.0
-    assert l1_distance(LINE, X_T, 1e-4, 1.0) == pytest.approx(2, abs=1e-6), "spikes against one Gaussian between them"
+    for s in (1e-4, 1e-5, 1e-300, 5e-324):
+        assert l1_distance(LINE, X_T, s, 1.0) == pytest.approx(2, abs=1e-6), "spikes against one Gaussian between them"
+        flat = Oracle(torch.cat([LINE.data, torch.full((3, 1), 0.5)], 1))
+        assert l1_distance(flat, torch.zeros(2), s, 1.0) == pytest.approx(2, abs=1e-6)
 
 
 def test_two_dimensions():
@@ -81,3 +84,11 @@ def test_what_has_no_density_or_too_many_dimensions():
         l1_distance(LINE, X_T, 0.0, 0.5)
     with pytest.raises(SingDiffusionError, match="1 or 2 dimensions"):
         l1_distance(Oracle(torch.zeros(2, 3)), torch.zeros(3), 0.1, 0.5)
+    several = LINE.transition(torch.zeros(3, 1), 0.4, 0.5)
+    for ask in (pinsker_bound, lambda step: l1_monte_carlo(step, 10, torch.Generator())):
+        with pytest.raises(SingDiffusionError, match="must be of one x_t, not of 3"):
+            ask(several)
+        with pytest.raises(SingDiffusionError, match="s must be above 0"):
+            ask(LINE.transition(torch.zeros(1, 1), 0.0, 0.5))
+    with pytest.raises(SingDiffusionError, match="count must be at least 2, not 1"):
+        l1_monte_carlo(LINE.transition(torch.zeros(1, 1), 0.4, 0.5), 1, torch.Generator())

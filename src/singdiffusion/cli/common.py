@@ -200,7 +200,7 @@ def check_size(pipe: Any, height: int | None, width: int | None) -> None:
 def write_json(file: Path | None, figures: dict[str, Any]) -> None:
     """Write ``--json FILE`` where it was asked for."""
     if file is not None:
-        from ..evaluate.files import write_whole
+        from ..files import write_whole
 
         write_whole(file, json.dumps(figures, indent=2) + "\n")
 
@@ -208,7 +208,7 @@ def write_json(file: Path | None, figures: dict[str, Any]) -> None:
 def check_json(file: Path | None) -> None:
     """Find out before the work whether ``--json FILE`` can be written."""
     if file is not None:
-        from ..evaluate.files import output_folder
+        from ..files import output_folder
 
         if file.is_dir():
             raise SingDiffusionError(f"--json {file} is a folder; name a file")

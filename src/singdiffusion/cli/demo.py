@@ -28,8 +28,7 @@ def demo(
 
     Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
     """
-    from .. import tiny
-    from ..evaluate import files
+    from .. import files, tiny
 
     reference = tiny.reference(model)
     finite("--guidance", guidance)

@@ -78,8 +78,8 @@ def generate(
 
     Example: singdiffusion generate "red apple on a dark blue background" --out out --compare --seed 7
     """
+    from .. import files
     from ..errors import SingDiffusionError
-    from ..evaluate import files
 
     finite("--guidance", guidance)
     module = _which_module(model, module, color)

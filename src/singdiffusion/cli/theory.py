@@ -20,8 +20,8 @@ def theory(
 
     Example: singdiffusion theory --out out/theory
     """
+    from .. import files
     from ..errors import SingDiffusionError
-    from ..evaluate import files
 
     files.output_folder(out)
     check_json(json)

@@ -14,7 +14,8 @@ Numerics. With 1 - alpha = sigma^2 / (1 + alpha),
 
     |x - alpha y|^2 / (2 sigma^2) = alpha (|x - y| / sigma)^2 / 2 + (|x|^2 - alpha |y|^2) / (2 (1 + alpha)),
 
-which needs the distances |x - y| only, loses no digits at either end, and squares nothing that underflows.
+which needs the distances |x - y| only and loses no digits at either end. Distances below 1e-160 are none, values above 1e150 are
+refused, and data far from 0 against their spread (1e8 and 1e8 + 1) lose digits in the second term: shift such data first.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from .path import CosinePath, Time, as_time
+from .path import PATH, Time, as_time
 
 DIRECT = "donot_use_mm_for_euclid_dist"  # differences, not |x|^2 - 2 x y + |y|^2, which cancels
+_LARGEST = 1e150  # of data and states: their squares must be finite
 _LARGE = 1e300  # the square of what is larger overflows, to infinity, and its weight is 0
 
 
@@ -68,6 +70,7 @@ class Transition:
 
     def log_density(self, x_s: Tensor) -> Tensor:
         """log p(x_s | x_t) of the mixture, for s > 0; ``x_s`` (B, M, D), M points for each x_t: (B, M)."""
+        x_s = self._checked(x_s)
         parts = [
             torch.logsumexp(w.log() - torch.cdist(x, m, compute_mode=DIRECT).div(s).square() / 2, 1)
             for w, x, m, s in zip(self.weights, x_s, self._means(), self.std, strict=True)
@@ -76,8 +79,14 @@ class Transition:
 
     def log_density_gaussian(self, x_s: Tensor) -> Tensor:
         """log p~(x_s | x_t) of the single Gaussian, for s > 0; shapes as of ``log_density``."""
-        away = (x_s - self.mean()[:, None]).norm(dim=-1) / self.std[:, None]
+        away = (self._checked(x_s) - self.mean()[:, None]).norm(dim=-1) / self.std[:, None]
         return -away.square() / 2 + self._log_norm()
+
+    def _checked(self, x_s: Tensor) -> Tensor:
+        batch, dims = self.x_t.shape
+        if x_s.ndim != 3 or (x_s.shape[0], x_s.shape[2]) != (batch, dims):
+            raise SingDiffusionError(f"x_s must have shape ({batch}, M, {dims}), not {tuple(x_s.shape)}")
+        return x_s.double()
 
     def _log_norm(self) -> Tensor:
         if (self.std == 0).any():
@@ -104,24 +113,26 @@ class Oracle:
     Args:
         data: y_1..y_N, shape (N, ...), N > 0, finite; of any dtype.
         prompts: one for each data point, for ``given``.
+
+    Attributes:
         path: alpha and sigma on [0, 1].
 
     Raises:
-        SingDiffusionError: (a ValueError) data is empty or not finite, or prompts do not fit it.
+        SingDiffusionError: (a ValueError) data is empty, not finite or above 1e150, or prompts do not fit it.
     """
 
-    def __init__(self, data: Tensor, prompts: Sequence[Hashable] | None = None, path: CosinePath | None = None):
+    path = PATH
+
+    def __init__(self, data: Tensor, prompts: Sequence[Hashable] | None = None):
         data = torch.as_tensor(data)
         if data.ndim < 2 or data.numel() == 0:
             raise SingDiffusionError(f"data must have shape (N, ...) with N > 0, not {tuple(data.shape)}")
-        if not torch.isfinite(data).all():
-            raise SingDiffusionError("data has NaN or infinite values")
+        _require_moderate("data", data)
         if prompts is not None and len(prompts) != len(data):
             raise SingDiffusionError(f"prompts must be one for each of {len(data)} data points, not {len(prompts)}")
         self.shape = data.shape[1:]
         self.data = data.double().flatten(1)
         self.prompts = None if prompts is None else list(prompts)
-        self.path = path or CosinePath()
 
     def __len__(self) -> int:
         return len(self.data)
@@ -135,7 +146,7 @@ class Oracle:
         rows = [i for i, each in enumerate(self.prompts or []) if each == prompt]
         if not rows:
             raise SingDiffusionError(f"prompt {prompt!r} is not that of any data point")
-        return Oracle(self.data[rows].unflatten(1, self.shape), [prompt] * len(rows), self.path)
+        return Oracle(self.data[rows].unflatten(1, self.shape), [prompt] * len(rows))
 
     @property
     def mean(self) -> Tensor:
@@ -184,7 +195,9 @@ class Oracle:
         """
         flat, time = self._checked(x, t)
         alpha, sigma = self.path.alpha(time)[:, None], self.path.sigma(time)[:, None]
-        away = torch.softmax(self._logits(flat, time)[0], 1) @ self.data - flat
+        # sum_i w_i (y_i - x) without the points that lie on x, so that rounding of their weights is not divided by sigma^2
+        elsewhere = torch.softmax(self._logits(flat, time)[0], 1) * (self._distances(flat) > 0)
+        away = elsewhere @ self.data - elsewhere.sum(1, keepdim=True) * flat
         pull = torch.where(away == 0, away, away / sigma / sigma)
         return (alpha * pull - flat / (1 + alpha)).reshape(x.shape)
 
@@ -197,7 +210,7 @@ class Oracle:
             SingDiffusionError: as of ``__call__``, or s is not before t.
         """
         flat, time = self._checked(x_t, t)
-        before = as_time("s", s).expand(len(flat))
+        before = _one_or_each("s", s, len(flat))
         step = self.path.step(before, time)
         sigma_t, sigma_s = self.path.sigma(time), self.path.sigma(before)
         small, taken = sigma_s / sigma_t, step.sigma / sigma_t
@@ -211,8 +224,8 @@ class Oracle:
         )
 
     def sample(self, count: int, t: Time, generator: torch.Generator | None = None) -> Tensor:
-        """``count`` draws of x_t = alpha_t y_i + sigma_t noise: (count, ...)."""
-        time = as_time("t", t)
+        """``count`` draws of x_t = alpha_t y_i + sigma_t noise, t one number or one a draw: (count, ...)."""
+        time = _one_or_each("t", t, count)[:, None]
         chosen = self.data[torch.randint(len(self), (count,), generator=generator)]
         noise = torch.randn(chosen.shape, dtype=torch.float64, generator=generator)
         return (self.path.alpha(time) * chosen + self.path.sigma(time) * noise).reshape(count, *self.shape)
@@ -222,19 +235,36 @@ class Oracle:
         x = torch.as_tensor(x)
         if x.shape[1:] != self.shape or x.ndim != len(self.shape) + 1:
             raise SingDiffusionError(f"x must have shape (B, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}")
-        if not torch.isfinite(x).all():
-            raise SingDiffusionError("x has NaN or infinite values")
-        time = as_time("t", t)
-        if time.ndim > 1 or (time.ndim == 1 and len(time) != len(x)):
-            raise SingDiffusionError(f"t must be one number or one for each x, not of shape {tuple(time.shape)}")
-        return x.double().flatten(1), time.expand(len(x))
+        _require_moderate("x", x)
+        return x.double().flatten(1), _one_or_each("t", t, len(x))
+
+    def _distances(self, x: Tensor) -> Tensor:
+        """|x - y_i|: (B, N)."""
+        return torch.cdist(x, self.data, compute_mode=DIRECT)
 
     def _logits(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """(log w_i up to a constant, so scaled that the nearest point's part in |x - y| / sigma is 0; its distance): (B, N), (B,)."""
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        distance = torch.cdist(x, self.data, compute_mode=DIRECT)
+        distance = self._distances(x)
         nearest = distance.min(1, keepdim=True).values
         further = ((distance - nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)  # 0 / 0 is the nearest at t = 0
         sum_ = ((distance + nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)
         norms = self.data.square().sum(1)
         return alpha * (norms / (2 * (1 + alpha)) - further * sum_ / 2), nearest[:, 0]
+
+
+def _one_or_each(name: str, t: Time, count: int) -> Tensor:
+    """A time, or one for each of ``count``, as float64 (count,)."""
+    time = as_time(name, t)
+    if time.ndim > 1 or (time.ndim == 1 and len(time) != count):
+        raise SingDiffusionError(
+            f"{name} must be one number or one for each of {count}, not of shape {tuple(time.shape)}"
+        )
+    return time.expand(count)
+
+
+def _require_moderate(name: str, values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise SingDiffusionError(f"{name} has NaN or infinite values")
+    if values.numel() and float(values.detach().abs().max()) > _LARGEST:
+        raise SingDiffusionError(f"{name} must be below {_LARGEST:g} in size")

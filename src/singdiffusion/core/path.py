@@ -69,6 +69,10 @@ class CosinePath:
         return Step(alpha, torch.where(last == 1, torch.ones_like(last), sigma.clamp(max=1)))
 
 
+PATH = CosinePath()
+"""The path of the theory. Nothing hangs on which one it is: steps depend on alpha and sigma at their ends only."""
+
+
 def as_time(name: str, t: Time) -> Tensor:
     """A time as float64.
 

@@ -11,7 +11,8 @@ DDPM    mu = keep x + take y_bar has keep = alpha_{1|s} sigma_s^2 / sigma_1^2 = 
 DDIM    x_s = alpha_s y_bar + sigma_s eps: again only y_bar is 0 / 0 for an epsilon network; eps itself is x_1, for alpha_1 = 0.
 SDE     dx = -(beta / 2) x dt + sqrt(beta) dW and its reverse: beta(t) = -2 d log alpha / dt grows as 2 / (1 - t), so the reverse drift
         and the noise are both infinite. With y_bar held over a step the reverse SDE is linear, its law is the DDPM step's, and this
-        has the limit above: infinitely fast mixing forgets x_1. The first step takes it, Euler-Maruyama goes on.
+        has the limit above: infinitely fast mixing forgets x_1. Euler-Maruyama is used where it is stable, for steps with
+        (t - s) beta(t) <= 2, which a uniform grid from t = 1 keeps from its second step on; longer steps take the law.
 ODE     dx/dt = -(beta / 2)(x + score) = d alpha / dt (y_bar - alpha x) / sigma^2: beta's infinity cancels against alpha, and the slope at t = 1
         is finite, d alpha / dt y_bar. With an epsilon network or a score it reads infinity times 0.
 
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from .path import CosinePath, as_time
+from .path import PATH, as_time
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x (B, ...), t ()) -> y_bar (B, ...)"""
@@ -76,14 +77,20 @@ def ddim(
         raise SingDiffusionError(f"eta must be within [0, 1], not {eta}")
 
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        y_bar = denoiser(x, t)
-        sigma_s, sigma_t = _PATH.sigma(s), _PATH.sigma(t)
-        fresh = eta * sigma_s / sigma_t * _PATH.step(s, t).sigma
-        kept = (sigma_s.square() - fresh.square()).clamp(min=0).sqrt()
-        eps = (x - _PATH.alpha(t) * y_bar) / sigma_t  # at t = 1: x_1 itself
-        return _PATH.alpha(s) * y_bar + kept * eps + fresh * _noise(x, generator if eta else None, eta > 0)
+        return _held(_says(denoiser, x, t), x, s, t, eta, generator)
 
     return _run(step, x, times)
+
+
+def _held(y_bar: Tensor, x: Tensor, s: Tensor, t: Tensor, eta: float, generator: torch.Generator | None) -> Tensor:
+    """The DDIM step from t to s. sqrt(sigma_s^2 - eta^2 s2) / sigma_t = r sqrt(1 - eta^2 + (eta alpha_{t|s} r)^2), r = sigma_s / sigma_t:
+    nothing cancels, and (x - alpha y_bar) is never divided by a sigma that underflows."""
+    if s == 0:
+        return y_bar
+    step, ratio = PATH.step(s, t), PATH.sigma(s) / PATH.sigma(t)
+    kept = ratio * (1 - eta**2 + (eta * step.alpha * ratio).square()).sqrt()
+    moved = PATH.alpha(s) * y_bar + kept * (x - PATH.alpha(t) * y_bar)
+    return moved + eta * ratio * step.sigma * _noise(x, generator) if eta else moved
 
 
 def reverse_sde(
@@ -91,19 +98,17 @@ def reverse_sde(
 ) -> Tensor:
     """Euler-Maruyama on dx = -(beta / 2)(x + 2 score) dt + sqrt(beta) dW backwards (Song et al., arXiv 2011.13456, equation 6).
 
-    Its first step from t = 1 and its last to t = 0 are the limits; arguments as of ``ddpm``.
+    Steps with (t - s) beta > 2, that from t = 1 among them, and the step to t = 0 take the law of the SDE with y_bar held; arguments as
+    of ``ddpm``.
     """
 
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        y_bar = denoiser(x, t)
-        if s == 0:
-            return y_bar
-        noise = _noise(x, generator)
-        if t == 1:
-            return _PATH.alpha(s) * y_bar + _PATH.sigma(s) * noise
-        alpha, sigma, beta = _PATH.alpha(t), _PATH.sigma(t), _PATH.beta(t)
-        score = (alpha * y_bar - x) / sigma.square()
-        return x + (t - s) * beta * (x / 2 + score) + ((t - s) * beta).sqrt() * noise
+        y_bar, span = _says(denoiser, x, t), (t - s) * PATH.beta(t)
+        if s == 0 or span > 2:
+            return _held(y_bar, x, s, t, 1.0, generator)
+        sigma = PATH.sigma(t)
+        pull = ((t - s) / sigma) * (PATH.beta(t) / sigma)  # (t - s) beta / sigma^2, at most 2, with nothing that underflows
+        return x + span * x / 2 + pull * (PATH.alpha(t) * y_bar - x) + span.sqrt() * _noise(x, generator)
 
     return _run(step, x, times)
 
@@ -116,7 +121,7 @@ def ode_heun(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor) -> 
 
     def step(x: Tensor, s: Tensor, t: Tensor) -> Tensor:
         if s == 0:
-            return denoiser(x, t)
+            return _says(denoiser, x, t)
         slope = ode_slope(denoiser, x, t)
         ahead = x - (t - s) * slope
         return x - (t - s) * (slope + ode_slope(denoiser, ahead, s)) / 2
@@ -127,37 +132,47 @@ def ode_heun(denoiser: Denoiser, x: Tensor, times: Sequence[float] | Tensor) -> 
 def ode_adaptive(denoiser: Denoiser, x: Tensor, start: float = 1.0, rtol: float = 1e-8, atol: float = 1e-8) -> Tensor:
     """The probability-flow ODE by SciPy's DOP853 from ``start`` down to 0.
 
-    The integration ends where sigma = atol; from there x_0 = y_bar, which moves a picture by no more than the tolerance.
+    The integration ends where sigma = atol; from there x_0 = y_bar, which moves x by atol times its noise.
+
+    Args:
+        denoiser: says y_bar.
+        x: (B, ...), the state at ``start``.
+        start: within (0, 1].
+        rtol, atol: relative and absolute tolerance, within (0, 1).
 
     Raises:
-        SingDiffusionError: the solver gave up, or SciPy is not installed.
+        SingDiffusionError: an argument is out of range, the solver gave up, or SciPy is not installed.
     """
+    for name, value, within in (("start", start, start <= 1), ("rtol", rtol, rtol < 1), ("atol", atol, atol < 1)):
+        if not (within and value > 0):
+            raise SingDiffusionError(
+                f"{name} must be above 0 and {'at most' if name == 'start' else 'below'} 1, not {value}"
+            )
     try:
         from scipy.integrate import solve_ivp
         from scipy.optimize import brentq
     except ImportError as error:
         raise SingDiffusionError("the adaptive solver needs SciPy: pip install 'singdiffusion[theory]'") from error
-    x = x.double()
+    x = _finite(x.double())
+    if float(PATH.sigma(start)) <= atol:
+        return _says(denoiser, x, as_time("start", start))
 
     def slope(t: float, flat) -> Tensor:
         state = torch.as_tensor(flat, dtype=torch.float64).reshape(x.shape)
         return ode_slope(denoiser, state, as_time("t", t)).flatten().numpy()
 
-    end = brentq(lambda t: float(_PATH.sigma(t)) - atol, 0, start, xtol=1e-300)
+    end = brentq(lambda t: float(PATH.sigma(t)) - atol, 0, start, xtol=1e-300)
     solved = solve_ivp(slope, (start, end), x.flatten().numpy(), method="DOP853", rtol=rtol, atol=atol)
     if not solved.success:
         raise SingDiffusionError(f"the ODE solver gave up: {solved.message}")
     state = torch.as_tensor(solved.y[:, -1], dtype=torch.float64).reshape(x.shape)
-    return _finite(denoiser(state, as_time("t", end)))
+    return _says(denoiser, state, as_time("t", end))
 
 
 def ode_slope(denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
     """dx/dt of the probability-flow ODE, d alpha / dt (y_bar - alpha x) / sigma^2, for t in (0, 1]: finite at t = 1."""
-    y_bar = denoiser(x, t)
-    return -_PATH.velocity(t) * (y_bar - _PATH.alpha(t) * x) / _PATH.sigma(t).square()
-
-
-_PATH = CosinePath()
+    sigma = PATH.sigma(t)
+    return -(PATH.velocity(t) / sigma) * ((_says(denoiser, x, t) - PATH.alpha(t) * x) / sigma)
 
 
 def _run(step: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, times: Sequence[float] | Tensor) -> Tensor:
@@ -176,5 +191,15 @@ def _finite(x: Tensor) -> Tensor:
     return x
 
 
-def _noise(x: Tensor, generator: torch.Generator | None, wanted: bool = True) -> Tensor:
-    return torch.randn(x.shape, dtype=x.dtype, generator=generator) if wanted else torch.zeros_like(x)
+def _says(denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+    """What the denoiser says, if that can be."""
+    y_bar = denoiser(x, t)
+    if y_bar.shape != x.shape:
+        raise SingDiffusionError(f"denoiser gave shape {tuple(y_bar.shape)} for x of shape {tuple(x.shape)}")
+    if not torch.isfinite(y_bar).all():
+        raise SingDiffusionError(f"denoiser gave NaN or infinite values at t = {float(t):g}")
+    return y_bar.double()
+
+
+def _noise(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, dtype=x.dtype, generator=generator)

@@ -17,6 +17,8 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..core.oracle import Oracle
 from ..core.singular import first_step
+from ..errors import SingDiffusionError
+from .distance import intervals
 
 STARTS = ("off", "mean", "moments", "real")
 FREQUENCIES = 4  # k of ``moments``
@@ -55,7 +57,12 @@ def starts(pictures: Tensor, t: float, count: int, generator: torch.Generator) -
         pictures: the data, (N, 1, n, n), in -1..1.
         t: 1 - eps.
         count: noises drawn; the shares are means over them.
+
+    Raises:
+        SingDiffusionError: t is not within (0, 1], or count is not positive.
     """
+    if not 0 < t <= 1 or count < 1:
+        raise SingDiffusionError(f"t must be within (0, 1] and count positive, not {t} and {count}")
     oracle = Oracle(pictures)
     alpha, sigma = float(oracle.path.alpha(t)), float(oracle.path.sigma(t))
     data = oracle.data.unflatten(1, oracle.shape)
@@ -99,8 +106,8 @@ def kl_to_normal(places: np.ndarray, sigma: float, mean: float, std: float) -> f
         log_q = -(((z - mean) / std) ** 2) / 2 - math.log(std * math.sqrt(2 * math.pi))
         return p * (math.log(p) - log_q) if p > 0 else 0.0
 
-    low, high = places.min() - 12 * sigma, places.max() + 12 * sigma
-    return float(quad(integrand, low, high, limit=400, epsabs=1e-7, epsrel=1e-9)[0])
+    parts = intervals(places / sigma, 10.0)
+    return sum(quad(integrand, a * sigma, b * sigma, limit=400, epsabs=1e-10, epsrel=1e-9)[0] for a, b in parts)
 
 
 def kl_of_normals(mean: Tensor, covariance: Tensor, other_mean: Tensor, other: Tensor) -> float:

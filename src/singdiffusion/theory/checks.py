@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from ..core.oracle import DIRECT, Oracle
-from ..core.path import CosinePath
+from ..core.path import PATH
 from ..core.schedule import Schedule
+from ..errors import SingDiffusionError
 from .distance import Estimate, l1_distance, l1_monte_carlo, pinsker_bound
-
-PATH = CosinePath()
-
 
 # -- Propositions 1 and 2 ---------------------------------------------------------------------------------------------
 
@@ -49,13 +47,13 @@ class Curve:
 
     @property
     def square_root_constant(self) -> float:
-        """C of the propositions' C sqrt(size): the least that lies above Pinsker's bound, so above the distance for certain."""
+        """C of the propositions' C sqrt(size), for these sizes: the least that lies above Pinsker's bound, so above the distance."""
         return float((self.bound / np.sqrt(self.size)).max())
 
     @property
     def worst_ratio(self) -> float:
-        """Largest distance / (C sqrt(size)); below 1 where the proposition holds."""
-        return float((self.distance / (self.square_root_constant * np.sqrt(self.size))).max())
+        """Largest distance / bound; below 1 where the bound, and with it the proposition, holds."""
+        return float((self.distance / self.bound).max())
 
 
 def proposition_1(oracle: Oracle, x_t: Tensor, t: float, sizes: Sequence[float], name: str) -> Curve:
@@ -89,12 +87,20 @@ def _curve(oracle: Oracle, x_t: Tensor, t: float, sizes: Sequence[float], times:
 
 
 def time_of_alpha(alpha: float) -> float:
-    """t with this alpha_t on the cosine path."""
+    """t with this alpha_t on the cosine path.
+
+    Raises:
+        SingDiffusionError: alpha is not within [0, 1].
+    """
+    if not 0 <= alpha <= 1:
+        raise SingDiffusionError(f"alpha must be within [0, 1], not {alpha}")
     return 1 - 2 / math.pi * math.asin(alpha)
 
 
 def _before(t: float, sigma_ts: float) -> float:
-    """s with this sigma_{t|s}: alpha_s = alpha_t / sqrt(1 - sigma_{t|s}^2)."""
+    """s with this sigma_{t|s}: alpha_s = alpha_t / sqrt(1 - sigma_{t|s}^2); there is one for sizes up to sigma_t."""
+    if not 0 < sigma_ts <= float(PATH.sigma(t)):
+        raise SingDiffusionError(f"sizes must be within (0, sigma_t = {float(PATH.sigma(t)):.4g}], not {sigma_ts}")
     return time_of_alpha(float(PATH.alpha(t)) / math.sqrt(1 - sigma_ts**2))
 
 

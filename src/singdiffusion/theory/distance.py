@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,7 +28,12 @@ from ..errors import SingDiffusionError
 
 
 def pinsker_bound(transition: Transition) -> float:
-    """The bound above, for a transition of one x_t: sqrt(sum_i w_i |mu_i - mu|^2) / s."""
+    """The bound above, for a transition of one x_t: sqrt(sum_i w_i |mu_i - mu|^2) / s.
+
+    Raises:
+        SingDiffusionError: the transition is of several x_t, or s = 0.
+    """
+    _require_one(transition)
     apart = transition.data - transition.weights @ transition.data
     spread = (transition.weights[0] @ apart.square().sum(1)).sqrt()
     return float(transition.take[0] * spread / transition.std[0])
@@ -48,22 +54,28 @@ def l1_distance(oracle: Oracle, x_t: Tensor, s: float, t: float) -> float:
         SingDiffusionError: more dimensions (see ``l1_monte_carlo``), or s = 0, where both are Diracs.
     """
     step = oracle.transition(x_t[None], s, t)
-    std = float(step.std[0])
-    if std == 0:
-        raise SingDiffusionError("s must be above 0: at s = 0 the reverse step is a Dirac, which has no density")
-    means = ((step.keep[0] * x_t.double() + step.take[0] * step.data) / std).numpy()  # in units of s
+    _require_one(step)
+    apart = step.data - step.weights @ step.data
+    # mu_i - mu in units of s; beyond a million of them nothing overlaps any more, and squares must be finite
+    away = (step.take[0] * apart / step.std[0]).clamp(-1e6, 1e6).numpy()
     weights = step.weights[0].numpy()
-    if means.shape[1] == 1:
-        return _line(means[:, 0], weights, float(weights @ means[:, 0]))
-    if means.shape[1] == 2:
-        return _plane(means, weights)
+    if away.shape[1] == 1:
+        return _line(away[:, 0], weights)
+    if away.shape[1] == 2:
+        return _plane(away, weights)
     raise SingDiffusionError("the distance by quadrature is for 1 or 2 dimensions; l1_monte_carlo takes any")
 
 
-def _line(means: np.ndarray, weights: np.ndarray, mean: float, gaussian_weight: float = 1.0) -> float:
-    """Integral of |sum_i w_i phi(x - m_i) - g phi(x - m)| over x."""
-    # divided by phi(x - m): sum_i w_i exp((m_i - m)(x - m) - (m_i - m)^2 / 2) - g, convex in x, so at most two zeros
-    away = means - mean
+def _require_one(transition: Transition) -> None:
+    if len(transition.x_t) != 1:
+        raise SingDiffusionError(f"the transition must be of one x_t, not of {len(transition.x_t)}")
+    if transition.std[0] == 0:
+        raise SingDiffusionError("s must be above 0: at s = 0 the reverse step is a Dirac, which has no density")
+
+
+def _line(away: np.ndarray, weights: np.ndarray, gaussian_weight: float = 1.0) -> float:
+    """Integral of |sum_i w_i phi(x - a_i) - g phi(x)| over x."""
+    # divided by phi(x): sum_i w_i exp(a_i x - a_i^2 / 2) - g, convex in x, so at most two zeros
     if np.abs(away).max() < 1e-12 and abs(weights.sum() - gaussian_weight) < 1e-15:
         return 0.0
     with np.errstate(divide="ignore"):
@@ -81,7 +93,7 @@ def _line(means: np.ndarray, weights: np.ndarray, mean: float, gaussian_weight: 
 
 
 def _zeros(f, away: np.ndarray) -> list[float]:
-    """The zeros of a convex function whose least value lies between the components' means: none, one or two."""
+    """The zeros of a convex function: none, one or two."""
     reach = np.abs(away).max() + 40  # beyond 40 standard deviations there is nothing
     grid = np.linspace(-reach, reach, 64)
     values = [f(x) for x in grid]
@@ -97,21 +109,37 @@ def _zeros(f, away: np.ndarray) -> list[float]:
     return [float(brentq(f, a, b, xtol=1e-14)) for a, b in ends if f(a) * f(b) < 0]
 
 
-def _plane(means: np.ndarray, weights: np.ndarray) -> float:
+def _plane(away: np.ndarray, weights: np.ndarray) -> float:
     """Integral over the first coordinate of the line integrals along the second."""
-    mean = weights @ means
-    density = lambda z: math.exp(-z * z / 2) / math.sqrt(2 * math.pi)  # noqa: E731
 
     def along(x: float) -> float:
-        parts = weights * np.exp(-((x - means[:, 0]) ** 2) / 2) / math.sqrt(2 * math.pi)
-        whole = density(x - mean[0])
+        parts = weights * np.exp(-((x - away[:, 0]) ** 2) / 2) / math.sqrt(2 * math.pi)
+        whole = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         if whole < 1e-300 or parts.sum() < 1e-300:
             return float(parts.sum() + whole)
-        return _line(means[:, 1], parts, mean[1], whole)
+        return _line(away[:, 1], parts, whole)
 
-    low, high = means[:, 0].min() - 12, means[:, 0].max() + 12
-    inner = sorted(np.unique(np.round(means[:, 0], 6)))[:40]
-    return float(quad(along, low, high, points=inner, limit=400, epsabs=1e-8, epsrel=1e-8)[0])
+    centres = np.append(away[:, 0], 0.0)
+    return sum(quad(along, *part, limit=400, epsabs=1e-9, epsrel=1e-9)[0] for part in intervals(centres, 10.0))
+
+
+def intervals(centres: np.ndarray, reach: float) -> list[tuple[float, float]]:
+    """Where there is anything to integrate: the union of [c - reach, c + reach], cut at the centres, so that no peak is missed."""
+    found: list[tuple[float, float]] = []
+    for low, high in sorted((c - reach, c + reach) for c in centres):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    cut = []
+    for low, high in found:
+        inside = [c for c in np.unique(centres) if low < c < high]
+        kept = [low]
+        for c in inside:
+            if c - kept[-1] > reach / 4:  # many centres close together are one smooth hill
+                kept.append(c)
+        cut += list(pairwise([*kept, high]))
+    return cut
 
 
 @dataclass(frozen=True)
@@ -125,8 +153,15 @@ class Estimate:
 def l1_monte_carlo(transition: Transition, count: int, generator: torch.Generator) -> Estimate:
     """The same distance in any dimension, for a transition of one x_t, by ``count`` draws from (p + p~) / 2.
 
-    |p - p~| / ((p + p~) / 2) is within 0..2 everywhere, so the interval can be trusted.
+    The mean of |p - p~| / ((p + p~) / 2), which is within 0..2 everywhere. The interval is the normal one: too narrow next to 2, where
+    the overlap is rare.
+
+    Raises:
+        SingDiffusionError: the transition is of several x_t, s = 0, or count is below 2.
     """
+    _require_one(transition)
+    if count < 2:
+        raise SingDiffusionError(f"count must be at least 2, not {count}")
     repeat = Transition(
         *(
             v.expand(count, *v.shape[1:])

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..evaluate.files import write_whole
+from ..files import write_whole
 from .brightness import STARTS, Start
 from .checks import Curve, Landing, Routes
 from .module import Fit
@@ -52,9 +52,9 @@ def propositions(first: Sequence[Curve], second: Sequence[Curve]) -> Figure:
     slopes = [f"{np.mean([c.exponent[0] for c in curves]):.2f}" for curves in (first, second[:1])]
     caption = (
         "L1 distance between the exact reverse step and the single Gaussian that samplers use. Left: for t < 1 it vanishes as the step "
-        f"shrinks, far below the proven C sqrt(sigma_t|s); the fitted slope is {slopes[0]}. At t = 1 every step has sigma_t|s = 1 (dotted), "
-        f"so that bound says nothing there. Right: at t = 1 the distance vanishes with alpha_s instead, with slope {slopes[1]}: the Gaussian "
-        "step is right at t = 1 too, for three points as for icons."
+        f"shrinks, far below C sqrt(sigma_t|s), C from Pinsker's inequality; the fitted slope is {slopes[0]}. At t = 1 every step has sigma_t|s = 1 (dotted), "
+        f"so that bound says nothing there. Right: at t = 1 the distance vanishes with alpha_s instead, with slope {slopes[1]} for three points "
+        f"and {second[1].exponent[0]:.2f} for icons: the Gaussian step is right at t = 1 too."
     )
     figure, (left, right) = _figure(2, caption, height=5.0)
     for axis, curves in ((left, first), (right, second)):
@@ -71,7 +71,7 @@ def propositions(first: Sequence[Curve], second: Sequence[Curve]) -> Figure:
                 color=colour,
                 alpha=0.7,
             )
-        axis.plot([], [], "--", color="#57534e", linewidth=0.9, label="C sqrt(size), proven")
+        axis.plot([], [], "--", color="#57534e", linewidth=0.9, label="C sqrt(size), a bound")
         axis.set(xscale="log", yscale="log", ylabel="L1 distance")
         axis.legend(fontsize=8, frameon=False)
     left.axvline(1, linestyle=":", color="#57534e")

@@ -15,7 +15,7 @@ import torch
 from .. import tiny
 from ..core.oracle import Oracle
 from ..core.schedule import Schedule
-from ..evaluate.files import write_whole
+from ..files import write_whole
 from . import brightness, checks, figures, module
 
 # Three points on a line, not symmetric about their mean: nothing cancels by luck.

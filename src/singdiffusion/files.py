@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import SingDiffusionError
+from .errors import SingDiffusionError
 
 
 def output_folder(folder: Path) -> Path:

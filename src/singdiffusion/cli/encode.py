@@ -1,0 +1,88 @@
+"""``singdiffusion encode``"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import check_json, console, hush, load_model, progress, torch_device, torch_dtype, write_json
+
+
+@app.command()
+def encode(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of pictures with captions (.txt beside them, metadata.jsonl or .csv), .tar shards, a folder that "
+            "`datasets` saved, or a data set's hub id."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards; one that was begun is gone on with.")],
+    base: Annotated[str, typer.Option(help="The base model: tiny, a folder in diffusers' layout, or a hub id.")],
+    size: Annotated[
+        int | None, typer.Option(min=8, max=8192, help="Height and width in pixels; the base's own by default.")
+    ] = None,
+    buckets: Annotated[
+        bool, typer.Option("--buckets", help="Keep aspect ratios, in buckets of size x size pixels in all.")
+    ] = False,
+    low_frequency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Keep only K x K DCT coefficients of the latents.", metavar="K")
+    ] = None,
+    smallest: Annotated[
+        int | None, typer.Option(min=1, help="Skip pictures with a shorter side; half of the size by default.")
+    ] = None,
+    unit_size: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Pictures a shard, where the source has none.")
+    ] = 2048,
+    split: Annotated[str, typer.Option(help="Of a Hugging Face data set.")] = "train",
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures encoded at once.")] = 8,
+    dtype: Annotated[str, typer.Option(help="Of the VAE: float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, mps, ...; under accelerate launch each process takes its own.")
+    ] = "cpu",
+    json: Annotated[Path | None, typer.Option(help="Write the counts here.")] = None,
+) -> None:
+    """Encode captioned pictures once, for training: latents, token ids, mean greys.
+
+    Example: singdiffusion encode pictures/ shards/ --base tiny
+
+    On several processes: accelerate launch --num_processes 2 -m singdiffusion encode pictures/ shards/ --base MODEL
+    """
+    from .. import files
+    from ..errors import SingDiffusionError
+
+    hush()
+    from ..data import encode as work
+    from ..data.sources import open_source
+
+    check_json(json)
+    opened = open_source(source, unit_size, split)
+    files.output_folder(out)
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and world > 1 else device
+    pipe = load_model(base, torch_dtype(dtype)).to(torch_device(where))
+    parts = work.Base.of(pipe, base)
+    options = work.Options(size or pipe.unet.config.sample_size * parts.scale, buckets, low_frequency, smallest)
+    if options.size % parts.scale:
+        raise SingDiffusionError(f"--size must be a multiple of {parts.scale} for {base}, not {options.size}")
+    if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
+        raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
+    with progress("Encoding shards", len(opened.units()) // world + 1) as advance:
+        work.encode(opened, out, parts, options, batch=batch, rank=rank, world=world, advance=lambda _: advance())
+    if any(not (out / f"shard-{unit}.safetensors").exists() for unit in opened.units()):
+        typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
+        return
+    found = work.write_manifest(opened, out)
+    skipped = sum(found["skipped"].values())
+    write_json(json, {key: found[key] for key in ("count", "skipped", "notes")})
+    for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
+        console.print(f"skipped {count}: {reason}")
+    if not found["count"]:
+        raise SingDiffusionError(f"no picture of {source} could be used; {out / 'skipped.jsonl'} says why, one by one")
+    typer.echo(
+        f"{found['count']} pictures in {len(found['shards'])} shards in {out}; {skipped} skipped (skipped.jsonl)"
+    )
