@@ -33,7 +33,9 @@ def main() -> None:
         plain = textbook(oracle.data, x, float(oracle.path.alpha(t)), float(oracle.path.sigma(t)))
         theirs = time.perf_counter() - started
         gap = float((exact - plain).abs().max())
-        print(f"t = {t:g}: {ours:.2f} s for {BATCH} points, {ours / theirs:.1f} times the matrix product's {theirs:.2f} s,")
+        print(
+            f"t = {t:g}: {ours:.2f} s for {BATCH} points, {ours / theirs:.1f} times the matrix product's {theirs:.2f} s,"
+        )
         print(f"          which is {gap:.2g} off")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.1f} GiB, of which the data {COUNT * DIMS * 8 / 2**30:.1f} GiB")

@@ -107,7 +107,9 @@ def reverse_sde(
         if s == 0 or span > 2:
             return _held(y_bar, x, s, t, 1.0, generator)
         sigma = PATH.sigma(t)
-        pull = ((t - s) / sigma) * (PATH.beta(t) / sigma)  # (t - s) beta / sigma^2, at most 2, with nothing that underflows
+        pull = ((t - s) / sigma) * (
+            PATH.beta(t) / sigma
+        )  # (t - s) beta / sigma^2, at most 2, with nothing that underflows
         return x + span * x / 2 + pull * (PATH.alpha(t) * y_bar - x) + span.sqrt() * _noise(x, generator)
 
     return _run(step, x, times)

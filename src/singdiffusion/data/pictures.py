@@ -1,0 +1,101 @@
+"""From whatever a file holds to an RGB picture of the size that is wanted, or a reason why not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
+BUCKET_STEP = 64  # buckets are multiples of this many pixels
+WIDEST = 2.0  # the most extreme aspect ratio of a bucket
+
+
+class Unusable(Exception):
+    """Why a picture cannot be used."""
+
+
+def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
+    """An upright 8-bit RGB picture, and notes on what had to be converted.
+
+    Transparent pictures are put on white; 16-bit ones lose their lower 8 bits.
+
+    Args:
+        picture: what ``PIL.Image.open`` takes, or a ``PIL.Image.Image``.
+        smallest: least height and width, in pixels.
+        enough: height and width that will do: a JPEG much larger is decoded at a fraction of its size, not below twice this.
+
+    Raises:
+        Unusable: it cannot be decoded, is animated, too small or too large.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on large and odd files; what matters is said below
+        try:
+            opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
+            _check(opened, smallest)
+            if opened.format == "JPEG" and enough is not None:
+                opened.draft(None, (2 * enough, 2 * enough))
+            opened.load()
+            return _rgb(opened)
+        except Unusable:
+            raise
+        except Image.DecompressionBombError as error:
+            raise Unusable("is too large") from error
+        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+            line = (str(error) or type(error).__name__).splitlines()[0]
+            raise Unusable(f"cannot be decoded: {line[:120]}") from error
+
+
+def _check(opened: Image.Image, smallest: int) -> None:
+    if getattr(opened, "n_frames", 1) > 1:
+        raise Unusable("is animated")
+    if min(opened.size) < smallest:
+        raise Unusable(f"is too small: {opened.width} x {opened.height}, less than {smallest}")
+    if opened.width * opened.height > MOST_PIXELS:
+        raise Unusable(f"is too large: {opened.width} x {opened.height}")
+
+
+def _rgb(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    notes = ()
+    upright = ImageOps.exif_transpose(opened) or opened
+    if upright.mode.startswith(("I", "F")):
+        levels = np.asarray(upright, np.float64)
+        if not np.isfinite(levels).all():
+            raise Unusable("has NaN or infinite values")
+        top = 1.0 if upright.mode == "F" and levels.max() <= 1 else 65535.0
+        upright = Image.fromarray(np.clip(levels / top * 255, 0, 255).astype(np.uint8))
+        notes = ("16 bits to 8",)
+    elif upright.mode == "CMYK":
+        notes = ("CMYK to RGB",)
+    if upright.has_transparency_data:
+        over = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+        notes = (*notes, "transparent, on white")
+    return upright.convert("RGB"), notes
+
+
+def fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
+    """Scaled to cover height x width and cropped in the middle: uint8 (height, width, 3)."""
+    covering = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS, centering=(0.5, 0.5))
+    return np.asarray(covering)
+
+
+def buckets(size: int) -> list[tuple[int, int]]:
+    """(height, width) of about size x size pixels in all, of aspect ratios from 1 : 2 to 2 : 1, multiples of 64 (or of a quarter
+    of a smaller size)."""
+    step = min(BUCKET_STEP, max(8, size // 4))
+    found = set()
+    for width in range(step, 2 * size + 1, step):
+        height = round(size * size / width / step) * step
+        if height and 1 / WIDEST <= width / height <= WIDEST:
+            found |= {(height, width)}
+    return sorted(found)
+
+
+def nearest_bucket(picture: Image.Image, choices: list[tuple[int, int]]) -> tuple[int, int]:
+    """The bucket whose aspect ratio is nearest, in log."""
+    aspect = math.log(picture.width / picture.height)
+    return min(choices, key=lambda hw: abs(math.log(hw[1] / hw[0]) - aspect))

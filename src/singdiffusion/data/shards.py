@@ -1,0 +1,174 @@
+"""Reading what ``encode`` wrote: any row by number, and batches that depend on the seed and the step alone.
+
+Nothing here has a state to save: the batch of a step is computed from the step, whatever the number of processes, so a run that
+is resumed, on as many processes or others, goes on exactly where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+from .encode import MANIFEST, read_told
+
+_TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
+
+
+class Encoded:
+    """A folder of shards, memory-mapped: as large as the disk, not as the memory.
+
+    Args:
+        folder: what ``singdiffusion encode`` wrote.
+
+    Raises:
+        SingDiffusionError: there is no manifest, no picture, or a shard is missing or damaged.
+    """
+
+    def __init__(self, folder: Path):
+        file = folder / MANIFEST
+        if not file.is_file():
+            raise SingDiffusionError(f"{folder} has no {MANIFEST}: run singdiffusion encode until it is complete")
+        self.folder, self.manifest = folder, json.loads(file.read_text())
+        self.maps: list[dict[str, np.ndarray]] = []
+        rows: dict[str, list[np.ndarray]] = {}
+        for i, shard in enumerate(self.manifest["shards"]):
+            self.maps.append(_mapped(folder / shard["file"], shard["bytes"]))
+            for name, count in shard["groups"].items():
+                pairs = np.stack([np.full(count, i), np.arange(count)], 1)
+                rows.setdefault(name, []).append(pairs)
+        # rows of a group lie together, so that a row's number tells its group
+        self.groups = {name: np.concatenate(parts) for name, parts in sorted(rows.items())}
+        if not self.groups:
+            raise SingDiffusionError(f"{folder} holds no pictures")
+        self.starts = np.cumsum([0, *(len(pairs) for pairs in self.groups.values())])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def group_of(self, row: int) -> str:
+        """The group (pictures of one size) that a row is in."""
+        return list(self.groups)[int(np.searchsorted(self.starts, row, "right")) - 1]
+
+    @cached_property
+    def tokenizers(self) -> int:
+        """How many tokenizers' ids a row has: 1, or 2 for SDXL."""
+        return sum(name.startswith("tokens") for name in next(m for m in self.maps if m)) // len(
+            {name.split(".")[1] for name in next(m for m in self.maps if m)}
+        )
+
+    def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
+        """Latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor a tokenizer, of rows of one group."""
+        name = self.group_of(int(rows[0]))
+        start = self.starts[list(self.groups).index(name)]
+        places = self.groups[name][np.asarray(rows) - start]
+        gather = lambda kind: np.stack([self.maps[s][f"{kind}.{name}"][r] for s, r in places])  # noqa: E731
+        latents = torch.from_numpy(gather("latents").astype(np.float32))
+        ids = [torch.from_numpy(gather(f"tokens{i or ''}").astype(np.int64)) for i in range(self.tokenizers)]
+        return latents, ids
+
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """Names of the pictures, for messages: shard and key."""
+        found = []
+        for row in rows:
+            name = self.group_of(int(row))
+            shard, place = self.groups[name][int(row) - self.starts[list(self.groups).index(name)]]
+            file = self.manifest["shards"][shard]["file"]
+            found.append(f"{file}: {read_told(self.folder / file)['keys'][name][place]}")
+        return found
+
+
+def _mapped(file: Path, size: int) -> dict[str, np.ndarray]:
+    """A safetensors file's tensors as read-only memory maps."""
+    try:
+        if file.stat().st_size != size:
+            raise SingDiffusionError(f"{file} is not as long as the manifest says; delete it and encode again")
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            header = json.loads(opened.read(length))
+    except (OSError, ValueError, struct.error) as error:
+        if isinstance(error, SingDiffusionError):
+            raise
+        raise SingDiffusionError(f"{file} is missing or damaged; delete it and encode again") from error
+    found = {}
+    for name, told in header.items():
+        if name not in ("__metadata__", "empty"):
+            start = 8 + length + told["data_offsets"][0]
+            found[name] = np.memmap(file, _TYPES[told["dtype"]], "r", start, tuple(told["shape"]))
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rows make the batch of a step.
+
+    An epoch shuffles every group and cuts it into batches; what is left over at a group's end is filled up with rows of the same
+    group, so that each epoch shows every picture. Batches of different sizes of pictures are mixed.
+
+    Attributes:
+        data: the pictures.
+        batch: pictures a step, over all processes.
+        seed: of the shuffling.
+        held_out: pictures kept from training, for validation: the first of a fixed shuffle.
+    """
+
+    data: Encoded
+    batch: int
+    seed: int = 0
+    held_out: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise SingDiffusionError(f"batch must be at least 1, not {self.batch}")
+        if not 0 <= self.held_out < len(self.data):
+            raise SingDiffusionError(f"held_out must leave pictures to train on: {self.held_out} of {len(self.data)}")
+
+    @cached_property
+    def validation(self) -> np.ndarray:
+        """The rows that are held out."""
+        return np.sort(np.random.default_rng(20_240).permutation(len(self.data))[: self.held_out])
+
+    @cached_property
+    def _training(self) -> list[np.ndarray]:
+        """Rows to train on, by group."""
+        kept = np.setdiff1d(np.arange(len(self.data)), self.validation)
+        parts = [kept[(kept >= a) & (kept < b)] for a, b in zip(self.data.starts, self.data.starts[1:], strict=False)]
+        return [part for part in parts if len(part)]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return sum(-(-len(part) // self.batch) for part in self._training)
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """The batches of an epoch, rows (batch,) each."""
+        rng = np.random.default_rng((self.seed, number))
+        batches = []
+        for part in self._training:
+            shuffled = rng.permutation(part)
+            short = -len(shuffled) % self.batch
+            filled = np.concatenate([shuffled, rng.choice(part, short)])
+            batches += list(filled.reshape(-1, self.batch))
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def rows(self, step: int) -> np.ndarray:
+        """The batch of a step, counted from 0."""
+        number, within = divmod(step, self.steps_per_epoch)
+        if getattr(self, "_at", None) != number:
+            object.__setattr__(self, "_at", number)
+            object.__setattr__(self, "_epoch", self.epoch(number))
+        return self._epoch[within]  # type: ignore[attr-defined]
+
+
+def noise(shape: tuple[int, ...], seed: Any) -> Tensor:
+    """Standard normal noise of a shape, float32, that depends on the seed (numbers) alone: the same on every device and process."""
+    return torch.from_numpy(
+        np.random.Generator(np.random.Philox(np.random.SeedSequence(seed))).standard_normal(shape, np.float32)
+    )

@@ -1,0 +1,370 @@
+"""Encoding with real files and real processes: what comes out is what diffusers gives, and nothing is lost in silence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file
+
+from singdiffusion import SingDiffusionError
+from singdiffusion.core.dct import low_frequencies
+from singdiffusion.data import encode, pictures, sources
+
+from . import corpus
+
+ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def base(pipe):
+    return encode.Base.of(pipe, "random")
+
+
+@pytest.fixture
+def model(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def good_folder(folder, count, size=(20, 16)):
+    folder.mkdir(parents=True)
+    for i in range(count):
+        corpus.picture(i, size).save(folder / f"{i:03d}.png")
+        (folder / f"{i:03d}.txt").write_text(f"picture {i}")
+    return folder
+
+
+def run(source, out, base, size=16, **options):
+    encode.encode(source, out, base, encode.Options(size, **options), batch=3)
+    return encode.write_manifest(source, out)
+
+
+def test_latents_and_tokens_are_the_bases(base, pipe, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 7)), unit_size=4)
+    (tmp_path / "out").mkdir()
+    manifest = run(source, tmp_path / "out", base)
+    assert manifest["count"] == 7
+    assert [shard["count"] for shard in manifest["shards"]] == [4, 3]
+    stored = load_file(tmp_path / "out" / "shard-00001.safetensors")
+    for row, i in enumerate(range(4, 7)):
+        cropped = np.asarray(corpus.picture(i, (20, 16)))[:, 2:18]  # the middle 16 of 20 columns, nothing to scale
+        x = torch.from_numpy(cropped.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with torch.no_grad():
+            expected = pipe.vae.encode(x).latent_dist.mean * pipe.vae.config.scaling_factor
+        torch.testing.assert_close(stored["latents.16x16"][row : row + 1], expected.half(), rtol=2e-3, atol=2e-4)
+        ids = pipe.tokenizer(f"picture {i}", padding="max_length", max_length=16, truncation=True).input_ids
+        assert stored["tokens.16x16"][row].tolist() == ids
+        grey = float((cropped @ np.array([0.299, 0.587, 0.114])).mean())
+        assert float(stored["grey.16x16"][row]) == pytest.approx(grey, abs=1e-3)
+    assert manifest["base"]["vae_scaling_factor"] == pipe.vae.config.scaling_factor
+
+
+def test_the_manifests_statistics_are_those_of_the_latents(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 9)), unit_size=4)
+    (tmp_path / "out").mkdir()
+    manifest = run(source, tmp_path / "out", base)
+    files = sorted((tmp_path / "out").glob("*.safetensors"))
+    latents = torch.cat([load_file(file)["latents.16x16"].double() for file in files])
+    low = low_frequencies(latents, encode.STATISTICS)
+    torch.testing.assert_close(torch.tensor(manifest["low_frequency_mean"]).double(), low.mean(0), rtol=0, atol=2e-3)
+    variance = torch.tensor(manifest["low_frequency_variance"]).double()
+    torch.testing.assert_close(variance, low.var(0, correction=0), rtol=2e-2, atol=1e-4)
+
+
+def test_low_frequencies_instead_of_latents(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 3)))
+    for name, options in (("full", {}), ("low", {"low_frequency": 3})):
+        (tmp_path / name).mkdir()
+        run(source, tmp_path / name, base, **options)
+    full = load_file(tmp_path / "full" / "shard-00000.safetensors")["latents.16x16"]
+    low = load_file(tmp_path / "low" / "shard-00000.safetensors")["latents.16x16"]
+    assert low.shape == (3, 4, 3, 3)
+    torch.testing.assert_close(low.float(), low_frequencies(full.float(), 3), rtol=0, atol=5e-3)
+
+
+def test_buckets_keep_the_aspect(base, tmp_path):
+    folder = good_folder(tmp_path / "in", 3, (48, 24))
+    corpus.picture(7, (24, 48)).save(folder / "tall.png")
+    (folder / "tall.txt").write_text("tall")
+    (tmp_path / "out").mkdir()
+    manifest = run(sources.open_source(str(folder)), tmp_path / "out", base, size=32, buckets=True)
+    groups = manifest["shards"][0]["groups"]
+    assert sum(groups.values()) == 4
+    shapes = [tuple(map(int, name.split("x"))) for name in groups]
+    assert {h < w for h, w in shapes} == {True, False}
+
+
+@settings(deadline=None)
+@given(st.integers(8, 1024))
+def test_buckets_have_about_the_same_area(size):
+    size -= size % 8
+    for height, width in pictures.buckets(size):
+        assert 0.5 <= width / height <= 2
+        assert height * width == pytest.approx(size * size, rel=0.35)
+        step = min(64, max(8, size // 4))
+        assert height % step == width % step == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(8, 8), (16, 24), (32, 8)]))
+def test_fit_has_the_size_that_was_asked_for(width, height, target):
+    assert pictures.fit(corpus.picture(0, (width, height)), *target).shape == (*target, 3)
+
+
+def test_every_kind_of_damage_is_told_and_none_is_fatal(base, tmp_path):
+    """286 files: each is kept, kept with a note, or skipped for the reason that it should be."""
+    expected = corpus.write(tmp_path / "in", 13)
+    assert len(expected) >= 200
+    source = sources.open_source(str(tmp_path / "in"), unit_size=50)
+    (tmp_path / "out").mkdir()
+    manifest = run(source, tmp_path / "out", base)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    told = {(line["key"], "skipped" if "skipped" in line else "note"): line for line in lines}
+    kept = set()
+    for file in (tmp_path / "out").glob("*.safetensors"):
+        for keys in encode.read_told(file)["keys"].values():
+            kept |= set(keys)
+    for name, fate in expected.items():
+        if fate.startswith("kept"):
+            assert name in kept, (name, told.get((name, "skipped")))
+            note = fate.partition(": ")[2]
+            assert told.get((name, "note"), {}).get("note", "") == note, name
+        else:
+            assert name not in kept
+            assert told[name, "skipped"]["skipped"].startswith(fate), name
+    assert manifest["count"] == len(kept)
+    assert manifest["count"] + sum(manifest["skipped"].values()) == len(expected)
+
+
+def test_captions_in_metadata_files(base, tmp_path):
+    for name, text in (
+        ("jsonl", '{"file_name": "000.png", "text": "one"}\n{"file_name": "001.png", "text": "two"}\n{"file_name": "x.png", "text": "x"}\n'),
+        ("csv", "file_name,caption\n000.png,one\n001.png,two\nx.png,x\n"),
+    ):  # fmt: skip
+        folder = good_folder(tmp_path / name, 3)
+        (folder / f"metadata.{name}").write_text(text)
+        found = list(sources.open_source(str(folder)).items("00000"))
+        captions = [item.caption for item in found if isinstance(item, sources.Item)]
+        assert captions == ["one", "two", "picture 2"], "a picture that the metadata leaves out has its own file"
+        assert sources.Skipped("x.png", "is named in the metadata but is not there") in found
+
+
+def shard(file, rows):
+    from webdataset import TarWriter
+
+    with TarWriter(str(file)) as writer:
+        for row in rows:
+            writer.write(row)
+    return file
+
+
+def rows(start, count):
+    return [
+        {"__key__": f"{i:06d}", "png": corpus.picture(i), "txt": f"picture {i}"} for i in range(start, start + count)
+    ]
+
+
+def test_shards_as_img2dataset_writes_them(base, tmp_path):
+    (tmp_path / "in").mkdir()
+    shard(tmp_path / "in" / "00000.tar", rows(0, 4))
+    told = [{"__key__": "j", "png": corpus.picture(9), "json": {"caption": "from json"}}]
+    shard(tmp_path / "in" / "00001.tar", [*told, {"__key__": "alone", "txt": "no picture"}])
+    for name in (str(tmp_path / "in"), str(tmp_path / "in" / "{00000..00001}.tar")):
+        source = sources.open_source(name)
+        assert source.units() == ["00000", "00001"]
+        found = [item for unit in source.units() for item in source.items(unit)]
+        assert [i.caption for i in found[:5]] == [*(f"picture {i}" for i in range(4)), "from json"]
+        assert found[5] == sources.Skipped("alone", "has no picture")
+    with pytest.raises(SingDiffusionError, match=r"shard .*00002.tar is not there \(1 of 3 are missing\)"):
+        sources.open_source(str(tmp_path / "in" / "{00000..00002}.tar"))
+
+
+def test_a_shard_cut_in_half_gives_what_it_still_holds(base, tmp_path):
+    (tmp_path / "in").mkdir()
+    whole = shard(tmp_path / "in" / "00000.tar", rows(0, 8))
+    data = whole.read_bytes()
+    for part in (0.0, 0.3, 0.5, 0.77):
+        whole.write_bytes(data[: int(part * len(data))])
+        (tmp_path / f"out{part}").mkdir()
+        manifest = run(sources.open_source(str(tmp_path / "in")), tmp_path / f"out{part}", base)
+        assert sum(manifest["skipped"].values()) == 1, part
+        assert "the shard is damaged" in next(iter(manifest["skipped"]))
+        assert 8 * part - 2 <= manifest["count"] <= 8 * part
+    assert tarfile.is_tarfile(whole)
+
+
+def test_a_hugging_face_data_set(base, tmp_path):
+    from datasets import Dataset, DatasetDict
+    from datasets import Image as Column
+
+    stored = [{"bytes": corpus.encoded(corpus.picture(i)), "path": None} for i in range(5)]
+    made = Dataset.from_dict({"image": stored, "text": [f"picture {i}" for i in range(4)] + [None]})
+    made = made.cast_column("image", Column())
+    made.save_to_disk(str(tmp_path / "one"))
+    DatasetDict({"train": made}).save_to_disk(str(tmp_path / "many"))
+    for name in ("one", "many"):
+        source = sources.open_source(str(tmp_path / name), unit_size=2)
+        found = [item for unit in source.units() for item in source.items(unit)]
+        assert [i.caption for i in found[:4]] == [f"picture {i}" for i in range(4)]
+        assert found[4] == sources.Skipped("row 4", "has no caption")
+        (tmp_path / f"out-{name}").mkdir()
+        assert run(source, tmp_path / f"out-{name}", base)["count"] == 4
+    with pytest.raises(SingDiffusionError, match="has no split 'test'; it has train"):
+        sources.open_source(str(tmp_path / "many"), split="test")
+    made.rename_column("text", "words").save_to_disk(str(tmp_path / "odd"))
+    with pytest.raises(SingDiffusionError, match="needs a column of pictures .* it has image, words"):
+        sources.open_source(str(tmp_path / "odd"))
+
+
+def shards_of(folder):
+    return {file.name: file.read_bytes() for file in Path(folder).glob("shard-*.safetensors")}
+
+
+def test_units_done_by_several_processes_are_the_same(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 11)), unit_size=2)
+    for name, world in (("one", 1), ("three", 3)):
+        (tmp_path / name).mkdir()
+        for rank in range(world):
+            encode.encode(source, tmp_path / name, base, encode.Options(16), batch=3, rank=rank, world=world)
+    assert shards_of(tmp_path / "one") == shards_of(tmp_path / "three")
+    (tmp_path / "three" / "shard-00002.safetensors").unlink()
+    with pytest.raises(SingDiffusionError, match="1 shards are not there yet, shard-00002.safetensors for one"):
+        encode.write_manifest(source, tmp_path / "three")
+
+
+def test_other_options_or_another_base_are_refused(base, make_pipe, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 2)))
+    (tmp_path / "out").mkdir()
+    run(source, tmp_path / "out", base)
+    with pytest.raises(SingDiffusionError, match="was begun with another option: size 16, not 24"):
+        run(source, tmp_path / "out", base, size=24)
+    other = encode.Base.of(make_pipe(seed=5), "random")
+    with pytest.raises(SingDiffusionError, match="was begun with another base: vae_fingerprint"):
+        run(source, tmp_path / "out", other)
+
+
+def test_a_damaged_shard_is_named(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 2)))
+    (tmp_path / "out").mkdir()
+    run(source, tmp_path / "out", base)
+    file = tmp_path / "out" / "shard-00000.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or no shard"):
+        encode.write_manifest(source, tmp_path / "out")
+
+
+def start(*args, **env):
+    command = [sys.executable, "-m", "singdiffusion", "encode", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | env)
+
+
+def cli(*args, status=0):
+    process = start(*args)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err[-800:]
+    assert "Traceback" not in err
+    return out, err
+
+
+def test_the_command_killed_and_gone_on_with(model, tmp_path):
+    source = good_folder(tmp_path / "in", 40)
+    common = (source, "--base", model, "--size", 16, "--unit-size", 1)
+    cli(*common[:1], tmp_path / "whole", *common[1:])
+    process = start(*common[:1], tmp_path / "out", *common[1:])
+    deadline = time.monotonic() + 90
+    while len(shards_of(tmp_path / "out")) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    said, _ = cli(*common[:1], tmp_path / "out", *common[1:], "--json", tmp_path / "f.json")
+    assert "40 pictures in 40 shards" in said
+    assert shards_of(tmp_path / "out") == shards_of(tmp_path / "whole")
+    assert (tmp_path / "out" / "manifest.json").read_text() == (tmp_path / "whole" / "manifest.json").read_text()
+    assert json.loads((tmp_path / "f.json").read_text())["count"] == 40
+
+
+def test_two_processes_as_accelerate_starts_them(model, tmp_path):
+    source = good_folder(tmp_path / "in", 6)
+    args = (source, tmp_path / "out", "--base", model, "--size", 16, "--unit-size", 2)
+    both = [start(*args, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert any("6 pictures in 3 shards" in out for out, _ in said)
+
+
+def test_bad_input_is_one_line(model, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    source = good_folder(tmp_path / "in", 2)
+    text = tmp_path / "text.csv"
+    text.write_text("x")
+    broken = good_folder(tmp_path / "broken", 1)
+    (broken / "metadata.jsonl").write_text("{no json\n")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "a.png").write_bytes(b"")
+    for args, match in (
+        ((empty, tmp_path / "o1", "--base", model), "holds no pictures"),
+        ((text, tmp_path / "o2", "--base", model), "is a file; a source is a folder"),
+        ((source, text, "--base", model), "cannot write into the folder"),
+        ((source, tmp_path / "o3", "--base", tmp_path / "none"), "is no file or folder here"),
+        ((source, tmp_path / "o4", "--base", model, "--size", 17), "--size must be a multiple of 2"),
+        ((source, tmp_path / "o5", "--base", model, "--size", 16, "--low-frequency", 60), "is too many"),
+        ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is no JSON"),
+        ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
+    ):
+        _, err = cli(*args, status=1)
+        assert err.strip().splitlines()[-1].startswith("error: "), err
+        assert match in err.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(model, tmp_path):
+    """A limit on the size of files stands for the full disk: the write fails with an OSError in the same place."""
+    source = good_folder(tmp_path / "in", 30)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000));"
+        "sys.argv = ['singdiffusion', *sys.argv[1:]]; from singdiffusion.cli import main; main()"
+    )
+    args = ["encode", source, tmp_path / "out", "--base", model, "--size", 64, "--smallest", 1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, env=ENV, timeout=120
+    )
+    assert done.returncode == 1, done.stderr[-500:]
+    assert "error: cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not shards_of(tmp_path / "out")
+    assert not [file for file in (tmp_path / "out").iterdir() if "partial" in file.name]
+    cli(*args[1:])
+    assert len(shards_of(tmp_path / "out")) == 1
+
+
+def test_pictures_are_upright(tmp_path):
+    """EXIF orientation 6: the camera was turned."""
+    image = Image.new("RGB", (20, 10), "white")
+    image.paste((0, 0, 0), (0, 0, 10, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    upright, _ = pictures.load(tmp_path / "a.jpg", 1)
+    assert upright.size == (10, 20)
+    assert np.asarray(upright)[:8].mean() < 10 < 240 < np.asarray(upright)[12:].mean()
+
+
+def test_a_large_jpeg_is_decoded_small_but_never_too_small(tmp_path):
+    corpus.picture(0, (1600, 1200)).save(tmp_path / "a.jpg")
+    whole, _ = pictures.load(tmp_path / "a.jpg", 1)
+    assert whole.size == (1600, 1200)
+    small, _ = pictures.load(tmp_path / "a.jpg", 1, enough=128)
+    assert small.size == (400, 300), "an eighth would be 150 high, less than twice 128"
