@@ -78,7 +78,7 @@ def test_the_one_module_cures_every_variant(model, tmp_path):
     _, figures, _ = run(tmp_path, "--model", model, "--pictures", 4)
     assert figures["model"] == model
     off, on = (sum(values) for values in zip(*misses(figures).values(), strict=True))
-    assert off >= 100
+    assert off >= (25 if model == "tiny-v" else 150), "predicting v, it is less wrong to begin with (docs/embedded.md)"
     assert on <= off / 4
 
 

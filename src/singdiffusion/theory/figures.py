@@ -34,7 +34,7 @@ def save(figure: Figure, stem: Path) -> None:
 
 def _figure(columns: int, caption: str, width: float = 5.2, height: float = 4.4):
     figure = Figure(figsize=(columns * width, height), facecolor="white")
-    lines = textwrap.wrap(caption, int(columns * width * 15))
+    lines = textwrap.wrap(caption, int(columns * width * 13.5))
     axes = figure.subplots(1, columns, squeeze=False)[0]
     foot = 0.05 + 0.17 * len(lines) / height
     figure.subplots_adjust(
@@ -199,7 +199,9 @@ def module(fits: Sequence[Fit]) -> Figure:
         "real mean, as a whole and in the channels' means alone, relative to the real mean."
     )
     figure, axes = _figure(len(fits), caption, width=1.75, height=5.1)
-    figure.subplots_adjust(left=0.01, right=0.99, wspace=0.08, bottom=0.32)
+    figure.subplots_adjust(left=0.04, right=0.99, wspace=0.08, bottom=0.3, top=0.86)
+    for words, height in (("real mean", 0.72), ("module", 0.44)):
+        figure.text(0.015, height, words, rotation=90, va="center", fontsize=9)
     for axis, fit in zip(axes, fits, strict=True):
         both = np.concatenate([fit.real.numpy(), np.ones((3, 3, fit.real.shape[2])), fit.said.numpy()], 1)
         axis.imshow(both.transpose(1, 2, 0), interpolation="nearest")
