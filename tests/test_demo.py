@@ -16,7 +16,7 @@ def run(out, *options, status=0):
     env = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, timeout=400)
     assert done.returncode == status, done.stderr[-800:]
-    return out, json.loads((out / "f.json").read_text()) if status == 0 else None, done
+    return out, json.loads((out / "f.json").read_text()) if status == 0 else {}, done
 
 
 @pytest.fixture(scope="module")

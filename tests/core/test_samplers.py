@@ -65,7 +65,7 @@ def quantile(t, share):
     """x below which q(x_t) of LINE has this share."""
     alpha, sigma = float(PATH.alpha(t)), float(PATH.sigma(t))
     cdf = lambda x: norm.cdf(x, -alpha, sigma) / 3 + norm.cdf(x, alpha, sigma) * 2 / 3  # noqa: E731
-    return brentq(lambda x: cdf(x) - share, -6, 6, xtol=1e-14)
+    return float(brentq(lambda x: cdf(x) - share, -6, 6, xtol=1e-14))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start", [1.0, 0.9, 0.7])
