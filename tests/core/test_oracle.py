@@ -219,3 +219,11 @@ def test_samples_have_the_marginals_moments():
 def test_bad_input_is_a_value_error_that_names_it(act, match):
     with pytest.raises(ValueError, match=match):
         act(Oracle(torch.zeros(2, 2)))
+
+
+def test_distances_are_not_from_squares_that_cancel():
+    """Points 1e-9 apart at distance 1e3 from 0, sigma as small: |x|^2 - 2 x y + |y|^2 would know nothing of them."""
+    data = torch.tensor([[1e3, 0.0], [1e3 + 1e-9, 0.0]], dtype=torch.float64)
+    t = 2 / math.pi * 1e-10  # sigma = 1e-10
+    weights = Oracle(data).weights(data, t)
+    torch.testing.assert_close(weights, torch.eye(2, dtype=torch.float64), rtol=0, atol=1e-6)
