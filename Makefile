@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint format tiny results bench clean
+.PHONY: help demo test test-slow test-all lint format tiny results bench clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -31,8 +31,10 @@ demo: $(DONE)
 test: $(DONE)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
-test-all: $(DONE)
-	$(BIN)/python -m pytest -n auto
+test-slow: $(DONE)
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-all: test test-slow
 
 lint: $(DONE)
 	$(BIN)/ruff format --check .
