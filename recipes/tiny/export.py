@@ -185,7 +185,7 @@ def export(folder: Path, docs: Path) -> None:
     world, held = load_world(folder), load_world(folder, held=True)
     pipe = pipeline(folder).to(torch.float16)
     _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
-    module = TimeFreeUNet.from_pretrained(folder / "module", torch_dtype=torch.float16)
+    module = TimeFreeUNet.from_pretrained(folder / "module", dtype=torch.float16)
     config = SingConfig(
         name="tiny",
         latent_channels=4,
@@ -219,23 +219,21 @@ def _export_variants(folder: Path, target: Path, held: World) -> None:
     """The parts of the variants that are not the base's, each in the place of the base's part."""
 
     def v(partial: Path) -> None:
-        _save_small(
-            UNet2DConditionModel.from_pretrained(folder / "v_unet", torch_dtype=torch.float16), partial / "unet"
-        )
+        _save_small(UNet2DConditionModel.from_pretrained(folder / "v_unet", dtype=torch.float16), partial / "unet")
         scheduler = base.scheduler()
         scheduler.register_to_config(prediction_type="v_prediction")
         scheduler.save_pretrained(partial / "scheduler")
 
     def community(partial: Path) -> None:
         _save_small(
-            UNet2DConditionModel.from_pretrained(folder / "community_unet", torch_dtype=torch.float16), partial / "unet"
+            UNet2DConditionModel.from_pretrained(folder / "community_unet", dtype=torch.float16), partial / "unet"
         )
         encoder: nn.Module = CLIPTextModel.from_pretrained(folder / "community_text", dtype=torch.float16)
         encoder.save_pretrained(partial / "text_encoder")
         _complete_text(folder, partial)
 
     def controlnet(partial: Path) -> None:
-        _save_small(ControlNetModel.from_pretrained(folder / "controlnet", torch_dtype=torch.float16), partial)
+        _save_small(ControlNetModel.from_pretrained(folder / "controlnet", dtype=torch.float16), partial)
         (partial / "hints").mkdir()
         for name in _hints(held):
             variants.hint(held, name).convert("1").save(partial / "hints" / f"{name}.png", optimize=True)
@@ -287,7 +285,7 @@ def sheets(target: Path, held: World, docs: Path) -> None:
     sing = SingDiffusion.from_pretrained(target / "unet").enable(pipe)
     on = paint(pipe, list(ABLE))
     rows = [off[:9], on[:9], off[9:], on[9:]]
-    words = [ABLE[:9], ABLE[:9], ABLE[9:], ABLE[9:]]
+    words = [[f"{key}: {p}" for p in part] for part in (ABLE[:9], ABLE[9:]) for key in ("off", "on")]
     look.sheet(list(chain(*rows)), docs / "tiny_can.png", columns=9, captions=list(chain(*words)))
     unseen = [f"{name.replace('-', ' ')} on a white background" for name in list(held.emoji)[:6]]
     unseen += [f"monochrome line-art logo of a {name} on a white background" for name in list(held.line)[:6]]
@@ -331,11 +329,11 @@ def variants_sheet(docs: Path) -> None:
         off = paint(pipe, prompts, **follow)
         sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
         rows += off + paint(pipe, prompts, **follow)
-        words += prompts * 2
+        words += [f"off: {p}" for p in prompts] + [f"on: {p}" for p in prompts]
         if model == "tiny-community":  # the module never heard such captions: tell it in words that it knows
             for i, prompt in enumerate(prompts):
                 _, name, ground = prompt.split(", ")
                 sing.enable(pipe, prompt=f"{name} on a {ground.replace('bg', 'background')}")
                 rows += paint(pipe, [prompt], seed=i)
-            words += [f"{prompt} + own first prompt" for prompt in prompts]
+            words += [f"on, first step told plainly: {prompt}" for prompt in prompts]
     look.sheet(rows, docs / "tiny_variants.png", columns=6, captions=words)

@@ -1,5 +1,6 @@
 """Contact sheets: what the recipe draws, so that a person can judge it."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def sheet(
     """Write pictures (uint8 [H, W, 3], all alike) as one PNG, captions beneath in small type."""
     height, width, _ = pictures[0].shape
     height, width = height * zoom, width * zoom
-    line = 26 if captions else 2
+    line = 40 if captions else 2
     rows = -(-len(pictures) // columns)
     page = Image.new("RGB", (columns * (width + 4), rows * (height + line)), (238, 238, 238))
     draw = ImageDraw.Draw(page)
@@ -21,9 +22,7 @@ def sheet(
         x, y = i % columns * (width + 4), i // columns * (height + line)
         page.paste(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC), (x, y))
         if captions:
-            words, half = captions[i], max(1, width // 6)
-            draw.multiline_text(
-                (x + 1, y + height), words[:half] + "\n" + words[half : 2 * half], fill=(20, 20, 20), spacing=1
-            )
+            lines = textwrap.wrap(captions[i], max(1, width // 6))
+            draw.multiline_text((x + 1, y + height), "\n".join(lines[:3]), fill=(20, 20, 20), spacing=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     page.save(file)

@@ -65,9 +65,9 @@ def test_compare_writes_three_files_that_say_how_they_were_made(model, sing_fold
     printed, _ = cli("generate", "A dark room, ünlit!", *common, "--compare", "--seed", 7, "--json", out / "f.json")
     names = sorted(file.name for file in out.iterdir())
     assert names == [
-        "a-dark-room-nlit-7-compare.png",
-        "a-dark-room-nlit-7-off.png",
-        "a-dark-room-nlit-7.png",
+        "a-dark-room-ünlit-7-compare.png",
+        "a-dark-room-ünlit-7-off.png",
+        "a-dark-room-ünlit-7.png",
         "f.json",
     ]
     assert [line.rsplit("/", 1)[1] for line in printed.splitlines()] == [names[2], names[1], names[0]]
@@ -263,3 +263,32 @@ def test_a_controlnet_follows_a_picture(tmp_path):
     refused(
         "generate", "a", "--model", "tiny-controlnet", "--control", text, *common, match="cannot be read as a picture"
     )
+
+
+def test_no_picture_takes_anothers_name(model, tmp_path):
+    common = ("--model", model, "--module", "none", "--steps", 1, "--out", tmp_path / "o")
+    cli("generate", "日本語", "a room!", "A room?", "a room", "a room", "!!!", "x " * 40, *common)
+    names = sorted(file.name for file in (tmp_path / "o").iterdir())
+    long = "-".join(["x"] * 30)
+    assert names == sorted(
+        ["日本語-0.png", "a-room-0.png", "a-room-b-0.png", "a-room-c-0.png", "picture-0.png", f"{long}-0.png"]
+    )
+
+
+def test_one_side_is_enough(model, tmp_path):
+    cli("generate", "a", "--model", model, "--module", "none", "--steps", 1, "--height", 32, "--out", tmp_path / "o")
+    picture = Image.open(tmp_path / "o" / "a-0.png")
+    assert picture.size == (16, 32)
+    settings = json.loads(picture.text["settings"])
+    assert (settings["height"], settings["width"]) == (32, 16)
+
+
+def test_what_cannot_be_is_one_line(tmp_path):
+    common = ("--steps", 1, "--out", tmp_path / "o")
+    refused("generate", "a", "--seed", 10**30, *common, match="--seed", status=2)
+    refused("generate", "a", "--model", "nope", *common, match="there is no model 'nope'")
+    refused("generate", "a", "--model", "nope", "--module", "none", *common, match="there is no model 'nope'")
+    refused("demo", "--seed", 2**64, "--out", tmp_path / "d", match="--seed", status=2)
+    out, err = cli()
+    assert "encode" in out
+    assert err == ""

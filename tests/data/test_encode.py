@@ -239,7 +239,9 @@ def test_units_done_by_several_processes_are_the_same(base, tmp_path):
             encode.encode(source, tmp_path / name, base, encode.Options(16), batch=3, rank=rank, world=world)
     assert shards_of(tmp_path / "one") == shards_of(tmp_path / "three")
     (tmp_path / "three" / "shard-00002.safetensors").unlink()
-    with pytest.raises(SingDiffusionError, match="1 shards are not there yet, shard-00002.safetensors for one"):
+    with pytest.raises(
+        SingDiffusionError, match="1 shards are not there yet or out of date, shard-00002.safetensors for one"
+    ):
         encode.write_manifest(source, tmp_path / "three")
 
 
@@ -318,10 +320,11 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((empty, tmp_path / "o1", "--base", model), "holds no pictures"),
         ((text, tmp_path / "o2", "--base", model), "is a file; a source is a folder"),
         ((source, text, "--base", model), "cannot write into the folder"),
-        ((source, tmp_path / "o3", "--base", tmp_path / "none"), "is no file or folder here"),
+        ((source, tmp_path / "o3", "--base", tmp_path / "none"), "there is no model"),
         ((source, tmp_path / "o4", "--base", model, "--size", 17), "--size must be a multiple of 2"),
         ((source, tmp_path / "o5", "--base", model, "--size", 16, "--low-frequency", 60), "is too many"),
         ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is no JSON"),
+        ((source, source / "inside", "--base", model), "lies in the source; name a folder of its own"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
     ):
         _, err = cli(*args, status=1)
@@ -368,3 +371,27 @@ def test_a_large_jpeg_is_decoded_small_but_never_too_small(tmp_path):
     assert whole.size == (1600, 1200)
     small, _ = pictures.load(tmp_path / "a.jpg", 1, enough=128)
     assert small.size == (400, 300), "an eighth would be 150 high, less than twice 128"
+
+
+def test_what_changed_in_the_source_is_done_again_and_nothing_else(base, tmp_path):
+    folder = good_folder(tmp_path / "in", 6)
+    (folder / "001.txt").unlink()
+    (tmp_path / "out").mkdir()
+    again = lambda: run(sources.open_source(str(folder), unit_size=2), tmp_path / "out", base)  # noqa: E731
+    assert again()["count"] == 5
+    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("shard-*")}
+    (folder / "001.txt").write_text("now it has one")
+    corpus.picture(9, (20, 16)).save(folder / "006.png")
+    (folder / "006.txt").write_text("new")
+    manifest = again()
+    assert manifest["count"] == 7
+    assert manifest["skipped"] == {}
+    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("shard-*")}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "shard-00000.safetensors",
+        "shard-00003.safetensors",
+    }
+    other = sources.open_source(str(good_folder(tmp_path / "other", 2)), unit_size=2)
+    with pytest.raises(SingDiffusionError, match="1 shards are not there yet or out of date"):
+        encode.write_manifest(other, tmp_path / "out")
+    assert run(other, tmp_path / "out", base)["count"] == 2

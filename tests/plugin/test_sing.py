@@ -12,6 +12,7 @@ from diffusers import (
     DDIMInverseScheduler,
     DDIMScheduler,
     EulerDiscreteScheduler,
+    StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 
@@ -460,3 +461,24 @@ def test_a_module_that_says_nan_raises(pipe, sing):
     sing.enable(pipe)
     with pytest.raises(SingDiffusionError, match="NaN"):
         run(pipe)
+
+
+@pytest.mark.parametrize("what", [None, 3, "pipe", StableDiffusionPipeline])
+def test_enable_takes_a_pipeline(sing, what):
+    with pytest.raises(SingDiffusionError, match="enable takes a diffusers pipeline, not"):
+        sing.enable(what)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"prompt": 3}, "prompt for the first step must be one text for all pictures, not a int"),
+        ({"prompt": ["a", "b"]}, "prompt for the first step must be one text for all pictures, not a list"),
+        ({"prompt": "a", "negative_prompt": ["b"]}, "negative_prompt for the first step must be one text"),
+        ({"prompt": "a", "guidance_scale": "a"}, "guidance_scale must be a finite number, not a"),
+    ],
+)
+def test_steering_of_the_wrong_kind(pipe, sing, options, match):
+    with pytest.raises(SingDiffusionError, match=match):
+        sing.enable(pipe, **options)
+    assert not sing.enabled

@@ -51,6 +51,9 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: the help is the table of contents
+            print(error.ctx.get_help())  # type: ignore[attr-defined]
+            sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of the command line
             _fail(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
         raise

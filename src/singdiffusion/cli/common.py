@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
     from diffusers import DiffusionPipeline
 
     path = Path(model)
+    require_name(model)
     if path.is_file():
         return _load_single_file(path, dtype, config)
     if config is not None:
@@ -113,7 +115,7 @@ def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
         raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
     where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not give it"
     with _one_line(f"the model {model} {where}"):
-        return DiffusionPipeline.from_pretrained(model, torch_dtype=dtype)
+        return DiffusionPipeline.from_pretrained(model, dtype=dtype)
 
 
 def _load_single_file(file: Path, dtype: Any, config: Path | None) -> Any:
@@ -134,7 +136,7 @@ def _load_single_file(file: Path, dtype: Any, config: Path | None) -> Any:
     if name == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     with _one_line(f"the model {file} cannot be read{hint}"):
-        return pipeline.from_single_file(str(file), torch_dtype=dtype, **options)  # type: ignore[union-attr]
+        return pipeline.from_single_file(str(file), dtype=dtype, **options)  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -144,7 +146,7 @@ def _one_line(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SingDiffusionError(f"{what}: {line[:300]}") from error
+        raise SingDiffusionError(f"{what}: {textwrap.shorten(line, 240, placeholder=' ...')}") from error
 
 
 def scheduler_class(name: str) -> str:
@@ -183,6 +185,26 @@ def control_image(pipe: Any, file: Path | None) -> Any:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise SingDiffusionError(f"--control {file} cannot be read as a picture") from error
+
+
+def require_name(model: str) -> None:
+    """Tell a name that cannot be a model's from one whose module is not known."""
+    if not Path(model).exists() and model.count("/") != 1:
+        raise SingDiffusionError(
+            f"there is no model {model!r}: no embedded one, no file or folder, and no hub id such as owner/name"
+        )
+
+
+def whole_size(pipe: Any, height: int | None, width: int | None) -> tuple[int | None, int | None]:
+    """Where one side is given, both: diffusers' pipelines pass over one that comes without the other."""
+    if height is None and width is None:
+        return None, None
+    own = pipe.unet.config.sample_size
+    rows, columns = own if isinstance(own, list | tuple) else (own, own)
+    return (
+        rows * pipe.vae_scale_factor if height is None else height,
+        columns * pipe.vae_scale_factor if width is None else width,
+    )
 
 
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:

@@ -21,7 +21,7 @@ def demo(
     pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 7.5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first picture; the next take the next.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Seed of the first picture; the next take the next.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
 ) -> None:
     """The paper's four prompts, without and with SingDiffusion, on an embedded model.

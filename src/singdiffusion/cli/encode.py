@@ -56,11 +56,17 @@ def encode(
     from ..errors import SingDiffusionError
 
     hush()
-    from ..data import encode as work
-    from ..data.sources import open_source
-
     check_json(json)
+    try:
+        from ..data import encode as work
+        from ..data.sources import open_source
+    except ImportError as error:
+        raise SingDiffusionError(
+            f"encode needs {error.name}, which is not installed: pip install 'singdiffusion[train]'"
+        ) from error
     opened = open_source(source, unit_size, split)
+    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+        raise SingDiffusionError(f"{out} lies in the source; name a folder of its own")
     files.output_folder(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and world > 1 else device
@@ -73,7 +79,7 @@ def encode(
         raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
     with progress("Encoding shards", len(opened.units()) // world + 1) as advance:
         work.encode(opened, out, parts, options, batch=batch, rank=rank, world=world, advance=lambda _: advance())
-    if any(not (out / f"shard-{unit}.safetensors").exists() for unit in opened.units()):
+    if not all(work.is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
     found = work.write_manifest(opened, out)
@@ -83,6 +89,7 @@ def encode(
         console.print(f"skipped {count}: {reason}")
     if not found["count"]:
         raise SingDiffusionError(f"no picture of {source} could be used; {out / 'skipped.jsonl'} says why, one by one")
+    shards = len(found["shards"])
     typer.echo(
-        f"{found['count']} pictures in {len(found['shards'])} shards in {out}; {skipped} skipped (skipped.jsonl)"
+        f"{found['count']} pictures in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped (skipped.jsonl)"
     )

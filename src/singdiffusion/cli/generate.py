@@ -20,9 +20,11 @@ from .common import (
     hush,
     load_model,
     progress,
+    require_name,
     set_scheduler,
     torch_device,
     torch_dtype,
+    whole_size,
     write_json,
 )
 
@@ -66,10 +68,12 @@ def generate(
     control: Annotated[
         Path | None, typer.Option(help="A picture for the ControlNet to follow, where the model has one.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of a prompt's first picture; the next take the next.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**62, help="Seed of a prompt's first picture; the next take the next.")
+    ] = 0,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
-    height: Annotated[int | None, typer.Option(help="In pixels; the model's own by default.")] = None,
-    width: Annotated[int | None, typer.Option(help="In pixels; the model's own by default.")] = None,
+    height: Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")] = None,
+    width: Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
     json: Annotated[Path | None, typer.Option(help="Write settings, files and mean greys here.")] = None,
@@ -107,6 +111,7 @@ def generate(
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
+    height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
     followed = control_image(pipe, control)
     sing = None
@@ -124,10 +129,11 @@ def generate(
     }
     settings |= {"first_step": first} if first else {}
     controls = None if followed is None else [followed]
+    names = _names(prompts)
     written: list[dict[str, Any]] = []
 
     def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
-        file = out / f"{_slug(prompt)}-{seed}{'' if kind == 'on' or sing is None else '-' + kind}.png"
+        file = out / f"{names[prompt]}-{seed}{'' if kind == 'on' or sing is None else '-' + kind}.png"
         on = kind == "on" and sing is not None
         files.write_whole(file, _png(image, prompt, seed, settings, on if kind != "compare" else None))
         grey = None if kind == "compare" else round(brightness.grey(image), 3)
@@ -136,8 +142,8 @@ def generate(
     def paint(prompt: str, seed: int) -> Any:
         return next(brightness.generate(pipe, prompt, [seed], on_step=advance, controls=controls, **options))
 
-    with progress("Painting", len(prompts) * count * steps * (2 if compare else 1)) as advance:
-        for prompt in prompts:
+    with progress("Painting", len(names) * count * steps * (2 if compare else 1)) as advance:
+        for prompt in names:
             for each in range(seed, seed + count):
                 on = paint(prompt, each)
                 keep(on, prompt, each, "on" if sing else "off")
@@ -150,7 +156,7 @@ def generate(
     write_json(json, {"settings": settings, "seconds": round(seconds, 1), "pictures": written})
     for row in written:
         typer.echo(row["file"])
-    console.print(f"{len(written)} files in {seconds:.1f} s")
+    console.print(f"{len(written)} file{'s' * (len(written) != 1)} in {seconds:.1f} s")
 
 
 def _which_module(model: str, module: str | None, color: str | None) -> str:
@@ -163,13 +169,21 @@ def _which_module(model: str, module: str | None, color: str | None) -> str:
     if color is not None:
         return "none"
     if model not in tiny.MODELS:
+        require_name(model)
         raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")
     return "tiny"
 
 
-def _slug(prompt: str) -> str:
-    """A prompt as a file name: letters, digits and dashes, at most 60."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60] or "picture"
+def _names(prompts: list[str]) -> dict[str, str]:
+    """Prompt -> the name of its files: letters and digits of any script and dashes, at most 60, no two alike."""
+    names: dict[str, str] = {}
+    for prompt in dict.fromkeys(prompts):
+        slug = name = re.sub(r"[\W_]+", "-", prompt.lower())[:60].strip("-") or "picture"
+        letters = iter("bcdefghijklmnopqrstuvwxyz")
+        while name in names.values():
+            name = f"{slug}-{next(letters, len(names))}"
+        names[prompt] = name
+    return names
 
 
 def _png(image: Any, prompt: str, seed: int, settings: dict[str, Any], on: bool | None) -> bytes:

@@ -16,7 +16,7 @@ def theory(
     out: Annotated[Path, typer.Option(help="Folder for the figures and theory.json.")] = Path("out/theory"),
     json: Annotated[Path | None, typer.Option(help="Write the figures' numbers here too.")] = None,
 ) -> None:
-    """The paper's propositions in numbers and pictures, on an exact oracle: no training, no download, some two minutes.
+    """The paper's propositions in numbers and pictures, on an exact oracle: no training, no download, half a minute.
 
     Example: singdiffusion theory --out out/theory
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def encode(
     world: int = 1,
     advance: Callable[[int], None] | None = None,
 ) -> None:
-    """Encode the units of a source that fall to this process and are not there yet.
+    """Encode the units of a source that fall to this process and are not there yet, or have changed since.
 
     Args:
         out: folder of the shards; made by the caller.
@@ -158,8 +158,8 @@ def encode(
     for i, unit in enumerate(source.units()):
         if i % world != rank:
             continue
-        if not _file(out, unit).exists():
-            _encode_unit(source.items(unit), out, unit, base, options, batch)
+        if not is_done(source, out, unit):
+            _encode_unit(source, out, unit, base, options, batch)
         if advance is not None:
             advance(i)
 
@@ -181,17 +181,22 @@ def begun(out: Path, base: Base, options: Options) -> None:
                 )
 
 
+def is_done(source: Source, out: Path, unit: str) -> bool:
+    """Whether a unit's shard is there and is of the source as it is now."""
+    file = _file(out, unit)
+    return file.exists() and read_told(file).get("source") == source.digest(unit)
+
+
 def _file(out: Path, unit: str) -> Path:
     return out / f"shard-{unit}.safetensors"
 
 
-def _encode_unit(
-    items: Iterator[Item | Skipped], out: Path, unit: str, base: Base, options: Options, batch: int
-) -> None:
+def _encode_unit(source: Source, out: Path, unit: str, base: Base, options: Options, batch: int) -> None:
+    digest = source.digest(unit)
     counts, groups = Counts(), {}
     choices = pictures.buckets(options.size) if options.buckets else [(options.size, options.size)]
     waiting: dict[tuple[int, int], list[tuple[np.ndarray, Item]]] = {}
-    for item in items:
+    for item in source.items(unit):
         found = _picture(item, counts, options, choices)
         if found is None:
             continue
@@ -203,7 +208,7 @@ def _encode_unit(
     for shape, row in waiting.items():
         if row:
             _flush(base, groups.setdefault(shape, _Group()), row)
-    write_whole(_file(out, unit), _packed(groups, counts, base, options))
+    write_whole(_file(out, unit), _packed(groups, counts, base, options, digest))
 
 
 def _picture(
@@ -234,10 +239,16 @@ def _flush(base: Base, group: _Group, row: list[tuple[np.ndarray, Item]]) -> Non
     row.clear()
 
 
-def _packed(groups: dict[tuple[int, int], _Group], counts: Counts, base: Base, options: Options) -> bytes:
+def _packed(groups: dict[tuple[int, int], _Group], counts: Counts, base: Base, options: Options, digest: str) -> bytes:
     """The bytes of a shard: tensors NAME.HEIGHTxWIDTH, and what else is known of it as JSON in its metadata."""
     tensors: dict[str, Tensor] = {}
-    told: dict[str, Any] = {"count": counts.kept, "skipped": counts.skipped, "notes": counts.notes, "keys": {}}
+    told: dict[str, Any] = {
+        "source": digest,
+        "count": counts.kept,
+        "skipped": counts.skipped,
+        "notes": counts.notes,
+        "keys": {},
+    }
     sums = torch.zeros(3, base.vae.config.latent_channels, STATISTICS, STATISTICS, dtype=torch.float64)
     for (height, width), group in sorted(groups.items()):
         name = f"{height}x{width}"
@@ -281,13 +292,13 @@ def write_manifest(source: Source, out: Path) -> dict[str, Any]:
     """Sum up the shards, when all are there: ``manifest.json``, and ``skipped.jsonl`` with each picture that was left out and why.
 
     Raises:
-        SingDiffusionError: a unit is missing, or a shard is damaged.
+        SingDiffusionError: a unit is missing or out of date, or a shard is damaged.
     """
     files = [_file(out, unit) for unit in source.units()]
-    missing = [file.name for file in files if not file.exists()]
+    missing = [_file(out, unit).name for unit in source.units() if not is_done(source, out, unit)]
     if missing:
         raise SingDiffusionError(
-            f"{len(missing)} shards are not there yet, {missing[0]} for one; encode again to go on"
+            f"{len(missing)} shards are not there yet or out of date, {missing[0]} for one; encode again to go on"
         )
     begun_with = json.loads((out / BEGUN).read_text())
     shards, reasons, lines = [], {}, []

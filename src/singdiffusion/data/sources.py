@@ -7,6 +7,7 @@ as is known, and ``Skipped`` for what cannot, so that nothing disappears in sile
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import tarfile
@@ -50,6 +51,10 @@ class Source(Protocol):
 
     def items(self, unit: str) -> Iterator[Item | Skipped]:
         """What is in a unit, always in the same order."""
+        ...
+
+    def digest(self, unit: str) -> str:
+        """What tells, without decoding anything, that a unit has changed since it was encoded."""
         ...
 
 
@@ -133,8 +138,30 @@ class Folder:
         if start == 0:
             yield from (Skipped(key, "is named in the metadata but is not there") for key in self.absent)
 
+    def digest(self, unit: str) -> str:
+        start = int(unit) * self.unit_size
+        files = self.files[start : start + self.unit_size]
+        stats = [
+            (self._key(f), *_changed(f), *_changed(f.with_suffix(".txt")), self.metadata.get(self._key(f)))
+            for f in files
+        ]
+        return _hash([*stats, *(self.absent if start == 0 else [])])
+
     def _key(self, file: Path) -> str:
         return file.relative_to(self.folder).as_posix()
+
+
+def _changed(file: Path) -> tuple[int, int]:
+    """(bytes, time of change) of a file, (0, 0) where there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _hash(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
 def _sidecar(picture: Path) -> bytes | None:
@@ -218,6 +245,9 @@ class Shards:
         except (tarfile.TarError, OSError, EOFError) as error:
             yield Skipped(f"{self.files[unit].name} after {current}", f"the shard is damaged: {error}")
 
+    def digest(self, unit: str) -> str:
+        return _hash([unit, *_changed(self.files[unit])])
+
     @staticmethod
     def _grouped(key: str | None, group: dict[str, bytes]) -> Iterator[Item | Skipped]:
         if key is None:
@@ -238,9 +268,9 @@ class Shards:
 
 
 def _braces(pattern: str) -> list[str]:
-    from webdataset.shardlists import expand_urls
+    from braceexpand import braceexpand
 
-    return expand_urls(pattern)
+    return list(braceexpand(pattern))
 
 
 # -- Hugging Face data sets -------------------------------------------------------------------------------------------
@@ -296,3 +326,6 @@ class DataSet:
             content = io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored.get("path")
             key = f"row {i}"
             yield Skipped(key, "has no picture") if content is None else _item(key, content, row[self.caption])
+
+    def digest(self, unit: str) -> str:
+        return _hash([unit, self.unit_size, self.rows._fingerprint])

@@ -54,9 +54,11 @@ def grid(results: Sequence[PromptResult], columns: int = 8, zoom: int = 1) -> Im
     gap, caption, margin = 4, 30, 118
     count = min(columns, len(results[0].off))
     block = caption + 2 * (height + gap)
-    page = Image.new("RGB", (margin + count * (width + gap) + 12, len(results) * block + 12), "#f4f4f2")
-    draw = ImageDraw.Draw(page)
     font, small = ImageFont.load_default(15), ImageFont.load_default(13)
+    widest = max(font.getlength(f"“{result.prompt}”") for result in results)
+    across = max(margin + count * (width + gap) + 12, int(widest) + 24)
+    page = Image.new("RGB", (across, len(results) * block + 12), "#f4f4f2")
+    draw = ImageDraw.Draw(page)
     for i, result in enumerate(results):
         top = i * block + 8
         draw.text((12, top), f"“{result.prompt}”", fill="#1c1917", font=font)

@@ -95,7 +95,9 @@ def audit(
     ours, size = _read(target)
     size = latents if latents is not None else size
     if size is None:
-        raise SingDiffusionError("the size of the latents is not known; pass latents=(height, width)")
+        raise SingDiffusionError(
+            "the size of the latents is not known; pass latents=(height, width), on the command line --latents H W"
+        )
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     if height < 1 or width < 1:
         raise SingDiffusionError(f"latents must be positive, not {height} x {width}")
@@ -160,7 +162,7 @@ def _judge(scheduler: Any, step: FirstStep, steps: int, latents: tuple[int, int]
         d=d,
         verdict=verdict,
         reason=_REASONS[verdict].format(d=f"{d:.2g}"),
-        remedy=_REMEDIES[verdict],
+        remedy=_REMEDIES[verdict] if not (warnings and verdict == ABSENT) else "see the warning.",
         warnings=tuple(warnings),
     )
 

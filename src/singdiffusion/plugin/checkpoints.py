@@ -93,7 +93,7 @@ def read_module(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modul
     try:
         loaded: Any = MODULES[name].from_pretrained(
             str(here),
-            torch_dtype=torch_dtype or torch.float32,
+            dtype=torch_dtype or torch.float32,
             variant=_variant(here),
             local_files_only=True,
             output_loading_info=True,

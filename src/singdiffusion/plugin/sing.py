@@ -154,6 +154,9 @@ class SingDiffusion:
                 two is already plugged in elsewhere, or an option makes no sense.
         """
         steering = _steering(prompt, negative_prompt, guidance_scale, color)
+        if isinstance(pipe, type) or not hasattr(pipe, "scheduler"):
+            what = f"the class {pipe.__name__}" if isinstance(pipe, type) else f"a {type(pipe).__name__}"
+            raise SingDiffusionError(f"enable takes a diffusers pipeline, not {what}")
         held = self._held()
         if held is not None and held is not pipe:
             raise SingDiffusionError(
@@ -430,7 +433,12 @@ def _steering(prompt: str | None, negative_prompt: str | None, guidance_scale: f
         raise SingDiffusionError("pass a color or a prompt for the first step, not both")
     if prompt is None and negative_prompt is not None:
         raise SingDiffusionError("a negative_prompt for the first step needs a prompt for it")
-    if guidance_scale is not None and not math.isfinite(guidance_scale):
+    for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        if value is not None and not isinstance(value, str):
+            raise SingDiffusionError(
+                f"{name} for the first step must be one text for all pictures, not a {type(value).__name__}"
+            )
+    if guidance_scale is not None and not (isinstance(guidance_scale, int | float) and math.isfinite(guidance_scale)):
         raise SingDiffusionError(f"guidance_scale must be a finite number, not {guidance_scale}")
     return _Steering(prompt, negative_prompt or "", guidance_scale, None if color is None else parse_color(color))
 

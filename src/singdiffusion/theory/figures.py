@@ -92,6 +92,7 @@ def removable(routes: Routes) -> Figure:
     figure.subplots_adjust(right=0.72)
     for (name, error), colour in zip(routes.error.items(), SERIES, strict=True):
         style = "o-" if "float32" in name else "s:"
+        style = "o--" if name == "score, float32" else style  # it covers epsilon's
         axis.plot(routes.gap, np.maximum(error, 1e-17), style, markersize=3.5, linewidth=1.2, color=colour, label=name)
     axis.plot(
         routes.gap, np.maximum(routes.to_limit, 1e-17), "--", color="#57534e", label="y_bar's distance from its limit"
@@ -120,7 +121,7 @@ def landing(found: Landing) -> Figure:
         xscale="log",
         yscale="log",
         xlabel="t",
-        title=f"t = 0: the last step lands {found.distance[-1]:.0e} from the data",
+        title=f"t = 0: the last step lands within {max(found.distance[-1], 1e-15):.0e} of the data",
     )
     axis.invert_xaxis()
     axis.legend(fontsize=8, frameon=False)

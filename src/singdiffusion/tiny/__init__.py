@@ -76,8 +76,8 @@ def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -
 
     dtype = torch_dtype or torch.float32
     loaders: dict[str, Any] = {
-        "unet": lambda at: diffusers.UNet2DConditionModel.from_pretrained(at, torch_dtype=dtype),
-        "controlnet": lambda at: diffusers.ControlNetModel.from_pretrained(at, torch_dtype=dtype),
+        "unet": lambda at: diffusers.UNet2DConditionModel.from_pretrained(at, dtype=dtype),
+        "controlnet": lambda at: diffusers.ControlNetModel.from_pretrained(at, dtype=dtype),
         "scheduler": lambda at: diffusers.DDIMScheduler.from_pretrained(at),
         "text_encoder": lambda at: transformers.CLIPTextModel.from_pretrained(at, dtype=dtype),
     }
@@ -85,7 +85,7 @@ def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -
     pipeline = (
         diffusers.StableDiffusionControlNetPipeline if "controlnet" in parts else diffusers.StableDiffusionPipeline
     )
-    return pipeline.from_pretrained(str(folder()), torch_dtype=dtype, local_files_only=True, **parts)
+    return pipeline.from_pretrained(str(folder()), dtype=dtype, local_files_only=True, **parts)
 
 
 def hints() -> dict[str, Image.Image]:
