@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from singdiffusion import SingDiffusion
 
+from ..commands import cli, refused
 from ..conftest import make_module
 from ..plugin.test_convert import published_config
-from .test_generate import cli, refused
 
 DATA = Path(__file__).parents[1] / "files" / "audit"
 

@@ -1,7 +1,6 @@
 """``singdiffusion generate`` as a real process, on a model with random weights in a folder."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -17,36 +16,14 @@ from safetensors.torch import save_file
 from singdiffusion import SingDiffusion
 from singdiffusion.plugin.convert import PREFIX, _to_original
 
+from ..commands import ENV, cli, refused, start
 from ..conftest import make_config, make_module
-
-ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-
-
-def start(*args):
-    command = [sys.executable, "-m", "singdiffusion", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
-
-
-def cli(*args, status=0):
-    process = start(*args)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == status, err[-800:]
-    assert "Traceback" not in err
-    return out, err
 
 
 @pytest.fixture
 def model(pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
-
-
-def refused(*args, match, status=1):
-    _, err = cli(*args, status=status)
-    lines = [line for line in err.splitlines() if line.strip()]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("error: ")
-    assert match in lines[0]
 
 
 def test_help_is_a_table_of_contents_and_quick():

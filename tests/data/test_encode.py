@@ -1,7 +1,6 @@
 """Encoding with real files and real processes: what comes out is what diffusers gives, and nothing is lost in silence."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -21,9 +20,8 @@ from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.data import encode, pictures, sources
 
+from ..commands import ENV, cli, start
 from . import corpus
-
-ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
 @pytest.fixture
@@ -266,30 +264,17 @@ def test_a_damaged_shard_is_named(base, tmp_path):
         encode.write_manifest(source, tmp_path / "out")
 
 
-def start(*args, **env):
-    command = [sys.executable, "-m", "singdiffusion", "encode", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | env)
-
-
-def cli(*args, status=0):
-    process = start(*args)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == status, err[-800:]
-    assert "Traceback" not in err
-    return out, err
-
-
 def test_the_command_killed_and_gone_on_with(model, tmp_path):
     source = good_folder(tmp_path / "in", 40)
     common = (source, "--base", model, "--size", 16, "--unit-size", 1)
-    cli(*common[:1], tmp_path / "whole", *common[1:])
-    process = start(*common[:1], tmp_path / "out", *common[1:])
+    cli("encode", *common[:1], tmp_path / "whole", *common[1:])
+    process = start("encode", *common[:1], tmp_path / "out", *common[1:])
     deadline = time.monotonic() + 90
     while len(shards_of(tmp_path / "out")) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    said, _ = cli(*common[:1], tmp_path / "out", *common[1:], "--json", tmp_path / "f.json")
+    said, _ = cli("encode", *common[:1], tmp_path / "out", *common[1:], "--json", tmp_path / "f.json")
     assert "40 pictures in 40 shards" in said
     assert shards_of(tmp_path / "out") == shards_of(tmp_path / "whole")
     assert (tmp_path / "out" / "manifest.json").read_text() == (tmp_path / "whole" / "manifest.json").read_text()
@@ -299,7 +284,7 @@ def test_the_command_killed_and_gone_on_with(model, tmp_path):
 def test_two_processes_as_accelerate_starts_them(model, tmp_path):
     source = good_folder(tmp_path / "in", 6)
     args = (source, tmp_path / "out", "--base", model, "--size", 16, "--unit-size", 2)
-    both = [start(*args, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
+    both = [start("encode", *args, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert any("6 pictures in 3 shards" in out for out, _ in said)
@@ -327,7 +312,7 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((source, source / "inside", "--base", model), "lies in the source; name a folder of its own"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
     ):
-        _, err = cli(*args, status=1)
+        _, err = cli("encode", *args, status=1)
         assert err.strip().splitlines()[-1].startswith("error: "), err
         assert match in err.strip().splitlines()[-1]
 
@@ -349,7 +334,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(model, tmp_path
     assert "Traceback" not in done.stderr
     assert not shards_of(tmp_path / "out")
     assert not [file for file in (tmp_path / "out").iterdir() if "partial" in file.name]
-    cli(*args[1:])
+    cli(*args)
     assert len(shards_of(tmp_path / "out")) == 1
 
 

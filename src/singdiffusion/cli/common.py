@@ -149,6 +149,17 @@ def _one_line(what: str) -> Iterator[None]:
         raise SingDiffusionError(f"{what}: {textwrap.shorten(line, 240, placeholder=' ...')}") from error
 
 
+@contextmanager
+def extra(name: str, command: str) -> Iterator[None]:
+    """A package of an optional extra that is not installed becomes one line that says how to get it."""
+    try:
+        yield
+    except ImportError as error:
+        raise SingDiffusionError(
+            f"{command} needs {error.name}, which is not installed: pip install 'singdiffusion[{name}]'"
+        ) from error
+
+
 def scheduler_class(name: str) -> str:
     """The class that a scheduler's name stands for."""
     class_name = SCHEDULERS.get(name.lower(), name)

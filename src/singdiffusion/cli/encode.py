@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, hush, load_model, progress, torch_device, torch_dtype, write_json
+from .common import check_json, console, extra, hush, load_model, progress, torch_device, torch_dtype, write_json
 
 
 @app.command()
@@ -57,14 +57,11 @@ def encode(
 
     hush()
     check_json(json)
-    try:
-        from ..data import encode as work
-        from ..data.sources import open_source
-    except ImportError as error:
-        raise SingDiffusionError(
-            f"encode needs {error.name}, which is not installed: pip install 'singdiffusion[train]'"
-        ) from error
-    opened = open_source(source, unit_size, split)
+    from ..data import encode as work
+    from ..data.sources import open_source
+
+    with extra("train", "encode"):
+        opened = open_source(source, unit_size, split)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise SingDiffusionError(f"{out} lies in the source; name a folder of its own")
     files.output_folder(out)
@@ -79,7 +76,7 @@ def encode(
         raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
     with progress("Encoding shards", len(opened.units()) // world + 1) as advance:
         work.encode(opened, out, parts, options, batch=batch, rank=rank, world=world, advance=lambda _: advance())
-    if not all(work.is_done(opened, out, unit) for unit in opened.units()):
+    if world > 1 and not all(work.is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
     found = work.write_manifest(opened, out)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, progress, write_json
+from .common import check_json, console, extra, hush, progress, write_json
 
 
 @app.command()
@@ -21,19 +21,12 @@ def theory(
     Example: singdiffusion theory --out out/theory
     """
     from .. import files
-    from ..errors import SingDiffusionError
 
     files.output_folder(out)
     check_json(json)
-    from .common import hush
-
     hush()
-    try:
+    with extra("theory", "theory"):
         from ..theory import report
-    except ImportError as error:
-        raise SingDiffusionError(
-            f"theory needs {error.name}, which is not installed: pip install 'singdiffusion[theory]'"
-        ) from error
     with progress("Checking", report.PARTS) as advance:
         found = report.run(out, advance)
     write_json(json, found)

@@ -179,7 +179,8 @@ class Oracle:
     def log_density(self, x: Tensor, t: Time) -> Tensor:
         """log p(x, t): (B,). At t = 0 a sum of Diracs: infinite on a data point, minus infinite elsewhere."""
         flat, time = self._checked(x, t)
-        relative, nearest = self._logits(flat, time)
+        relative, distance = self._logits(flat, time)
+        nearest = distance.min(1).values
         sigma, alpha = self.path.sigma(time), self.path.alpha(time)
         constant = flat.shape[1] * (sigma.log() + math.log(2 * math.pi) / 2)
         exponent = alpha * (nearest / sigma).nan_to_num(nan=0.0).square() / 2
@@ -196,7 +197,8 @@ class Oracle:
         flat, time = self._checked(x, t)
         alpha, sigma = self.path.alpha(time)[:, None], self.path.sigma(time)[:, None]
         # sum_i w_i (y_i - x) without the points that lie on x, so that rounding of their weights is not divided by sigma^2
-        elsewhere = torch.softmax(self._logits(flat, time)[0], 1) * (self._distances(flat) > 0)
+        logits, distance = self._logits(flat, time)
+        elsewhere = torch.softmax(logits, 1) * (distance > 0)
         away = elsewhere @ self.data - elsewhere.sum(1, keepdim=True) * flat
         pull = torch.where(away == 0, away, away / sigma / sigma)
         return (alpha * pull - flat / (1 + alpha)).reshape(x.shape)
@@ -238,19 +240,15 @@ class Oracle:
         _require_moderate("x", x)
         return x.double().flatten(1), _one_or_each("t", t, len(x))
 
-    def _distances(self, x: Tensor) -> Tensor:
-        """|x - y_i|: (B, N)."""
-        return torch.cdist(x, self.data, compute_mode=DIRECT)
-
     def _logits(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(log w_i up to a constant, so scaled that the nearest point's part in |x - y| / sigma is 0; its distance): (B, N), (B,)."""
+        """(log w_i up to a constant, so scaled that the nearest point's part in |x - y| / sigma is 0; |x - y_i|): (B, N) each."""
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
-        distance = self._distances(x)
+        distance = torch.cdist(x, self.data, compute_mode=DIRECT)
         nearest = distance.min(1, keepdim=True).values
         further = ((distance - nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)  # 0 / 0 is the nearest at t = 0
         sum_ = ((distance + nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)
         norms = torch.linalg.vector_norm(self.data, dim=1).square()
-        return alpha * (norms / (2 * (1 + alpha)) - further * sum_ / 2), nearest[:, 0]
+        return alpha * (norms / (2 * (1 + alpha)) - further * sum_ / 2), distance
 
 
 def _one_or_each(name: str, t: Time, count: int) -> Tensor:

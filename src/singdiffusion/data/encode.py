@@ -23,6 +23,7 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
 from ..files import write_whole
+from ..plugin.color import mean_latents
 from ..plugin.text import fingerprint
 from . import pictures
 from .sources import Item, Skipped, Source
@@ -87,15 +88,12 @@ class Base:
         """Pixels a latent: 8 for Stable Diffusion."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    @torch.no_grad()
     def latents(self, rgb: Tensor) -> Tensor:
         """Posterior means of uint8 (B, H, W, 3), shifted and scaled as the base does it: float32 (B, C, h, w)."""
-        pixels = rgb.to(self.vae.device).permute(0, 3, 1, 2).to(self.vae.dtype) / 127.5 - 1
-        mean = self.vae.encode(pixels).latent_dist.mean.float()
-        found = (mean - (self.vae.config.get("shift_factor") or 0.0)) * self.vae.config.scaling_factor
+        found = mean_latents(rgb.permute(0, 3, 1, 2).float() / 127.5 - 1, self.vae)
         if not torch.isfinite(found).all():
             raise SingDiffusionError("the VAE gave NaN or infinite latents; encode in float32 or bfloat16")
-        return found.cpu()
+        return found
 
     def tokens(self, captions: list[str]) -> list[Tensor]:
         """Token ids, one tensor int32 (B, L) a tokenizer, padded and cut to its length."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,19 +56,21 @@ class Encoded:
 
     def group_of(self, row: int) -> str:
         """The group (pictures of one size) that a row is in."""
-        return list(self.groups)[int(np.searchsorted(self.starts, row, "right")) - 1]
+        return self._group(row)[0]
 
-    @cached_property
+    def _group(self, row: int) -> tuple[str, int]:
+        """(name of a row's group, number of the group's first row)."""
+        i = int(np.searchsorted(self.starts, row, "right")) - 1
+        return list(self.groups)[i], int(self.starts[i])
+
+    @property
     def tokenizers(self) -> int:
         """How many tokenizers' ids a row has: 1, or 2 for SDXL."""
-        return sum(name.startswith("tokens") for name in next(m for m in self.maps if m)) // len(
-            {name.split(".")[1] for name in next(m for m in self.maps if m)}
-        )
+        return len(self.manifest["base"]["tokens"])
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """Latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor a tokenizer, of rows of one group."""
-        name = self.group_of(int(rows[0]))
-        start = self.starts[list(self.groups).index(name)]
+        name, start = self._group(int(rows[0]))
         places = self.groups[name][np.asarray(rows) - start]
         gather = lambda kind: np.stack([self.maps[s][f"{kind}.{name}"][r] for s, r in places])  # noqa: E731
         latents = torch.from_numpy(gather("latents").astype(np.float32))
@@ -79,8 +81,8 @@ class Encoded:
         """Names of the pictures, for messages: shard and key."""
         found = []
         for row in rows:
-            name = self.group_of(int(row))
-            shard, place = self.groups[name][int(row) - self.starts[list(self.groups).index(name)]]
+            name, start = self._group(int(row))
+            shard, place = self.groups[name][int(row) - start]
             file = self.manifest["shards"][shard]["file"]
             found.append(f"{file}: {read_told(self.folder / file)['keys'][name][place]}")
         return found
@@ -106,7 +108,7 @@ def _mapped(file: Path, size: int) -> dict[str, np.ndarray]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """Which rows make the batch of a step.
 
@@ -124,6 +126,7 @@ class Plan:
     batch: int
     seed: int = 0
     held_out: int = 0
+    _latest: tuple[int, list[np.ndarray]] = field(default=(-1, []), init=False, repr=False)  # an epoch and its batches
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -161,10 +164,9 @@ class Plan:
     def rows(self, step: int) -> np.ndarray:
         """The batch of a step, counted from 0."""
         number, within = divmod(step, self.steps_per_epoch)
-        if getattr(self, "_at", None) != number:
-            object.__setattr__(self, "_at", number)
-            object.__setattr__(self, "_epoch", self.epoch(number))
-        return self._epoch[within]  # type: ignore[attr-defined]
+        if self._latest[0] != number:
+            self._latest = number, self.epoch(number)
+        return self._latest[1][within]
 
 
 def noise(shape: tuple[int, ...], seed: Any) -> Tensor:

@@ -116,7 +116,21 @@ def _item(key: str, picture: Any, raw: Any) -> Item | Skipped:
 # -- a folder ---------------------------------------------------------------------------------------------------------
 
 
-class Folder:
+class _Numbered:
+    """A source without units of its own: every ``unit_size`` pictures make one."""
+
+    count: int
+    unit_size: int
+
+    def units(self) -> list[str]:
+        return [f"{start // self.unit_size:05d}" for start in range(0, self.count, self.unit_size)]
+
+    def _range(self, unit: str) -> range:
+        start = int(unit) * self.unit_size
+        return range(start, min(start + self.unit_size, self.count))
+
+
+class Folder(_Numbered):
     """Pictures in a folder and its subfolders, in the order of their paths."""
 
     def __init__(self, folder: Path, unit_size: int):
@@ -126,26 +140,23 @@ class Folder:
         if not self.files:
             raise SingDiffusionError(f"{folder} holds no pictures ({', '.join(SUFFIXES)}) and no .tar shards")
         self.absent = sorted(set(self.metadata) - {self._key(file) for file in self.files})
-
-    def units(self) -> list[str]:
-        return [f"{start // self.unit_size:05d}" for start in range(0, len(self.files), self.unit_size)]
+        self.count = len(self.files)
 
     def items(self, unit: str) -> Iterator[Item | Skipped]:
-        start = int(unit) * self.unit_size
-        for file in self.files[start : start + self.unit_size]:
+        for i in self._range(unit):
+            file = self.files[i]
             key = self._key(file)
             yield _item(key, file, self.metadata[key] if key in self.metadata else _sidecar(file))
-        if start == 0:
+        if self._range(unit).start == 0:
             yield from (Skipped(key, "is named in the metadata but is not there") for key in self.absent)
 
     def digest(self, unit: str) -> str:
-        start = int(unit) * self.unit_size
-        files = self.files[start : start + self.unit_size]
+        files = [self.files[i] for i in self._range(unit)]
         stats = [
             (self._key(f), *_changed(f), *_changed(f.with_suffix(".txt")), self.metadata.get(self._key(f)))
             for f in files
         ]
-        return _hash([*stats, *(self.absent if start == 0 else [])])
+        return _hash([*stats, *(self.absent if self._range(unit).start == 0 else [])])
 
     def _key(self, file: Path) -> str:
         return file.relative_to(self.folder).as_posix()
@@ -276,7 +287,7 @@ def _braces(pattern: str) -> list[str]:
 # -- Hugging Face data sets -------------------------------------------------------------------------------------------
 
 
-class DataSet:
+class DataSet(_Numbered):
     """A data set of the ``datasets`` library with a column of pictures and one of captions."""
 
     def __init__(self, rows: Any, name: str, unit_size: int):
@@ -292,6 +303,7 @@ class DataSet:
                 f"({', '.join(CAPTIONS)}); it has {', '.join(columns)}"
             )
         self.rows = rows.cast_column(self.picture, Image(decode=False))
+        self.count = len(rows)
 
     @classmethod
     def from_disk(cls, folder: Path, split: str, unit_size: int) -> DataSet:
@@ -315,12 +327,8 @@ class DataSet:
             raise SingDiffusionError(f"there is no folder {name}, and no data set was got: {line[:200]}") from error
         return cls(loaded, name, unit_size)
 
-    def units(self) -> list[str]:
-        return [f"{start // self.unit_size:05d}" for start in range(0, len(self.rows), self.unit_size)]
-
     def items(self, unit: str) -> Iterator[Item | Skipped]:
-        start = int(unit) * self.unit_size
-        for i in range(start, min(start + self.unit_size, len(self.rows))):
+        for i in self._range(unit):
             row = self.rows[i]
             stored = row[self.picture] or {}
             content = io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored.get("path")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import tiny
 from ..plugin import SingDiffusion
+from ..plugin.color import mean_latents
 
 NOISES = 64
 
@@ -35,13 +36,13 @@ class Fit:
 
 
 @torch.no_grad()
-def fits(generator: torch.Generator) -> list[Fit]:
-    """Of every prompt whose real pictures come with the package (``tiny.pictures``)."""
+def fits(known: dict[str, Tensor], generator: torch.Generator) -> list[Fit]:
+    """Of every prompt with its real pictures, uint8 (M, 3, H, W), as ``tiny.pictures().known``."""
     pipe, sing = tiny.load_pipeline(), SingDiffusion.from_pretrained("tiny")
     scale = pipe.vae.config.scaling_factor
     made = []
-    for prompt, pictures in tiny.pictures().known.items():
-        latents = pipe.vae.encode(pictures.float() / 127.5 - 1).latent_dist.mean * scale
+    for prompt, pictures in known.items():
+        latents = mean_latents(pictures.float() / 127.5 - 1, pipe.vae)
         x_1 = torch.randn(NOISES, *latents.shape[1:], generator=generator)
         said = sing.module.predict(x_1, sing.encode(prompt)[0].expand(NOISES, -1, -1))
         real, mean = latents.mean(0), said.mean(0)

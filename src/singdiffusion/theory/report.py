@@ -42,7 +42,8 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
     """
     started = time.monotonic()
     generator = torch.Generator().manual_seed(0)
-    grey = tiny.pictures().grey
+    shown = tiny.pictures()
+    grey = shown.grey
     icons = Oracle(grey[:PICTURES])
 
     first = [checks.proposition_1(LINE, X_T, t, SIZES, f"t = {t}") for t in TIMES]
@@ -63,14 +64,14 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
     advance()
     schedule = Schedule.named("sd15")
     t = checks.time_of_alpha(float(schedule.alpha(len(schedule) - 1)))
-    dark = grey[[i for i, caption in enumerate(tiny.pictures().captions) if DARK.search(caption)]]
+    dark = grey[[i for i, caption in enumerate(shown.captions) if DARK.search(caption)]]
     starts = brightness.starts(dark, t, STARTS, generator)
     every = brightness.starts(grey, t, STARTS, generator)
     figures.save(figures.brightness(starts, every), out / "brightness")
     advance()
     figures.save(figures.displacement(checks.displacement(schedule, SIDES)), out / "displacement")
     advance()
-    fits = module.fits(generator)
+    fits = module.fits(shown.known, generator)
     figures.save(figures.module(fits), out / "module")
     advance()
 

@@ -1,0 +1,28 @@
+"""``singdiffusion`` as a real process, as a user starts it."""
+
+import os
+import subprocess
+import sys
+
+ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def start(*args, **env):
+    command = [sys.executable, "-m", "singdiffusion", *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | env)
+
+
+def cli(*args, status=0):
+    process = start(*args)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == status, err[-800:]
+    assert "Traceback" not in err
+    return out, err
+
+
+def refused(*args, match, status=1):
+    _, err = cli(*args, status=status)
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert match in lines[0]
