@@ -55,6 +55,14 @@ def base(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) ->
 
 
 @app.command()
+def corpus(folder: Folder = WORK) -> None:
+    """Draw the composites as captioned pictures in .tar shards, for `singdiffusion encode`."""
+    from . import corpus
+
+    corpus.write(folder)
+
+
+@app.command()
 def module(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
     """Train the SingDiffusion module on the base's latents."""
     from . import module

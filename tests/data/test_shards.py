@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import encode, sources
-from singdiffusion.data.shards import Encoded, Plan, noise
+from singdiffusion.data.shards import Encoded, Plan
 
 from . import corpus
 
@@ -77,16 +77,6 @@ def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
     assert forward != [Plan(data, 3, seed=2).rows(step).tolist() for step in steps]
     epochs = [forward[i * plan.steps_per_epoch : (i + 1) * plan.steps_per_epoch] for i in range(3)]
     assert epochs[0] != epochs[1]
-
-
-def test_noise_depends_on_its_seed_alone():
-    a, b = noise((4, 8, 8), (1, 2, 3)), noise((4, 8, 8), (1, 2, 3))
-    assert torch.equal(a, b)
-    assert a.dtype == torch.float32
-    assert not torch.equal(a, noise((4, 8, 8), (1, 2, 4)))
-    many = noise((100_000,), (5,))
-    assert abs(float(many.mean())) < 0.02
-    assert float(many.std()) == pytest.approx(1, abs=0.02)
 
 
 def test_bad_input(folder, tmp_path):

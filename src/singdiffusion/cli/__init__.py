@@ -40,12 +40,12 @@ def _options(
 
 def main() -> None:
     """Run a command. Exit status: 0, 1 (it failed, one line says why), 2 (wrong usage), 130 (interrupted)."""
-    from . import audit, convert, demo, encode, generate, theory  # noqa: F401  (they register themselves)
+    from . import audit, convert, demo, encode, generate, theory, train  # noqa: F401  (they register themselves)
 
     try:
         status = app(standalone_mode=False)
     except SingDiffusionError as error:
-        _fail(str(error), 1)
+        _fail(str(error), getattr(error, "status", 1))
     except (typer.Abort, KeyboardInterrupt):
         _fail(INTERRUPTED, 130)
     except OSError as error:

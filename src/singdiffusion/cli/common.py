@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,58 +96,6 @@ def torch_device(name: str) -> Any:
     return device
 
 
-def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
-    """A pipeline: an embedded model, a folder in diffusers' layout, a hub id, or a single file with a folder of configurations."""
-    from .. import tiny
-
-    if model in tiny.MODELS:
-        return tiny.load_pipeline(dtype, model)
-    from diffusers import DiffusionPipeline
-
-    path = Path(model)
-    require_name(model)
-    if path.is_file():
-        return _load_single_file(path, dtype, config)
-    if config is not None:
-        raise SingDiffusionError(f"--model-config goes with a single file, and {model} is none")
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
-    where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not give it"
-    with _one_line(f"the model {model} {where}"):
-        return DiffusionPipeline.from_pretrained(model, dtype=dtype)
-
-
-def _load_single_file(file: Path, dtype: Any, config: Path | None) -> Any:
-    """A checkpoint in the original key layout, as community models are shared."""
-    import diffusers
-
-    if file.suffix != ".safetensors":
-        raise SingDiffusionError(f"{file} is no .safetensors file; other files could run code and are not read")
-    index = None if config is None else config / "model_index.json"
-    if index is not None and not index.is_file():
-        raise SingDiffusionError(f"{config} is no diffusers model: it has no model_index.json")
-    name = "StableDiffusionPipeline" if index is None else json.loads(index.read_text()).get("_class_name", "")
-    pipeline = getattr(diffusers, name, None)
-    if not hasattr(pipeline, "from_single_file"):
-        raise SingDiffusionError(f"{config} is a {name}, which has no single files")
-    hint = "" if config is not None else "; offline, say --model-config FOLDER"
-    options = {} if config is None else {"config": str(config), "local_files_only": True}
-    if name == "StableDiffusionPipeline":
-        options |= {"safety_checker": None, "requires_safety_checker": False}
-    with _one_line(f"the model {file} cannot be read{hint}"):
-        return pipeline.from_single_file(str(file), dtype=dtype, **options)  # type: ignore[union-attr]
-
-
-@contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Whatever libraries raise (and diffusers, transformers and the hub raise many kinds) becomes one line that begins so."""
-    try:
-        yield
-    except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SingDiffusionError(f"{what}: {textwrap.shorten(line, 240, placeholder=' ...')}") from error
-
-
 @contextmanager
 def extra(name: str, command: str) -> Iterator[None]:
     """A package of an optional extra that is not installed becomes one line that says how to get it."""
@@ -196,14 +143,6 @@ def control_image(pipe: Any, file: Path | None) -> Any:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise SingDiffusionError(f"--control {file} cannot be read as a picture") from error
-
-
-def require_name(model: str) -> None:
-    """Tell a name that cannot be a model's from one whose module is not known."""
-    if not Path(model).exists() and model.count("/") != 1:
-        raise SingDiffusionError(
-            f"there is no model {model!r}: no embedded one, no file or folder, and no hub id such as owner/name"
-        )
 
 
 def whole_size(pipe: Any, height: int | None, width: int | None) -> tuple[int | None, int | None]:

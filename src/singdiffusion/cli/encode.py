@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, extra, hush, load_model, progress, torch_device, torch_dtype, write_json
+from .common import check_json, console, extra, hush, progress, torch_device, torch_dtype, write_json
 
 
 @app.command()
@@ -59,6 +59,7 @@ def encode(
     check_json(json)
     from ..data import encode as work
     from ..data.sources import open_source
+    from ..plugin.models import load_model
 
     with extra("train", "encode"):
         opened = open_source(source, unit_size, split)

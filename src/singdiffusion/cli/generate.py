@@ -18,9 +18,7 @@ from .common import (
     control_image,
     finite,
     hush,
-    load_model,
     progress,
-    require_name,
     set_scheduler,
     torch_device,
     torch_dtype,
@@ -105,6 +103,7 @@ def generate(
     hush()
     from ..evaluate import brightness, report
     from ..plugin import SingDiffusion
+    from ..plugin.models import load_model
 
     started = time.monotonic()
     pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
@@ -169,6 +168,8 @@ def _which_module(model: str, module: str | None, color: str | None) -> str:
     if color is not None:
         return "none"
     if model not in tiny.MODELS:
+        from ..plugin.models import require_name
+
         require_name(model)
         raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")
     return "tiny"

@@ -20,6 +20,41 @@ from .dct import from_low_frequencies, low_frequencies
 Coefficient = float | Tensor
 
 
+def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
+    """x_0 out of what a network predicts about x_1, with sigma^2 = 1 - alpha^2:
+
+        sample:  output,    v_prediction:  alpha x_1 - sigma output,    epsilon:  (x_1 - sigma output) / alpha.
+
+    At t = 1, where alpha = 0, v is -x_0, and epsilon is x_1 itself and tells nothing of x_0: it needs an alpha above 0, such as the
+    base's own last one, for which x_1 is taken ([OMS]).
+
+    Raises:
+        SingDiffusionError: the prediction is unknown, alpha is not within [0, 1), or 0 for epsilon.
+    """
+    sigma = _sigma(prediction, alpha)
+    if prediction == "sample":
+        return output
+    return alpha * x_1 - sigma * output if prediction == "v_prediction" else (x_1 - sigma * output) / alpha
+
+
+def target_of(prediction: str, x_0: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
+    """What a network must put out for ``as_sample`` to give x_0: the inverse of it, with its errors."""
+    sigma = _sigma(prediction, alpha)
+    if prediction == "sample":
+        return x_0
+    return (alpha * x_1 - x_0) / sigma if prediction == "v_prediction" else (x_1 - alpha * x_0) / sigma
+
+
+def _sigma(prediction: str, alpha: float) -> float:
+    if prediction not in ("sample", "v_prediction", "epsilon"):
+        raise SingDiffusionError(f"unknown prediction {prediction!r}; known: sample, v_prediction, epsilon")
+    if not 0 <= alpha < 1:
+        raise SingDiffusionError(f"alpha must be within [0, 1), not {alpha}")
+    if prediction == "epsilon" and alpha == 0:
+        raise SingDiffusionError("at alpha = 0 the noise says nothing of the picture: epsilon needs an alpha above 0")
+    return math.sqrt(1 - alpha * alpha)
+
+
 def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, normalise: bool = True) -> Tensor:
     """Classifier-free guidance of the mean, normalised by its scale ([SD] section 4):
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class Encoded:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def __reduce__(self) -> tuple:
+        return Encoded, (self.folder,)  # another process maps the files itself
+
     def group_of(self, row: int) -> str:
         """The group (pictures of one size) that a row is in."""
         return self._group(row)[0]
@@ -76,6 +79,24 @@ class Encoded:
         latents = torch.from_numpy(gather("latents").astype(np.float32))
         ids = [torch.from_numpy(gather(f"tokens{i or ''}").astype(np.int64)) for i in range(self.tokenizers)]
         return latents, ids
+
+    def size_of(self, row: int) -> tuple[int, int]:
+        """Height and width of a row's latents, also where only their lowest frequencies are kept."""
+        height, width = self.group_of(row).split("x")
+        scale = self.manifest["base"]["vae_scale"]
+        return int(height) // scale, int(width) // scale
+
+    def all_tokens(self) -> Iterator[np.ndarray]:
+        """The token ids of every picture, shard by shard: (N, L), the tokenizers' ids side by side."""
+        for tensors in self.maps:
+            for name in sorted({key.partition(".")[2] for key in tensors}):
+                parts = [tensors[f"tokens{i or ''}.{name}"] for i in range(self.tokenizers)]
+                yield np.concatenate(parts, 1)
+
+    @property
+    def low_frequency(self) -> int | None:
+        """How many frequencies a side are kept, where these are not latents."""
+        return self.manifest["options"]["low_frequency"]
 
     def keys(self, rows: np.ndarray) -> list[str]:
         """Names of the pictures, for messages: shard and key."""
@@ -168,9 +189,3 @@ class Plan:
             self._latest = number, self.epoch(number)
         return self._latest[1][within]
 
-
-def noise(shape: tuple[int, ...], seed: Any) -> Tensor:
-    """Standard normal noise of a shape, float32, that depends on the seed (numbers) alone: the same on every device and process."""
-    return torch.from_numpy(
-        np.random.Generator(np.random.Philox(np.random.SeedSequence(seed))).standard_normal(shape, np.float32)
-    )

@@ -12,11 +12,11 @@ import torch
 from pydantic import ValidationError
 
 from ..errors import SingDiffusionError
-from ..modules import TimeFreeUNet
+from ..modules import MeanDecoder, TimeFreeUNet
 from .config import SingConfig
 
 CONFIG = "sing_config.json"
-MODULES = {"TimeFreeUNet": TimeFreeUNet}
+MODULES = {"MeanDecoder": MeanDecoder, "TimeFreeUNet": TimeFreeUNet}
 
 
 def resolve(source: str | os.PathLike, subfolder: str = "", **hub: Any) -> Path:
@@ -129,7 +129,8 @@ def require_complete(module: Any, report: Any, where: Any) -> None:
 
 def require_match(module: Any, config: SingConfig, where: Any) -> None:
     """Raise SingDiffusionError if the network's own configuration says otherwise than ``sing_config.json``."""
-    for key, name in (("latent_channels", "in_channels"), ("text_width", "cross_attention_dim")):
+    channels = "latent_channels" if "latent_channels" in module.config else "in_channels"
+    for key, name in (("latent_channels", channels), ("text_width", "cross_attention_dim")):
         theirs = module.config.get(name)
         if theirs is not None and theirs != getattr(config, key):
             raise SingDiffusionError(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.singular import first_step, guided_mean
+from ..core.singular import as_sample, first_step, guided_mean
 from ..errors import SingDiffusionError
 from . import checkpoints, text
 from .calls import runs_elsewhere
@@ -363,9 +363,8 @@ class SingDiffusion:
         parameter = next(self.module.parameters())
         noise = torch.cat([x_1] * len(rows)).to(parameter.device, parameter.dtype)
         embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)  # type: ignore[arg-type]
-        y = self.module.predict(noise, embeddings).to(x_1.device).float()
-        if self.config.prediction == "v_prediction":  # v = alpha noise - sigma x_0, at t = 1
-            y = -y
+        output = self.module.predict(noise, embeddings).to(x_1.device).float()
+        y = as_sample(self.config.prediction, output, torch.cat([x_1.float()] * len(rows)), self.config.alpha)
         *y_neg, y_pos = y.chunk(len(rows))
         return guided_mean(y_neg[0] if y_neg else None, y_pos, guidance_scale, self.config.normalise_guidance)
 

@@ -1,0 +1,142 @@
+"""The network of a run: fresh, from a base's U-Net as its weights allow, or a module that is gone on with."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data.shards import Encoded
+from ..errors import SingDiffusionError
+from ..modules import MeanDecoder, TimeFreeUNet
+from ..plugin import SingConfig, SingDiffusion
+from ..plugin.models import load_unet
+from .config import Config
+
+
+def build(config: Config, data: Encoded) -> tuple[nn.Module, str]:
+    """The network, float32, and a line that says where its weights come from.
+
+    Raises:
+        SingDiffusionError: options are unknown or contradict the data, or what it should start from does not fit.
+    """
+    spec = config.network
+    require_data(config, data)
+    torch.manual_seed(spec.seed)
+    if spec.init_module is not None:
+        return _module(spec.init_module, config, data)
+    if spec.kind == "decoder":
+        network, origin = _made(MeanDecoder, _decoder_options(config, data)), "fresh weights"
+    elif spec.init is not None:
+        network, origin = _from_base(spec.init, spec.options, data)
+    else:
+        network, origin = _made(TimeFreeUNet, _unet_shape(data) | spec.options), "fresh weights"
+    _require_shape(network, data)
+    return network, origin
+
+
+def require_data(config: Config, data: Encoded) -> None:
+    """Raise SingDiffusionError if the shards are not what the network learns from."""
+    if config.network.kind == "unet" and data.low_frequency is not None:
+        raise SingDiffusionError(
+            f"{data.folder} holds low frequencies only, and a U-Net needs latents: encode without --low-frequency, or "
+            "train a decoder"
+        )
+
+
+def _identity(data: Encoded) -> tuple[int, int]:
+    base = data.manifest["base"]
+    return base["latent_channels"], base["text_width"]
+
+
+def _unet_shape(data: Encoded) -> dict[str, Any]:
+    channels, width = _identity(data)
+    side = data.manifest["options"]["size"] // data.manifest["base"]["vae_scale"]
+    return {"in_channels": channels, "out_channels": channels, "cross_attention_dim": width, "sample_size": side}
+
+
+def _decoder_options(config: Config, data: Encoded) -> dict[str, Any]:
+    channels, width = _identity(data)
+    options: dict[str, Any] = {"latent_channels": channels, "cross_attention_dim": width}
+    if config.loss == "moments":
+        options["variances"] = 4
+    options |= config.network.options
+    if bool(options.get("variances")) != (config.loss == "moments"):
+        raise SingDiffusionError("network.options.variances goes with loss = 'moments', and must then be at least 1")
+    known = data.low_frequency
+    grid = options.get("grid", inspect.signature(MeanDecoder).parameters["grid"].default)
+    if known is not None and grid > known:
+        raise SingDiffusionError(
+            f"the decoder's grid of {grid} wants more frequencies than the {known} a side that {data.folder} holds; "
+            f"say network.options.grid={known} or less"
+        )
+    return options
+
+
+def _made(kind: Any, options: dict[str, Any]) -> Any:
+    known = inspect.signature(kind).parameters
+    foreign = sorted(set(options) - set(known))
+    if foreign:
+        raise SingDiffusionError(f"network.options: a {kind.__name__} has no {foreign[0]}")
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    except SingDiffusionError:
+        raise
+    except Exception as error:  # diffusers raises many kinds for options that do not go together
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SingDiffusionError(f"network.options do not make a {kind.__name__}: {line[:200]}") from error
+
+
+def _from_base(base: str, options: dict[str, Any], data: Encoded) -> tuple[Any, str]:
+    unet = load_unet(base)
+    if not options:
+        network = TimeFreeUNet.from_unet(unet)
+        return network, f"all weights but those of the time from the U-Net of {base}"
+    network = _made(TimeFreeUNet, _unet_shape(data) | options)
+    theirs, ours = unet.state_dict(), network.state_dict()
+    taken = {key: theirs[key] for key, value in ours.items() if key in theirs and theirs[key].shape == value.shape}
+    if not taken:
+        raise SingDiffusionError(f"no weight of the U-Net of {base} has a place in this network")
+    network.load_state_dict(ours | taken)
+    share = sum(v.numel() for v in taken.values()) / sum(v.numel() for v in ours.values())
+    return network, f"{len(taken)} of {len(ours)} tensors ({share:.0%} of the weights) from the U-Net of {base}"
+
+
+def _module(source: str, config: Config, data: Encoded) -> tuple[Any, str]:
+    sing = SingDiffusion.from_pretrained(source)
+    assert sing.config is not None
+    network = sing.module.requires_grad_(True)
+    kind = "decoder" if isinstance(network, MeanDecoder) else "unet"
+    if kind != config.network.kind:
+        raise SingDiffusionError(f"{source} is a {kind}, and network.kind says {config.network.kind}")
+    prediction = "sample" if config.loss == "moments" else config.loss
+    if (sing.config.prediction, sing.config.alpha) != (prediction, config.alpha):
+        raise SingDiffusionError(f"{source} was trained to predict {sing.config.prediction}; say loss = that")
+    if kind == "decoder" and bool(network.config.variances) != (config.loss == "moments"):
+        raise SingDiffusionError(f"{source} tells {network.config.variances} variances, which does not go with {config.loss}")
+    _require_latents(sing.config, data, source)
+    _require_shape(network, data)
+    return network, f"the module {source}"
+
+
+def _require_latents(config: SingConfig, data: Encoded, source: str) -> None:
+    identity = data.manifest["base"]
+    for name in ("latent_channels", "vae_scaling_factor", "text_width"):
+        if getattr(config, name) != identity[name]:
+            raise SingDiffusionError(
+                f"{source} has {name} {getattr(config, name)}, and the shards in {data.folder} {identity[name]}"
+            )
+
+
+def _require_shape(network: Any, data: Encoded) -> None:
+    channels, width = _identity(data)
+    given = network.config
+    ours = given.get("latent_channels") or given.get("in_channels")
+    if ours != channels or given.get("out_channels", channels) != channels:
+        raise SingDiffusionError(f"the network is for {ours} latent channels, and the shards have {channels}")
+    if given.cross_attention_dim != width:
+        raise SingDiffusionError(
+            f"the network is for text of width {given.cross_attention_dim}, and that of the shards' base is {width}"
+        )

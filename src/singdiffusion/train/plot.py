@@ -1,0 +1,36 @@
+"""The loss curve of a run, from its logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoints import read_lines
+
+
+def draw(folder: Path) -> None:
+    """Write ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``; nothing while there are fewer than two points."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    logged, checked = read_lines(folder / "log.jsonl"), read_lines(folder / "validation.jsonl")
+    if len(logged) < 2:
+        return
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    steps, losses = (np.array([row[key] for row in logged]) for key in ("step", "loss"))
+    width = max(1, len(losses) // 40)
+    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps[width - 1 :], np.convolve(losses, np.ones(width) / width, "valid"), color="tab:blue", label="training loss")
+    for key, label in (("loss", "held-out error"), ("excess", "over the best constant"), ("channel_mean", "channel means")):
+        found = [(row["step"], row[key]) for row in checked if row.get(key, 0) > 0]
+        if found:
+            axes.plot(*zip(*found, strict=True), marker="o", markersize=3, label=label)
+    # a likelihood may be negative
+    axes.set(xlabel="step", yscale="log" if losses.min() > 0 else "linear", title=folder.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(folder / "loss.png", dpi=110)
+    plt.close(figure)

@@ -1,0 +1,40 @@
+"""Pictures of the base with a module that is being trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ..files import output_folder, write_whole
+from ..plugin import SingDiffusion
+from ..plugin.models import load_model
+from .config import Config
+
+
+@torch.no_grad()
+def paint(sing: SingDiffusion, config: Config, file: Path, device: Any) -> None:
+    """One picture a prompt, seeds counted up from 0; without the module above, with it below."""
+    spec = config.validation
+    pipe = load_model(config.data.base, torch.float32 if device.type == "cpu" else torch.float16).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": spec.steps, "guidance_scale": spec.guidance_scale}
+    rows = []
+    for module in (None, sing):
+        if module is not None:
+            module.enable(pipe)
+        seeds = [torch.Generator().manual_seed(i) for i in range(len(spec.prompts))]
+        rows.append([pipe(p, generator=g, **options).images[0] for p, g in zip(spec.prompts, seeds, strict=True)])
+    sing.disable()
+    width, height = rows[0][0].size
+    sheet = Image.new("RGB", (width * len(spec.prompts), 2 * height))
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (x * width, y * height))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    output_folder(file.parent)
+    write_whole(file, buffer.getvalue())
