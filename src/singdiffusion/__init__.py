@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.schedule import Schedule
     from .errors import SingDiffusionError
-    from .modules import TimeFreeUNet
+    from .modules import MeanDecoder, TimeFreeUNet
     from .plugin import Audit, SingConfig, SingDiffusion, audit
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Audit",
+    "MeanDecoder",
     "Schedule",
     "SingConfig",
     "SingDiffusion",
@@ -29,6 +30,7 @@ __all__ = [
 
 _HOMES = {
     "Audit": ".plugin",
+    "MeanDecoder": ".modules",
     "Schedule": ".core.schedule",
     "SingConfig": ".plugin",
     "SingDiffusion": ".plugin",

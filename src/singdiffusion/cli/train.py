@@ -22,7 +22,9 @@ def train(
     ],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a value: steps=1000, data.held_out=100; may be repeated.", metavar="KEY=VALUE"),
+        typer.Option(
+            "--set", help="Change a value: steps=1000, data.held_out=100; may be repeated.", metavar="KEY=VALUE"
+        ),
     ] = None,
     shards: Annotated[Path | None, typer.Option(help="What `encode` wrote; as --set data.shards=.")] = None,
     out: Annotated[
@@ -51,7 +53,9 @@ def train(
     hush()
     check_json(json)
     if device not in ("auto", "cpu"):
-        raise SingDiffusionError(f"--device is auto or cpu, not {device!r}; which accelerator is used, accelerate decides")
+        raise SingDiffusionError(
+            f"--device is auto or cpu, not {device!r}; which accelerator is used, accelerate decides"
+        )
     with extra("train", "train"):
         from ..train.config import load_config
         from ..train.loop import Trainer
@@ -85,7 +89,9 @@ def _say_all(config: Any) -> None:
 
     typer.echo(config.model_dump_json(indent=2))
     network, origin = build(config, Encoded(config.data.shards))
-    typer.echo(f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}")
+    typer.echo(
+        f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"
+    )
 
 
 @contextmanager

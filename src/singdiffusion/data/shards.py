@@ -188,4 +188,3 @@ class Plan:
         if self._latest[0] != number:
             self._latest = number, self.epoch(number)
         return self._latest[1][within]
-

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -149,10 +149,16 @@ class Trainer:
             told, average = found
             self._restore_average(told, average)
             here = self.accelerator.num_processes
-            others = "" if told.world == here else f", with {here} processes instead of {told.world}: the same pictures, rounded otherwise"
+            others = (
+                ""
+                if told.world == here
+                else f", with {here} processes instead of {told.world}: the same pictures, rounded otherwise"
+            )
             self.say(f"resumes after step {told.step}{others}")
             self.progress = Progress(told.step, told.seconds, told.averaged, here)
-            self.accelerator.step = told.step * self.accumulate  # accelerate counts micro-batches, which may be others now
+            self.accelerator.step = (
+                told.step * self.accumulate
+            )  # accelerate counts micro-batches, which may be others now
         self.accelerator.wait_for_everyone()
         if self.main:
             write_whole(file, json.dumps(now, indent=2) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.dct import low_frequencies
+from ..core.dct import basis
 from ..core.singular import as_sample, target_of
 from ..modules import MeanDecoder
 
@@ -57,9 +57,10 @@ class Objective(nn.Module):
 
 def _amplitudes(y: Tensor, count: int, size: tuple[int, int]) -> Tensor:
     """The ``count`` lowest DCT coefficients a side of latents, or of coefficients that are given, over sqrt(H W)."""
-    is_latent = y.shape[-2:] == torch.Size(size)
-    low = low_frequencies(y, min(count, *size)) if is_latent else y[..., :count, :count]
-    return low / math.sqrt(size[0] * size[1])
+    if y.shape[-2:] == torch.Size(size):
+        rows, columns = (basis(side, min(count, side), y) for side in size)
+        y = rows @ y @ columns.T
+    return y[..., :count, :count] / math.sqrt(size[0] * size[1])
 
 
 def decoder_loss(amplitudes: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:

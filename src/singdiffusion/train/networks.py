@@ -115,7 +115,9 @@ def _module(source: str, config: Config, data: Encoded) -> tuple[Any, str]:
     if (sing.config.prediction, sing.config.alpha) != (prediction, config.alpha):
         raise SingDiffusionError(f"{source} was trained to predict {sing.config.prediction}; say loss = that")
     if kind == "decoder" and bool(network.config.variances) != (config.loss == "moments"):
-        raise SingDiffusionError(f"{source} tells {network.config.variances} variances, which does not go with {config.loss}")
+        raise SingDiffusionError(
+            f"{source} tells {network.config.variances} variances, which does not go with {config.loss}"
+        )
     _require_latents(sing.config, data, source)
     _require_shape(network, data)
     return network, f"the module {source}"

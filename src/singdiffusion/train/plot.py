@@ -23,8 +23,17 @@ def draw(folder: Path) -> None:
     steps, losses = (np.array([row[key] for row in logged]) for key in ("step", "loss"))
     width = max(1, len(losses) // 40)
     axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps[width - 1 :], np.convolve(losses, np.ones(width) / width, "valid"), color="tab:blue", label="training loss")
-    for key, label in (("loss", "held-out error"), ("excess", "over the best constant"), ("channel_mean", "channel means")):
+    axes.plot(
+        steps[width - 1 :],
+        np.convolve(losses, np.ones(width) / width, "valid"),
+        color="tab:blue",
+        label="training loss",
+    )
+    for key, label in (
+        ("loss", "held-out error"),
+        ("excess", "over the best constant"),
+        ("channel_mean", "channel means"),
+    ):
         found = [(row["step"], row[key]) for row in checked if row.get(key, 0) > 0]
         if found:
             axes.plot(*zip(*found, strict=True), marker="o", markersize=3, label=label)

@@ -77,7 +77,12 @@ class TextEmbedder:
 
 
 def embedder_for(
-    data: Encoded, tokenizers: list[Any], encoders: list[Any], dtype: torch.dtype, cache_mib: int, advance: Callable[[], None]
+    data: Encoded,
+    tokenizers: list[Any],
+    encoders: list[Any],
+    dtype: torch.dtype,
+    cache_mib: int,
+    advance: Callable[[], None],
 ) -> tuple[TextEmbedder, str]:
     """The embedder of a data set, its cache filled if that fits, and a line that says how much it saves.
 

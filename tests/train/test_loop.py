@@ -1,0 +1,317 @@
+"""Whole runs in this process: they learn, they can be gone on with, and their module works."""
+
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet
+from singdiffusion.data.encode import read_told
+from singdiffusion.data.shards import Encoded, Plan
+from singdiffusion.train import train
+from singdiffusion.train.config import Schedule
+from singdiffusion.train.loop import Trainer, learning_rate
+
+from .world import COLOURS, UNET, config, decoder, encoded, logged
+
+
+def quiet(*_):
+    pass
+
+
+def run(folder, **changes):
+    return train(config(folder, **changes), quiet, cpu=True)
+
+
+def losses(folder):
+    return [row["loss"] for row in logged(folder / "run")]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, decoder(), decoder(variances=2) | {"loss": "moments"}, {"loss": "v_prediction"}], ids=str
+)
+def test_it_learns_what_the_captions_say(world, pipe, changes):
+    """The module tells black from white, the plug-in takes it, and its figures are those that are written down."""
+    found = run(world, steps=400, validation__every=1000, checkpoints__every_steps=1000, **changes)
+    (checked,) = logged(world / "run", "validation.jsonl")
+    assert found == {**checked, "seconds": found["seconds"], "pictures": 3200, "module": str(world / "run" / "module")}
+    known = latents_of(world)
+    power = torch.stack([y.mean(0) for y in known.values()])
+    assert checked["excess"] < 0.15 * power.square().mean()
+    assert checked["channel_mean_excess"] < 0.1 * power.mean((2, 3)).square().mean()
+    sing = SingDiffusion.from_pretrained(world / "run" / "module").enable(pipe)
+    assert (sing.config.name, sing.config.sample_size) == ("small", 8)
+    names = ["black", "grey", "white"]
+    texts = pipe.encode_prompt(names, torch.device("cpu"), 1, False)[0]
+    said = sing.mean(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)), texts)
+    for i, name in enumerate(names):
+        assert name == min(names, key=lambda other: float((said[i] - known[other].mean(0)).norm()))
+
+
+def latents_of(world):
+    """caption -> latents of its pictures."""
+    data = Encoded(world / "shards")
+    y, _ = data.read(np.arange(len(data)))
+    names = [
+        (world / "in" / key.split(": ")[1]).with_suffix(".txt").read_text() for key in data.keys(np.arange(len(data)))
+    ]
+    return {name: y[[i for i, other in enumerate(names) if other == name]] for name in COLOURS}
+
+
+def test_going_on_is_the_same_run(world):
+    """To the bit: losses, validation and weights, though the first part ended after seven steps."""
+    run(world)
+    whole, checked = logged(world / "run"), logged(world / "run", "validation.jsonl")
+    weights = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module").state_dict()
+    shutil.move(world / "run", world / "first")
+    run(world, steps=12, schedule__shape="constant")
+    shutil.rmtree(world / "run")
+
+    trainer = Trainer(config(world), quiet, cpu=True)
+    trainer._agree = stop_at(trainer, 7)
+    with pytest.raises(SingDiffusionError, match="stopped by SIGTERM at step 7; a checkpoint is written"):
+        trainer.run()
+    assert len(logged(world / "run")) == 7
+    run(world)
+    assert logged(world / "run") == whole
+    assert logged(world / "run", "validation.jsonl") == checked
+    again = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module").state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+
+
+def stop_at(trainer, step):
+    """What ``_agree`` would say had a SIGTERM come."""
+    real = trainer._agree
+    return lambda *given: (real(*given)[0], 15 if trainer.progress.step + 1 == step else 0, False)
+
+
+def test_micro_batches_change_rounding_only(world):
+    run(world)
+    whole = losses(world)
+    shutil.rmtree(world / "run")
+    run(world, micro_batch=2)
+    assert losses(world) == pytest.approx(whole, rel=1e-4)
+
+
+def test_going_on_with_other_micro_batches(world):
+    """The steps stay whole: gradients are summed over as many pictures as before."""
+    run(world)
+    whole = losses(world)
+    shutil.rmtree(world / "run")
+    run(world, steps=5, schedule__shape="constant")
+    early = losses(world)
+    shutil.rmtree(world / "run")
+    run(world, steps=5, schedule__shape="constant", micro_batch=8, checkpoints__every_steps=5)
+    run(world, steps=12, schedule__shape="constant", micro_batch=4)
+    assert losses(world)[:5] == early
+    assert len(losses(world)) == 12
+    constant = losses(world)
+    shutil.rmtree(world / "run")
+    run(world, schedule__shape="constant")
+    assert constant == pytest.approx(losses(world), rel=1e-4)
+    assert constant != whole
+
+
+def test_workers_change_nothing(world):
+    run(world)
+    whole = losses(world)
+    shutil.rmtree(world / "run")
+    run(world, data__workers=2)
+    assert losses(world) == whole
+
+
+def test_checkpoints_are_kept_as_asked(world):
+    run(world, checkpoints__keep=2)
+    assert sorted(p.name for p in (world / "run" / "checkpoints").iterdir()) == ["step-00000008", "step-00000012"]
+
+
+def test_a_finished_run_is_not_run_again(world):
+    before = run(world)
+    rows = logged(world / "run")
+    after = run(world)
+    assert {k: before[k] for k in ("loss", "step")} == {k: after[k] for k in ("loss", "step")}
+    assert logged(world / "run") == rows
+
+
+def test_a_longer_run_goes_on(world):
+    run(world, schedule__shape="constant")
+    first = losses(world)
+    run(world, steps=20, schedule__shape="constant")
+    assert losses(world)[:12] == first
+    assert len(losses(world)) == 20
+
+
+def test_another_configuration_is_refused(world):
+    run(world)
+    with pytest.raises(
+        SingDiffusionError, match="holds a run with another configuration .optimizer.rate: 0.003, now 0.1"
+    ):
+        run(world, optimizer__rate=0.1)
+
+
+def test_a_damaged_checkpoint_is_one_line(world):
+    run(world)
+    (last,) = (world / "run" / "checkpoints").glob("step-00000012")
+    for name in ("optimizer.bin", "model.safetensors", "progress.json", "ema.safetensors"):
+        content = (last / name).read_bytes()
+        (last / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(
+            SingDiffusionError, match="step-00000012 cannot be read.*; delete it to go on from step-00000008"
+        ):
+            run(world, steps=14)
+        (last / name).write_bytes(content)
+    run(world, steps=14)
+
+
+def test_a_loss_that_is_no_number_stops_at_the_step(world):
+    """It names the pictures and keeps the last good checkpoint."""
+    wanted = config(world, checkpoints__every_steps=1)
+    plan = Plan(Encoded(world / "shards"), wanted.batch, wanted.seed, wanted.data.held_out)
+    (key,) = plan.data.keys(plan.rows(2)[:1])  # in the third step's batch
+    shard, _, name = key.partition(": ")
+    file = world / "shards" / shard
+    told, stored = read_told(file), load_file(file)
+    stored["latents.16x16"][told["keys"]["16x16"].index(name)] = float("nan")
+    save_file(stored, file, {"singdiffusion": json.dumps(told)})
+    with pytest.raises(SingDiffusionError, match="the loss is nan at step 3, in a batch of 8 pictures"):
+        train(wanted, quiet, cpu=True)
+    bad = json.loads((world / "run" / "bad-step-3.json").read_text())
+    assert key in bad["pictures"]
+    assert len(bad["pictures"]) == 8
+    kept = sorted(p.name for p in (world / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000001", "step-00000002"]
+    assert not (world / "run" / "module").exists()
+
+
+def test_low_frequency_shards(pipe, tmp_path):
+    folder = encoded(pipe, tmp_path, low_frequency=4)
+    found = run(folder, steps=100, **decoder())
+    assert found["excess"] < found["loss"]
+    module = SingDiffusion.from_pretrained(folder / "run" / "module").module
+    assert isinstance(module, MeanDecoder)
+    with pytest.raises(SingDiffusionError, match="grid of 8 wants more frequencies than the 4 a side"):
+        run(folder, out=str(folder / "b"), **decoder(grid=8))
+    with pytest.raises(SingDiffusionError, match="holds low frequencies only, and a U-Net needs latents"):
+        run(folder, out=str(folder / "c"))
+
+
+def test_buckets_are_trained_on(pipe, tmp_path):
+    folder = encoded(pipe, tmp_path, size=32, shapes=[(48, 24), (24, 48)])
+    found = run(folder)
+    assert found["pictures"] == 96
+
+
+def test_epsilon(world, pipe):
+    """OneMoreStep's other parametrisation; it comes out right, and needs an alpha."""
+    run(world, loss="epsilon", alpha=0.3, steps=30)
+    sing = SingDiffusion.from_pretrained(world / "run" / "module").enable(pipe)
+    assert (sing.config.prediction, sing.config.alpha) == ("epsilon", 0.3)
+    assert torch.isfinite(pipe("black", num_inference_steps=2, output_type="latent").images).all()
+
+
+def test_from_the_bases_unet(world, pipe):
+    lines = []
+    train(config(world, network={"init": str(world / "base")}, optimizer__rate=1e-9, ema=0.0), lines.append, cpu=True)
+    assert any("all weights but those of the time from the U-Net" in line for line in lines)
+    module = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module")
+    theirs = pipe.unet.state_dict()
+    assert all(torch.allclose(value, theirs[key], atol=1e-6) for key, value in module.state_dict().items())
+
+
+def test_from_a_bases_unet_as_far_as_it_fits(world):
+    lines = []
+    shape = {
+        "block_out_channels": [16, 32],
+        "norm_num_groups": 8,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+    }
+    shape |= {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "layers_per_block": 2, "attention_head_dim": 2}
+    network = {"init": str(world / "base"), "options": shape}
+    train(config(world, network=network, steps=1), lines.append, cpu=True)
+    (line,) = [line for line in lines if "of the weights" in line]
+    taken, ours = (int(part) for part in line.split("fresh")[-1].split(": ")[-1].split(" tensors")[0].split(" of "))
+    assert 0 < taken < ours
+
+
+def test_going_on_from_a_module(world):
+    run(world, steps=60)
+    before = losses(world)
+    found = run(world, out=str(world / "tuned"), network={"init_module": str(world / "run" / "module")}, steps=3)
+    tuned = [row["loss"] for row in logged(world / "tuned")]
+    assert tuned[0] < 0.8 * before[0]
+    assert found["pictures"] == 24
+    with pytest.raises(SingDiffusionError, match="is a unet, and network.kind says decoder"):
+        run(world, out=str(world / "x"), network={"kind": "decoder", "init_module": str(world / "run" / "module")})
+    with pytest.raises(SingDiffusionError, match="has vae_scaling_factor|has text_width|has latent_channels"):
+        run(world, out=str(world / "y"), network={"init_module": "tiny"})
+
+
+def test_samples_are_painted(world):
+    from PIL import Image
+
+    run(world, steps=2, validation__prompts=["black", "white"], validation__steps=2)
+    with Image.open(world / "run" / "samples" / "step-00000002.png") as sheet:
+        assert sheet.size == (32, 32)
+    assert not any(p.suffix == ".partial" for p in (world / "run").rglob("*"))
+
+
+def test_the_module_can_bring_its_text(world):
+    run(world, steps=2, bring_text=True)
+    sing = SingDiffusion.from_pretrained(world / "run" / "module")
+    assert sing.encode("black")[0].shape == (1, 16, 16)
+
+
+def test_tensorboard(world):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(world, log__trackers=["tensorboard"], log__every=2)
+    events = EventAccumulator(str(world / "run" / "tensorboard")).Reload()
+    assert [round(e.value, 5) for e in events.Scalars("loss")] == [round(x, 5) for x in losses(world)]
+    assert [e.step for e in events.Scalars("validation/loss")] == [6, 12]
+
+
+def test_bfloat16_and_channels_last_and_compile_free_options(world):
+    found = run(world, precision="bf16", channels_last=True, gradient_checkpointing=True)
+    assert found["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"micro_batch": 3}, "micro_batch must divide the 8 pictures that each of 1 processes has of a step, not 3"),
+        ({"data__held_out": 48}, "held_out must leave pictures to train on: 48 of 48"),
+        ({"network": {"options": {"colour": 1}}}, "network.options: a TimeFreeUNet has no colour"),
+        ({"network": {"options": {"block_out_channels": [3, 5]}}}, "network.options do not make a TimeFreeUNet"),
+        (
+            {"network": {"options": UNET | {"in_channels": 9}}},
+            "the network is for 9 latent channels, and the shards have 4",
+        ),
+        (
+            {"network": {"options": UNET | {"cross_attention_dim": 8}}},
+            "the network is for text of width 8, and that of .* is 16",
+        ),
+        ({"optimizer__name": "adamw8bit"}, "optimizer adamw8bit needs bitsandbytes: pip install 'singdiffusion.8bit.'"),
+        ({"log__trackers": ["abacus"]}, "abacus"),
+        ({**decoder(variances=2)}, "network.options.variances goes with loss = 'moments'"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(world, changes, match):
+    with pytest.raises(SingDiffusionError, match=match) as caught:
+        run(world, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_learning_rates():
+    cosine = Schedule(shape="cosine", warm_up=10, hold=0.5, final=0.1)
+    rates = [learning_rate(cosine, 2.0, step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * (i + 1) for i in range(10)])
+    assert rates[10:51] == pytest.approx([2.0] * 41)
+    assert rates[75] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    assert all(a >= b for a, b in itertools.pairwise(rates[50:]))
+    assert learning_rate(cosine, 2.0, 100, 100) == pytest.approx(0.2)
+    constant = Schedule(shape="constant", warm_up=0)
+    assert {learning_rate(constant, 2.0, step, 100) for step in range(100)} == {2.0}

@@ -1,0 +1,215 @@
+"""Real processes: killed, stopped, several at once, on a full disk."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from .world import as_file, finish, kill, logged, start
+
+
+def weights(run):
+    return load_file(run / "module" / "module" / "diffusion_pytorch_model.safetensors")
+
+
+def wait_for(run, step, process, seconds=90):
+    """Until a run has logged a step."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            rows = logged(run)
+            if rows and rows[-1]["step"] >= step:
+                return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} was not reached")
+
+
+def test_the_command(world):
+    out, _ = finish(start(as_file(world), "--json", world / "figures.json"))
+    assert "TimeFreeUNet, 0.0" in out
+    assert "fresh weights" in out
+    assert "48 pictures, 10 held out; 8 a step, 5 steps an epoch; up to step 12" in out
+    figures = json.loads((world / "figures.json").read_text())
+    assert figures["step"] == 12
+    assert (world / "run" / "module" / "sing_config.json").is_file()
+    said, _ = finish(start(as_file(world), "--dry-run"))
+    assert '"rate": 0.003' in said
+    assert "TimeFreeUNet" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["--set", "steps=none"], "steps is wrong"),
+        (["--shards", "nowhere"], "nowhere has no manifest.json: run singdiffusion encode until it is complete"),
+        (["--init", "tiny"], "the network is for 4 latent channels|the network is for text of width 128"),
+        (["--init-module", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_mistakes_are_one_line(world, args, line):
+    import re
+
+    file = as_file(world, network={}) if "--init" in args[0] else as_file(world)
+    _, err = finish(start(file, *args), 1)
+    lines = [row for row in err.splitlines() if row.strip()]
+    assert len(lines) == 1, err
+    assert re.search(line, lines[0]), err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_at_a_step_and_the_same_command_goes_on(world, number, status):
+    file = as_file(world, steps=200, checkpoints__every_steps=1000, validation__every=1000)
+    whole = as_file(world, "whole.toml", steps=200, out=str(world / "whole"), validation__every=1000)
+    process = start(file)
+    wait_for(world / "run", 20, process)
+    process.send_signal(number)
+    _, err = finish(process, status)
+    assert f"stopped by {signal.Signals(number).name} at step" in err
+    assert "Traceback" not in err
+    done = logged(world / "run")[-1]["step"]
+    assert 20 <= done < 200
+    assert (world / "run" / "module" / "sing_config.json").is_file()
+    out, _ = finish(start(file))
+    assert f"resumes after step {done}" in out
+    finish(start(whole))
+    assert logged(world / "run") == logged(world / "whole")
+
+
+def test_two_processes_are_one_with_all_the_pictures(world):
+    """To float32 rounding: losses, validation, and the weights at the end."""
+    finish(start(as_file(world, "one.toml", out=str(world / "one"))))
+    finish(start(as_file(world, "two.toml", out=str(world / "two")), processes=2))
+    progress = json.loads((world / "two" / "checkpoints" / "step-00000012" / "progress.json").read_text())
+    assert progress["world"] == 2
+    for name in ("log.jsonl", "validation.jsonl"):
+        one, two = logged(world / "one", name), logged(world / "two", name)
+        assert [list(row) for row in one] == [list(row) for row in two]
+        for a, b in zip(one, two, strict=True):
+            assert list(a.values()) == pytest.approx(list(b.values()), rel=2e-4, abs=1e-6)
+    one, two = weights(world / "one"), weights(world / "two")
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=2e-4), key
+
+
+def test_other_numbers_of_processes_go_on(world):
+    """Two, then one: it is said, and every picture is seen as often as by one process all along."""
+    constant = {"schedule__shape": "constant", "validation__every": 1000}
+    finish(start(as_file(world, "one.toml", out=str(world / "one"), **constant)))
+    finish(start(as_file(world, steps=8, **constant), processes=2))
+    out, _ = finish(start(as_file(world, steps=12, **constant)))
+    assert "resumes after step 8, with 1 processes instead of 2: the same pictures, rounded otherwise" in out
+    one, changed = ([row["loss"] for row in logged(world / name)] for name in ("one", "run"))
+    assert changed == pytest.approx(one, rel=2e-4)
+
+
+def test_a_process_that_dies_stops_the_others(world):
+    file = as_file(world, steps=100_000, validation__every=100_000, checkpoints__every_steps=5)
+    process = start(file, processes=2)
+    wait_for(world / "run", 20, process)
+    victim = children(process.pid)[-1]
+    begun = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 60
+    assert process.returncode != 0
+    assert (
+        "stops: another process of the group is gone; start all of them again, and the run goes on after step-" in err
+    )
+    done = max(int(p.name.split("-")[1]) for p in (world / "run" / "checkpoints").glob("step-*"))
+    goes_on = as_file(
+        world, steps=done + 5, validation__every=100_000, checkpoints__every_steps=5, schedule__shape="cosine"
+    )
+    out, _ = finish(start(goes_on, processes=2))
+    assert f"resumes after step {done}" in out
+
+
+def children(pid):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    return sorted(int(row) for row in found.stdout.split())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(where)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield where
+    subprocess.run(["umount", str(where)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(world, small_disk):
+    file = as_file(world, out=str(small_disk / "run"), steps=400, checkpoints__keep=50, validation__every=1000)
+    _, err = finish(start(file), 1)
+    lines = [row for row in err.splitlines() if row.strip()]
+    assert len(lines) == 1, err
+    assert "cannot write the checkpoint" in lines[0]
+    kept = sorted((small_disk / "run" / "checkpoints").iterdir())
+    assert kept
+    assert f"the one before, {kept[-1].name}, is whole" in lines[0]
+    done = int(kept[-1].name.split("-")[1])
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    out, _ = finish(start(file))
+    assert f"resumes after step {done}" in out
+
+
+def killed_again_and_again(world, times, processes):
+    """The loss curve of a run that is killed at random moments, and that of one that is not."""
+    options = {"steps": 150, "validation__every": 60, "checkpoints__every_steps": 7}
+    finish(start(as_file(world, "whole.toml", out=str(world / "whole"), **options), processes=processes))
+    file, rng, reached = as_file(world, **options), random.Random(0), 0
+    for _ in range(times):
+        process = start(file, processes=processes)
+        # any moment: while it starts, between steps, within a checkpoint
+        wait_for(world / "run", min(reached + rng.randrange(12), 149), process)
+        time.sleep(rng.random() * 0.05)
+        kill(process)
+        reached = max([row["step"] for row in logged(world / "run")] or [0]) - rng.randrange(8)
+    finish(start(file, processes=processes))
+    assert logged(world / "run") == logged(world / "whole")
+    assert logged(world / "run", "validation.jsonl") == logged(world / "whole", "validation.jsonl")
+    one, other = weights(world / "run"), weights(world / "whole")
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    assert not list((world / "run" / "checkpoints").glob("partial-*"))
+
+
+def test_killed_three_times(world):
+    killed_again_and_again(world, 3, processes=1)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(world):
+    killed_again_and_again(world, 20, processes=1)
+
+
+@pytest.mark.slow
+def test_killed_five_times_with_two_processes(world):
+    killed_again_and_again(world, 5, processes=2)
+
+
+def test_fully_sharded(world):
+    """FSDP by accelerate's own configuration: the losses of one process, a checkpoint in parts that is gone on from, a whole module."""
+    constant = {"schedule__shape": "constant"}
+    finish(start(as_file(world, "one.toml", out=str(world / "one"), **constant)))
+    for steps in (8, 12):
+        out, _ = finish(start(as_file(world, steps=steps, **constant), processes=2, module="tests.train.sharded"))
+    assert "resumes after step 8" in out
+    last = world / "run" / "checkpoints" / "step-00000012"
+    assert (last / "pytorch_model_fsdp_0").is_dir(), "the network is cut up over the processes"
+    one, two = ([row["loss"] for row in logged(world / name)] for name in ("one", "run"))
+    assert two == pytest.approx(one, rel=2e-4)
+    one, two = weights(world / "one"), weights(world / "run")
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=2e-4), key
