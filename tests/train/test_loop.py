@@ -89,6 +89,25 @@ def stop_at(trainer, step):
     return lambda *given: (real(*given)[0], 15 if trainer.progress.step + 1 == step else 0, False)
 
 
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_the_module_is_the_averaged_one(world, decay):
+    """And that average is the one of the weights that were trained."""
+    run(world, ema=decay, checkpoints__every_steps=1, checkpoints__keep=20)
+    module = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module").state_dict()
+    steps = sorted((world / "run" / "checkpoints").iterdir())
+    trained = [load_file(step / "model.safetensors") for step in steps]
+    for key, value in module.items():
+        if decay == 0:
+            assert torch.equal(value, trained[-1][f"network.{key}"])
+            continue
+        assert torch.equal(value, load_file(steps[-1] / "ema.safetensors")[f"network.{key}"])
+        mean = load_file(steps[0] / "ema.safetensors")[f"network.{key}"]
+        for step, weights in enumerate(trained[1:], 2):  # EMAModel's own warm-up
+            share = min(1 - step**-0.75, decay)
+            mean = share * mean + (1 - share) * weights[f"network.{key}"]
+        assert torch.allclose(value, mean, atol=1e-6), key
+
+
 def test_micro_batches_change_rounding_only(world):
     run(world)
     whole = losses(world)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 
 from ..data.shards import Encoded, Plan
@@ -338,10 +339,18 @@ class Trainer:
             return
         self.ema.store(self.parameters.values())
         self.ema.copy_to(self.parameters.values())
+        self._reshard()
         try:
             yield
         finally:
             self.ema.restore(self.parameters.values())
+            self._reshard()
+
+    def _reshard(self) -> None:
+        """FSDP keeps what it last gathered, and would go on with it: weights that were changed must be gathered anew."""
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
     def _validate(self) -> dict[str, Any]:
         config = self.config
@@ -384,11 +393,13 @@ class Trainer:
 
     def export(self) -> Path:
         """Write ``module/``, with the averaged weights where they are kept. Every process must call this."""
-        with self._averaged():
-            state = self.accelerator.get_state_dict(self.model)
         folder = self.out / "module"
-        if self.main:
-            self._sing(state).save_pretrained(folder)
+        with (
+            self._averaged()
+        ):  # a state is made of references: it must be written while the averaged weights are in place
+            state = self.accelerator.get_state_dict(self.model)
+            if self.main:
+                self._sing(state).save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         return folder
 
