@@ -345,7 +345,7 @@ def checked(flops: dict[str, Any]) -> dict[str, Any]:
 def host_rates(shards: Path) -> dict[str, Any]:
     """What one CPU thread does beside the accelerator, a second: pictures decoded, rows read, noise drawn, bytes hashed.
 
-    Also the bytes of the JPEG that is decoded, and the memory maps that the reader keeps of a shard.
+    Also the bytes of the JPEG that is decoded.
     """
     rng = np.random.default_rng(0)
     frequency = np.hypot(np.fft.fftfreq(640)[:, None], np.fft.fftfreq(640)[None]) + 1 / 640
@@ -361,7 +361,6 @@ def host_rates(shards: Path) -> dict[str, Any]:
     block = bytes(1 << 26)
     return {
         "jpeg_bytes": file.tell(),
-        "maps": max(map(len, data.maps)),
         "decode": 1 / seconds(decode, 10),
         "read": 256 / seconds(lambda: data.read(rows), 20),
         "noise SD-1.5": 32 / seconds(lambda: noises((4, 64, 64), 0, 0, range(32)), 10),
@@ -374,7 +373,6 @@ class _Rows(Encoded):
     """The table of rows of a set of pictures, and nothing else."""
 
     def __init__(self, number: int):
-        self.groups = {"512x512": np.zeros((number, 2), np.int64)}
         self.starts = np.array([0, number])
 
 
@@ -655,8 +653,8 @@ What 8 H100 read while they train at the middle rates, captions embedded live un
 One thread of the processor below does this a second: {decode} JPEGs of 512 pixels ({jpeg_made}, synthetic) decoded, scaled and cropped; {read} rows read
 from shards in memory (4 x 16 x 16 numbers, the bytes of K = 16); noise drawn for {noise_sd} pictures of SD-1.5 or {noise_xl} of SDXL.
 
-- Encoding on an H100 at {encode_h100} pictures a second wants {decode_cores} such threads to decode. At present each `encode` process decodes and encodes in turn, so
-  one process on one H100 would reach {encode_serial}; several processes on a GPU would make up for it.
+- Encoding on an H100 at {encode_h100} pictures a second wants {decode_cores} such threads to decode; `encode --decoders` says how many there are, four unless
+  told otherwise.
 - A U-Net's input is small: 8 H100 want {noise_cores} threads for noise, and a disk of any kind.
 - A decoder's is not, unless it is in memory, where 8 H100 want {read_cores} threads that read. Rows are read at random, and each that is not in memory costs two
   waits (latents, token ids) of about {fault} (assumption, local NVMe), {cold} pictures a second a worker, so that 8 H100 want {cold_workers} (`data.workers`). Low
@@ -670,9 +668,6 @@ from shards in memory (4 x 16 x 16 numbers, the bytes of K = 16); noise drawn fo
 
 Limits of the present reader, which the tables leave out:
 
-- Every shard keeps {maps} memory maps open, each with a file descriptor of its own (one more for SDXL; with `--buckets` so many for every size of pictures
-  in the shard, of which there may be {bucket_count} at 512 pixels). A limit of 1,024 descriptors, which is common, ends at about {shards_fd} shards, Linux's default of 65,530 maps at
-  about {shards_maps}: {pictures_fd} and {pictures_maps} pictures at 2,048 a shard. A higher `ulimit -n` and shards of 10,000 pictures or more help.
 - The order of an epoch takes {kept} bytes a picture in every process and {peak} while it is made (measured): {kept_100m} for 100 million, {kept_600m} for 600 million.
 - `manifest.json` holds a SHA-256 of every shard, made by one process at {hash} on the same thread: {hash_latents} for the latents of 100 million pictures, {hash_low} for K = 16.
 
@@ -744,7 +739,6 @@ def page(figures: dict[str, Any]) -> str:
     hours = lambda size, what: number(1e8 / rate(work[size, what], H100) / 3600)  # noqa: E731
     on = lambda size, what, gpus: in_time(1e8 / rate(work[size, what], H100) / gpus)  # noqa: E731
     percent = lambda value: f"{value:.0%}" if value >= 0.095 else f"{value:.1%}"  # noqa: E731
-    maps = host["maps"]
     width = inspect.signature(MeanDecoder).parameters["width"].default
     larger = [(kind, flops if kind == "text" else 10 * flops) for kind, flops in work["SD-1.5", live]]
     whole = lambda size: rate(work[size, live], H100) / rate(work[size, net], H100)  # noqa: E731
@@ -778,19 +772,15 @@ def page(figures: dict[str, Any]) -> str:
         decode=number(host["decode"]), jpeg_made=in_bytes(host["jpeg_bytes"]), read=number(host["read"]),
         noise_sd=number(host["noise SD-1.5"]), noise_xl=number(host["noise SDXL"]),
         encode_h100=number(encode_h100), decode_cores=f"{encode_h100 / host['decode']:.1f}",
-        encode_serial=number(1 / (1 / encode_h100 + 1 / host["decode"])),
         noise_cores=f"{8 * rate(work['SD-1.5', net], H100) / host['noise SD-1.5']:.1f}",
         read_cores=f"{8 * rate(work['SD-1.5', live], H100) / host['read']:.1f}",
         text_steps_sd=number(sd["text"]["forward"] / sd["decoder 16"]["step"]), text_steps_xl=number(xl["text"]["forward"] / xl["decoder 16"]["step"]),
         text_steps_sd_8=number(sd["text"]["forward"] / sd["decoder 8"]["step"]), text_steps_xl_8=number(xl["text"]["forward"] / xl["decoder 8"]["step"]),
-        maps={3: "three", 4: "four"}.get(maps, str(maps)), bucket_count=len(pictures.buckets(SD15.pixels)),
         cold_workers=number(8 * rate(work["SD-1.5", live], H100) * 2 * ASSUMED["fault"]), fault=in_time(ASSUMED["fault"]), cold=number(1 / (2 * ASSUMED["fault"])),
         low_100m=in_bytes(1e8 * of_sd["shard, low frequencies, K = 16"]), latents_100m=in_bytes(1e8 * of_sd["shard, latents"]),
         emb_100m_sd=in_bytes(1e8 * embedding_bytes(SD15)), emb_100m_xl=in_bytes(1e8 * embedding_bytes(SDXL)),
         text_sd=percent(share("SD-1.5", live)), text_xl=percent(share("SDXL", live)),
         text_unet_sd=percent(share("SD-1.5", net)), text_unet_xl=percent(share("SDXL", net)),
-        shards_fd=1024 // maps, shards_maps=f"{round(65_530 / maps, -2):,.0f}",
-        pictures_fd=f"{round(1024 // maps * 2048, -4):,}", pictures_maps=f"{65_530 / maps * 2048 / 1e6:.0f} million",
         kept=number(memory["kept"]), peak=number(memory["peak"]),
         kept_100m=in_bytes(1e8 * memory["kept"]), kept_600m=in_bytes(6e8 * memory["kept"]),
         hash=in_bytes(host["hash"]) + "/s", hash_latents=in_time(1e8 * of_sd["shard, latents"] / host["hash"]),

@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich
 
 WORK = Path("build/tiny")
 # minutes on two CPU cores, as shipped
-DEFAULT = {"vae": 16, "base": 169, "module": 10, "v": 25, "community": 25, "controlnet": 20}
+DEFAULT = {"vae": 16, "base": 169, "v": 25, "community": 25, "controlnet": 20}
 
 Folder = Annotated[Path, typer.Option(help="Working folder: packages, checkpoints, logs, plots.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Wall-clock budget of the stage, resumes included.")]
@@ -63,11 +63,11 @@ def corpus(folder: Folder = WORK) -> None:
 
 
 @app.command()
-def module(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Train the SingDiffusion module on the base's latents."""
+def module(folder: Folder = WORK, steps: Steps = None) -> None:
+    """Train the SingDiffusion module, by `singdiffusion encode` and `singdiffusion train --config tiny`."""
     from . import module
 
-    module.train(folder, _budget("module", minutes, steps))
+    module.train(folder, steps)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -178,3 +178,18 @@ def load_unet(folder: Path) -> UNet2DConditionModel:
     if not (folder / "unet").exists():
         raise SystemExit(f"error: no trained U-Net in {folder}; run the stage `base` first")
     return UNet2DConditionModel.from_pretrained(folder / "unet").eval().requires_grad_(False)
+
+
+def pipeline(folder: Path) -> StableDiffusionPipeline:
+    """The trained base of a working folder, in float32."""
+    return StableDiffusionPipeline(
+        vae=vae.load(folder),
+        text_encoder=load_text(folder),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=load_unet(folder),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )

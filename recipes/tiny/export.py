@@ -12,13 +12,13 @@ from diffusers import ControlNetModel, ModelMixin, StableDiffusionPipeline, UNet
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from singdiffusion import tiny
 from singdiffusion.modules.unet import TimeFreeUNet
 from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
 
-from . import base, cards, look, vae, variants
+from . import base, cards, look, variants
 from .pictures import World, load_world, luma
 from .sources import PACKAGES
 
@@ -31,21 +31,7 @@ PROMPTS = (
 REFERENCES = 2000  # real pictures a prompt
 HINTS = 8  # held-out icons whose edges ship
 STAGES = ("vae", "base", "module", "v", "community", "controlnet")
-
-
-def pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The trained base of a working folder, in float32."""
-    return StableDiffusionPipeline(
-        vae=vae.load(folder),
-        text_encoder=base.load_text(folder),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=base.load_unet(folder),
-        scheduler=base.scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        image_encoder=None,
-        requires_safety_checker=False,
-    )
+MODULE_FIGURES = ("step", "seconds", "loss", "excess", "excess_error", "channel_mean", "over_noise")
 
 
 def _brightness(draw) -> dict:
@@ -153,6 +139,10 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     """Stage -> its runs: steps, seconds and losses (means of the last ten lines of the log); those of adopted weights first."""
     adopted = folder / "training.json"
     runs = json.loads(adopted.read_text()) if adopted.exists() else {}
+    trained = folder / "module.json"
+    if trained.exists():
+        told = json.loads(trained.read_text())
+        runs["module"] = [{k: v for k, v in told.items() if k in MODULE_FIGURES}]
     for stage in STAGES:
         before = runs.setdefault(stage, [])
         log = folder / f"{stage}.csv"
@@ -183,7 +173,7 @@ def export(folder: Path, docs: Path) -> None:
     """Write the shipped models and their cards from a working folder in which every stage has run."""
     target = Path(tiny.__file__).parent
     world, held = load_world(folder), load_world(folder, held=True)
-    pipe = pipeline(folder).to(torch.float16)
+    pipe = base.pipeline(folder).to(torch.float16)
     _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
     module = TimeFreeUNet.from_pretrained(folder / "module", dtype=torch.float16)
     config = SingConfig(

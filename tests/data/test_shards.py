@@ -1,5 +1,8 @@
 """Reading shards: every row is what was written, and the batch of a step hangs on the seed and the step alone."""
 
+import functools
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -32,15 +35,18 @@ def test_every_row_is_what_was_written(folder):
     data = Encoded(folder)
     assert len(data) == 11
     assert len(data.groups) == 2
-    seen = 0
-    for name, places in data.groups.items():
-        stored = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
-        for shard, row in places:
-            latents, ids = data.read(np.array([seen]))
-            assert torch.equal(latents[0], stored[shard][f"latents.{name}"][row].float())
-            assert torch.equal(ids[0][0], stored[shard][f"tokens.{name}"][row].long())
-            assert data.group_of(seen) == name
-            seen += 1
+    stored = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
+    seen = set()
+    for row in range(len(data)):
+        name, shard, i = data.place(row)
+        latents, ids = data.read(np.array([row]))
+        assert torch.equal(latents[0], stored[shard][f"latents.{name}"][i].float())
+        assert torch.equal(ids[0][0], stored[shard][f"tokens.{name}"][i].long())
+        assert data.group_of(row) == name
+        seen.add((name, shard, i))
+    assert len(seen) == 11
+    latents, _ = data.read(np.arange(data.starts[0], data.starts[1]))
+    assert len(latents) == data.starts[1]
     keys = data.keys(np.arange(11))
     assert sorted(key.split(": ")[1] for key in keys) == [f"{i:03d}.png" for i in range(11)]
 
@@ -77,6 +83,25 @@ def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
     assert forward != [Plan(data, 3, seed=2).rows(step).tolist() for step in steps]
     epochs = [forward[i * plan.steps_per_epoch : (i + 1) * plan.steps_per_epoch] for i in range(3)]
     assert epochs[0] != epochs[1]
+
+
+def test_more_shards_than_files_may_be_open(folder):
+    """Each is mapped when it is needed, and only so many at once."""
+    data = Encoded(folder)
+    opened = []
+    real = data._mapped
+    data._tensors = functools.lru_cache(1)(lambda shard: opened.append(shard) or real(shard))
+    every = torch.cat([data.read(np.array([row]))[0].flatten() for row in range(11)])
+    assert len(opened) > 3
+    assert torch.equal(every, torch.cat([Encoded(folder).read(np.array([row]))[0].flatten() for row in range(11)]))
+
+
+def test_another_process_maps_the_files_itself(folder):
+    """What is sent there is the folder's name, not the pictures."""
+    data = Encoded(folder)
+    sent = pickle.dumps(data)
+    assert len(sent) < 1000
+    assert torch.equal(pickle.loads(sent).read(np.array([3]))[0], data.read(np.array([3]))[0])
 
 
 def test_bad_input(folder, tmp_path):

@@ -40,6 +40,7 @@ def encode(
     ] = 2048,
     split: Annotated[str, typer.Option(help="Of a Hugging Face data set.")] = "train",
     batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures encoded at once.")] = 8,
+    decoders: Annotated[int, typer.Option(min=1, max=64, help="Threads that read pictures, beside the VAE.")] = 4,
     dtype: Annotated[str, typer.Option(help="Of the VAE: float32, bfloat16 or float16.")] = "float32",
     device: Annotated[
         str, typer.Option(help="cpu, cuda, mps, ...; under accelerate launch each process takes its own.")
@@ -76,7 +77,17 @@ def encode(
     if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
         raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
     with progress("Encoding shards", len(opened.units()) // world + 1) as advance:
-        work.encode(opened, out, parts, options, batch=batch, rank=rank, world=world, advance=lambda _: advance())
+        work.encode(
+            opened,
+            out,
+            parts,
+            options,
+            batch=batch,
+            decoders=decoders,
+            rank=rank,
+            world=world,
+            advance=lambda _: advance(),
+        )
     if world > 1 and not all(work.is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return

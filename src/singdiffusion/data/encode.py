@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +140,7 @@ def encode(
     options: Options,
     *,
     batch: int = 8,
+    decoders: int = 1,
     rank: int = 0,
     world: int = 1,
     advance: Callable[[int], None] | None = None,
@@ -146,6 +150,7 @@ def encode(
     Args:
         out: folder of the shards; made by the caller.
         batch: pictures the VAE encodes at once.
+        decoders: threads that read pictures beside the VAE.
         rank, world: this process and how many there are; unit i is done by process i mod world.
         advance: called with the number of pictures done.
 
@@ -153,13 +158,15 @@ def encode(
         SingDiffusionError: ``out`` was begun with other options or another base.
     """
     begun(out, base, options)
-    for i, unit in enumerate(source.units()):
-        if i % world != rank:
-            continue
-        if not is_done(source, out, unit):
-            _encode_unit(source, out, unit, base, options, batch)
-        if advance is not None:
-            advance(i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's on large and odd files, of which skipped.jsonl says what matters
+        for i, unit in enumerate(source.units()):
+            if i % world != rank:
+                continue
+            if not is_done(source, out, unit):
+                _encode_unit(source, out, unit, base, options, batch, decoders)
+            if advance is not None:
+                advance(i)
 
 
 def begun(out: Path, base: Base, options: Options) -> None:
@@ -189,16 +196,19 @@ def _file(out: Path, unit: str) -> Path:
     return out / f"shard-{unit}.safetensors"
 
 
-def _encode_unit(source: Source, out: Path, unit: str, base: Base, options: Options, batch: int) -> None:
+def _encode_unit(source: Source, out: Path, unit: str, base: Base, options: Options, batch: int, decoders: int) -> None:
     digest = source.digest(unit)
     counts, groups = Counts(), {}
     choices = pictures.buckets(options.size) if options.buckets else [(options.size, options.size)]
     waiting: dict[tuple[int, int], list[tuple[np.ndarray, Item]]] = {}
-    for item in source.items(unit):
-        found = _picture(item, counts, options, choices)
-        if found is None:
+    read = lambda item: _picture(item, options, choices)  # noqa: E731
+    for item, found in _ahead(source.items(unit), read, decoders, 4 * decoders + batch):
+        if isinstance(found, str):
+            counts.skipped.append((item.key, found))
             continue
-        shape, pixels = found
+        shape, pixels, notes = found
+        counts.kept += 1
+        counts.notes += [(item.key, note) for note in (*item.notes, *notes)]  # type: ignore[union-attr]
         row = waiting.setdefault(shape, [])
         row.append((pixels, item))  # type: ignore[arg-type]
         if len(row) == batch:
@@ -209,23 +219,33 @@ def _encode_unit(source: Source, out: Path, unit: str, base: Base, options: Opti
     write_whole(_file(out, unit), _packed(groups, counts, base, options, digest))
 
 
+def _ahead(items: Iterable[Any], work: Callable[[Any], Any], threads: int, depth: int) -> Iterator[tuple[Any, Any]]:
+    """(item, work(item)) in order, up to ``depth`` of them worked on ahead by threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[Any, Future]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) >= depth:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        for first, done in waiting:
+            yield first, done.result()
+
+
 def _picture(
-    item: Item | Skipped, counts: Counts, options: Options, choices: list[tuple[int, int]]
-) -> tuple[tuple[int, int], np.ndarray] | None:
+    item: Item | Skipped, options: Options, choices: list[tuple[int, int]]
+) -> tuple[tuple[int, int], np.ndarray, tuple[str, ...]] | str:
+    """(bucket, pixels, notes) of a picture, or why it cannot be used."""
     if isinstance(item, Skipped):
-        counts.skipped.append((item.key, item.reason))
-        return None
+        return item.reason
     try:
         picture, notes = pictures.load(
             item.picture, options.smallest or max(1, options.size // 2), max(map(max, choices))
         )
     except pictures.Unusable as reason:
-        counts.skipped.append((item.key, str(reason)))
-        return None
-    counts.kept += 1
-    counts.notes += [(item.key, note) for note in (*item.notes, *notes)]
+        return str(reason)
     shape = pictures.nearest_bucket(picture, choices)
-    return shape, pictures.fit(picture, *shape)
+    return shape, pictures.fit(picture, *shape), notes
 
 
 def _flush(base: Base, group: _Group, row: list[tuple[np.ndarray, Item]]) -> None:

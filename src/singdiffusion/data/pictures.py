@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -31,22 +30,20 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
     Raises:
         Unusable: it cannot be decoded, is animated, too small or too large.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's on large and odd files; what matters is said below
-        try:
-            opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
-            _check(opened, smallest)
-            if opened.format == "JPEG" and enough is not None:
-                opened.draft(None, (2 * enough, 2 * enough))
-            opened.load()
-            return _rgb(opened)
-        except Unusable:
-            raise
-        except Image.DecompressionBombError as error:
-            raise Unusable("is too large") from error
-        except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-            line = (str(error) or type(error).__name__).splitlines()[0]
-            raise Unusable(f"cannot be decoded: {line[:120]}") from error
+    try:
+        opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
+        _check(opened, smallest)
+        if opened.format == "JPEG" and enough is not None:
+            opened.draft(None, (2 * enough, 2 * enough))
+        opened.load()
+        return _rgb(opened)
+    except Unusable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unusable("is too large") from error
+    except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise Unusable(f"cannot be decoded: {line[:120]}") from error
 
 
 def _check(opened: Image.Image, smallest: int) -> None:

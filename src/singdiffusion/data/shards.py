@@ -6,12 +6,14 @@ is resumed, on as many processes or others, goes on exactly where it was.
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from ..errors import SingDiffusionError
 from .encode import MANIFEST, read_told
 
+MOST_OPEN = 256  # shards mapped at once
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
 
 
@@ -38,18 +41,31 @@ class Encoded:
         if not file.is_file():
             raise SingDiffusionError(f"{folder} has no {MANIFEST}: run singdiffusion encode until it is complete")
         self.folder, self.manifest = folder, json.loads(file.read_text())
-        self.maps: list[dict[str, np.ndarray]] = []
-        rows: dict[str, list[np.ndarray]] = {}
-        for i, shard in enumerate(self.manifest["shards"]):
-            self.maps.append(_mapped(folder / shard["file"], shard["bytes"]))
-            for name, count in shard["groups"].items():
-                pairs = np.stack([np.full(count, i), np.arange(count)], 1)
-                rows.setdefault(name, []).append(pairs)
-        # rows of a group lie together, so that a row's number tells its group
-        self.groups = {name: np.concatenate(parts) for name, parts in sorted(rows.items())}
+        shards = self.manifest["shards"]
+        self.layouts = [_layout(folder / shard["file"], shard["bytes"]) for shard in shards]
+        # Rows are numbered group by group (pictures of one size), within a group shard by shard.
+        self.groups = sorted({name for shard in shards for name in shard["groups"]})
         if not self.groups:
             raise SingDiffusionError(f"{folder} holds no pictures")
-        self.starts = np.cumsum([0, *(len(pairs) for pairs in self.groups.values())])
+        counts = np.array([[shard["groups"].get(name, 0) for shard in shards] for name in self.groups])
+        self._firsts = np.cumsum([0, *counts.ravel()])  # of each group's part in each shard
+        self.starts = self._firsts[:: len(shards)]  # of each group, and the end
+        # a process may have some thousand files open, and a data set more shards than that
+        self._tensors = functools.lru_cache(MOST_OPEN)(self._mapped)
+
+    def _mapped(self, shard: int) -> dict[str, np.ndarray]:
+        """A shard's tensors, on one memory map."""
+        mapped = np.memmap(self.folder / self.manifest["shards"][shard]["file"], np.uint8, "r")
+        return {
+            name: mapped[start:end].view(kind).reshape(shape)
+            for name, (kind, shape, start, end) in self.layouts[shard].items()
+        }
+
+    def place(self, row: int) -> tuple[str, int, int]:
+        """Where a row is: (group, number of its shard, row of the group's tensors in it)."""
+        part = int(np.searchsorted(self._firsts, row, "right")) - 1
+        group, shard = divmod(part, len(self.layouts))
+        return self.groups[group], shard, row - int(self._firsts[part])
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -59,12 +75,7 @@ class Encoded:
 
     def group_of(self, row: int) -> str:
         """The group (pictures of one size) that a row is in."""
-        return self._group(row)[0]
-
-    def _group(self, row: int) -> tuple[str, int]:
-        """(name of a row's group, number of the group's first row)."""
-        i = int(np.searchsorted(self.starts, row, "right")) - 1
-        return list(self.groups)[i], int(self.starts[i])
+        return self.place(row)[0]
 
     @property
     def tokenizers(self) -> int:
@@ -73,9 +84,8 @@ class Encoded:
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """Latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor a tokenizer, of rows of one group."""
-        name, start = self._group(int(rows[0]))
-        places = self.groups[name][np.asarray(rows) - start]
-        gather = lambda kind: np.stack([self.maps[s][f"{kind}.{name}"][r] for s, r in places])  # noqa: E731
+        places = [self.place(int(row)) for row in rows]
+        gather = lambda kind: np.stack([self._tensors(shard)[f"{kind}.{name}"][i] for name, shard, i in places])  # noqa: E731
         latents = torch.from_numpy(gather("latents").astype(np.float32))
         ids = [torch.from_numpy(gather(f"tokens{i or ''}").astype(np.int64)) for i in range(self.tokenizers)]
         return latents, ids
@@ -88,7 +98,8 @@ class Encoded:
 
     def all_tokens(self) -> Iterator[np.ndarray]:
         """The token ids of every picture, shard by shard: (N, L), the tokenizers' ids side by side."""
-        for tensors in self.maps:
+        for shard in range(len(self.layouts)):
+            tensors = self._tensors(shard)
             for name in sorted({key.partition(".")[2] for key in tensors}):
                 parts = [tensors[f"tokens{i or ''}.{name}"] for i in range(self.tokenizers)]
                 yield np.concatenate(parts, 1)
@@ -102,15 +113,14 @@ class Encoded:
         """Names of the pictures, for messages: shard and key."""
         found = []
         for row in rows:
-            name, start = self._group(int(row))
-            shard, place = self.groups[name][int(row) - start]
+            name, shard, i = self.place(int(row))
             file = self.manifest["shards"][shard]["file"]
-            found.append(f"{file}: {read_told(self.folder / file)['keys'][name][place]}")
+            found.append(f"{file}: {read_told(self.folder / file)['keys'][name][i]}")
         return found
 
 
-def _mapped(file: Path, size: int) -> dict[str, np.ndarray]:
-    """A safetensors file's tensors as read-only memory maps."""
+def _layout(file: Path, size: int) -> dict[str, tuple[Any, list[int], int, int]]:
+    """Name -> (type, shape, first byte, end) of a safetensors file's tensors."""
     try:
         if file.stat().st_size != size:
             raise SingDiffusionError(f"{file} is not as long as the manifest says; delete it and encode again")
@@ -121,12 +131,16 @@ def _mapped(file: Path, size: int) -> dict[str, np.ndarray]:
         if isinstance(error, SingDiffusionError):
             raise
         raise SingDiffusionError(f"{file} is missing or damaged; delete it and encode again") from error
-    found = {}
-    for name, told in header.items():
-        if name not in ("__metadata__", "empty"):
-            start = 8 + length + told["data_offsets"][0]
-            found[name] = np.memmap(file, _TYPES[told["dtype"]], "r", start, tuple(told["shape"]))
-    return found
+    return {
+        name: (_TYPES[told["dtype"]], told["shape"], *(8 + length + at for at in told["data_offsets"]))
+        for name, told in header.items()
+        if name not in ("__metadata__", "empty")
+    }
+
+
+def _number(data: Any) -> Any:
+    """The smallest type for row numbers: with hundreds of millions of pictures they are what fills the memory."""
+    return np.uint32 if len(data) < 2**32 else np.int64
 
 
 @dataclass
@@ -163,7 +177,7 @@ class Plan:
     @cached_property
     def _training(self) -> list[np.ndarray]:
         """Rows to train on, by group."""
-        kept = np.setdiff1d(np.arange(len(self.data)), self.validation)
+        kept = np.setdiff1d(np.arange(len(self.data), dtype=_number(self.data)), self.validation)
         parts = [kept[(kept >= a) & (kept < b)] for a, b in zip(self.data.starts, self.data.starts[1:], strict=False)]
         return [part for part in parts if len(part)]
 

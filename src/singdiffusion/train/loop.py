@@ -101,7 +101,7 @@ class Trainer:
         self.keeper = Keeper(self.out, config.checkpoints.keep)
         self._stop_signal = 0
         self._resume()
-        self.least = floor(self.data, self.plan.validation) if self.main else Floor({}, {})
+        self.least = floor(self.data, self.plan.validation) if self.main else Floor()
 
     def say(self, line: str) -> None:
         if self.main:

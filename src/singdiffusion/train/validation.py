@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,12 @@ class Floor:
     Attributes:
         error: unbiased variance, mean over a latent's elements, of each such picture's caption; by row.
         channel_mean: the same for the means of its channels.
+        captions: the rows of each caption.
     """
 
-    error: dict[int, float]
-    channel_mean: dict[int, float]
+    error: dict[int, float] = field(default_factory=dict)
+    channel_mean: dict[int, float] = field(default_factory=dict)
+    captions: list[list[int]] = field(default_factory=list)
 
 
 def floor(data: Encoded, rows: np.ndarray) -> Floor:
@@ -45,14 +47,15 @@ def floor(data: Encoded, rows: np.ndarray) -> Floor:
         _, ids = data.read(np.array([row]))
         key = data.group_of(int(row)), torch.cat(ids, 1).numpy().tobytes()
         groups.setdefault(key, []).append(int(row))
-    error, channel_mean = {}, {}
+    least = Floor()
     for members in groups.values():
         if len(members) > 1:
             y = _latents(data, np.array(members))
             spread, means = float(y.var(0).mean()), float(y.mean((2, 3)).var(0).mean())
-            error |= dict.fromkeys(members, spread)
-            channel_mean |= dict.fromkeys(members, means)
-    return Floor(error, channel_mean)
+            least.error.update(dict.fromkeys(members, spread))
+            least.channel_mean.update(dict.fromkeys(members, means))
+            least.captions.append(members)
+    return least
 
 
 def _latents(data: Encoded, rows: np.ndarray) -> Tensor:
@@ -72,7 +75,7 @@ def validate(
     options: Validation,
     needs_noise: bool,
 ) -> dict[str, float]:
-    """Figures on held-out rows; the same whatever the number of processes. Every process must call this.
+    """Figures on held-out rows, the same whatever the number of processes. Every process must call this; the main one's count.
 
     Args:
         model: an ``Objective``, as the accelerator prepared it.
@@ -82,7 +85,8 @@ def validate(
     Returns:
         ``loss``: mean squared error of y_bar against the latents. ``channel_mean``: of the channels' means, on which brightness
         depends. ``excess`` and ``channel_mean_excess``: the same less ``floor``, over the ``repeated`` share of pictures whose caption
-        occurs again. ``over_noise``: standard deviation of the output over x_1 relative to its size, 0 for the exact minimiser.
+        occurs again, each with its standard error ``..._error``; it may come out below 0 by that. ``over_noise``: standard
+        deviation of the output over x_1 relative to its size, 0 for the exact minimiser.
         For ``moments`` also ``likelihood`` (negative log) and the coverage of the central intervals.
     """
     # networks that are cut up over processes need all of these for every picture
@@ -96,17 +100,22 @@ def validate(
     everything = list(found)
     figures = {key: mean(key, everything) for key in ("error", "channel_mean")}
     figures["loss"] = figures.pop("error")
-    repeated = [row for row in everything if row in least.error]
-    figures["repeated"] = len(repeated) / len(everything)
-    if repeated:
-        figures["excess"] = mean("error", repeated) - float(np.mean([least.error[r] for r in repeated]))
-        best = float(np.mean([least.channel_mean[r] for r in repeated]))
-        figures["channel_mean_excess"] = mean("channel_mean", repeated) - best
+    figures["repeated"] = len(least.error) / len(everything)
+    if least.error:
+        figures |= _excess(found, least, "error", "excess")
+        figures |= _excess(found, least, "channel_mean", "channel_mean_excess")
     figures["over_noise"] = float(np.sqrt(mean("variance", everything) / max(mean("power", everything), 1e-12)))
     for key in ("likelihood", *QUANTILES):
         if key in found[everything[0]]:
             figures[key] = mean(key, everything)
     return figures
+
+
+def _excess(found: dict[int, dict[str, float]], least: Floor, key: str, name: str) -> dict[str, float]:
+    """Mean error over the floor, and its standard error: captions, not pictures, are what is independent."""
+    floors = getattr(least, key)
+    over = np.array([sum(found[row][key] - floors[row] for row in rows) for rows in least.captions])
+    return {name: float(over.sum() / len(floors)), f"{name}_error": float(np.sqrt(np.square(over).sum()) / len(floors))}
 
 
 def _parts(data: Encoded, rows: np.ndarray, batch: int) -> list[np.ndarray]:
