@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format tiny results bench clean
+.PHONY: help demo test test-slow test-all lint format tiny results bench bench-train clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -12,7 +12,7 @@ help:
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
 	@echo "make results   measure the embedded models and the theory, write docs/ anew (minutes)"
-	@echo "make bench     measure what the first step costs"
+	@echo "make bench     measure what the first step costs; make bench-train what training costs"
 
 $(DONE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -52,6 +52,9 @@ results: $(DONE)
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/results.py
 	$(BIN)/singdiffusion theory --out docs/theory
+
+bench-train: $(DONE)
+	$(BIN)/python benchmarks/train.py --json build/bench-train.json
 
 bench: $(DONE)
 	$(BIN)/python benchmarks/first_step.py

@@ -11,7 +11,9 @@ from ..conftest import TEXT_WIDTH, make_config
 
 def decoder(**options):
     torch.manual_seed(0)
-    made = MeanDecoder(cross_attention_dim=TEXT_WIDTH, **({"grid": 4, "width": 16, "layers": 2, "heads": 2} | options))
+    made = MeanDecoder(
+        cross_attention_dim=TEXT_WIDTH, **({"grid": 4, "patch": 2, "width": 16, "layers": 2, "heads": 2} | options)
+    )
     torch.nn.init.normal_(made.out[1].weight)  # a fresh one says 0
     return made.eval().requires_grad_(False)
 
@@ -28,6 +30,19 @@ def test_a_fresh_one_says_average_grey():
 def test_any_size(size):
     x_1 = torch.randn(2, 4, *size)
     assert decoder().predict(x_1, TEXT).shape == x_1.shape
+
+
+def test_patches_lie_where_their_queries_are():
+    """Query (i, j) fills the cells from (2 i, 2 j), row by row in each channel."""
+    made = decoder()
+    said = torch.arange(4 * 16.0).reshape(1, 4, 16)  # 4 queries, each 4 channels of 2 x 2
+    picture = made._joined(said)
+    assert picture.shape == (1, 4, 4, 4)
+    for query in range(4):
+        i, j = divmod(query, 2)
+        for channel in range(4):
+            cells = picture[0, channel, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+            assert torch.equal(cells.flatten(), said[0, query, 4 * channel : 4 * channel + 4])
 
 
 def test_it_does_not_see_the_noise_but_the_prompt():
@@ -83,5 +98,7 @@ def test_bad_options():
         decoder(variances=5)
     with pytest.raises(SingDiffusionError, match="heads must divide width: 3 does not divide 16"):
         decoder(heads=3)
+    with pytest.raises(SingDiffusionError, match="patch must divide grid: 3 does not divide 4"):
+        decoder(patch=3)
     with pytest.raises(SingDiffusionError, match="tells no variances"):
         decoder().predict_moments(torch.zeros(2, 4, 8, 8), TEXT)

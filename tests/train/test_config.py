@@ -84,7 +84,7 @@ def test_every_field_is_explained():
     for kind in (config_room.Config, config_room.Data, config_room.Network, config_room.Validation):
         for field in kind.model_fields:
             if field not in ("optimizer", "schedule", "checkpoints", "log", "validation", "data", "network"):
-                assert field in kind.__doc__, f"{kind.__name__}.{field}"
+                assert field in (kind.__doc__ or ""), f"{kind.__name__}.{field}"
 
 
 def test_presets_say_what_the_paper_does_not():

@@ -17,19 +17,20 @@ from ..errors import SingDiffusionError
 class MeanDecoder(ModelMixin, ConfigMixin):
     """The mean picture of a prompt, and how it varies, from the prompt's embeddings: a small transformer decoder.
 
-    ``grid`` x ``grid`` learned queries look at the prompt and at each other and become a coarse picture, whose cosines are those of
-    the latents' lowest frequencies; so it serves any height and width. Amplitudes are DCT coefficients over sqrt(H W): they do not
-    grow with the picture.
+    Learned queries look at the prompt and at each other; each becomes ``patch`` x ``patch`` cells of a coarse picture of ``grid`` x
+    ``grid``, whose cosines are those of the latents' lowest frequencies; so it serves any height and width. Amplitudes are DCT
+    coefficients over sqrt(H W): they do not grow with the picture.
 
     Args:
         latent_channels: C.
         cross_attention_dim: width D of the prompt embeddings.
         grid: frequencies a side of the mean.
+        patch: cells a side that one query tells; the cost falls with its square.
         variances: frequencies a side, k, whose variance it tells as well; 0: none.
         width, layers, heads: of the transformer.
 
     Raises:
-        SingDiffusionError: ``variances`` is more than ``grid``, or ``heads`` does not divide ``width``.
+        SingDiffusionError: ``variances`` is more than ``grid``, ``patch`` does not divide it, or ``heads`` not ``width``.
     """
 
     _supports_gradient_checkpointing = True
@@ -40,6 +41,7 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         latent_channels: int = 4,
         cross_attention_dim: int = 768,
         grid: int = 16,
+        patch: int = 4,
         variances: int = 0,
         width: int = 256,
         layers: int = 4,
@@ -48,16 +50,17 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         super().__init__()
         if not 0 <= variances <= grid:
             raise SingDiffusionError(f"variances must be within 0..{grid}, the decoder's grid, not {variances}")
-        if width % heads:
-            raise SingDiffusionError(f"heads must divide width: {heads} does not divide {width}")
-        self.queries = nn.Parameter(torch.randn(grid * grid, width) / math.sqrt(width))
+        for name, part, whole_name, whole in (("heads", heads, "width", width), ("patch", patch, "grid", grid)):
+            if part < 1 or whole % part:
+                raise SingDiffusionError(f"{name} must divide {whole_name}: {part} does not divide {whole}")
+        self.queries = nn.Parameter(torch.randn((grid // patch) ** 2, width) / math.sqrt(width))
         self.text_in = nn.Sequential(
             nn.LayerNorm(cross_attention_dim), nn.Linear(cross_attention_dim, width), nn.LayerNorm(width)
         )
         self.blocks = nn.ModuleList(
             BasicTransformerBlock(width, heads, width // heads, cross_attention_dim=width) for _ in range(layers)
         )
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels))
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * patch * patch))
         nn.init.zeros_(self.out[1].weight)  # the mean picture is average grey until it has learnt better
         nn.init.zeros_(self.out[1].bias)
         if variances:
@@ -79,12 +82,18 @@ class MeanDecoder(ModelMixin, ConfigMixin):
             else:
                 hidden = block(hidden, encoder_hidden_states=text)
         size, channels = self.config.grid, self.config.latent_channels
-        picture = self.out(hidden).transpose(1, 2).reshape(-1, channels, size, size)
-        amplitudes = low_frequencies(picture.float(), size) / size
+        amplitudes = low_frequencies(self._joined(self.out(hidden).float()), size) / size
         if not self.config.variances:
             return amplitudes, None
         k = self.config.variances
         return amplitudes, self.variance_out(hidden.mean(1)).float().reshape(-1, channels, k, k)
+
+    def _joined(self, patches: Tensor) -> Tensor:
+        """What each query says, (B, n n, C patch patch), as one picture (B, C, grid, grid)."""
+        patch, channels = self.config.patch, self.config.latent_channels
+        n = self.config.grid // patch
+        parts = patches.reshape(-1, n, n, channels, patch, patch)
+        return parts.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, n * patch, n * patch)
 
     def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
         """y_bar = E[x_0 | prompt], in the units of the base's scaled latents; of ``x_1`` only the shape is looked at.
