@@ -30,7 +30,8 @@ from singdiffusion import tiny
 
 BATCH = 64
 UNET = "tiny"  # the preset of the paper's network at the embedded model's size
-DECODER = {"kind": "decoder", "options": {"grid": 8, "width": 96, "layers": 2, "heads": 4}}
+# the small module
+DECODER = {"kind": "decoder", "options": {"grid": 8, "patch": 4, "width": 128, "layers": 2, "heads": 4}}
 
 
 def corpus(folder: Path) -> Path:
@@ -78,7 +79,7 @@ def configuration(folder: Path, shards: Path, network: dict[str, Any] | None, st
     values = load_config(UNET, changes).model_dump(mode="json")
     if network is not None:
         values["network"] |= network
-    file = folder / f"{shards.name}-{'unet' if network is None else 'decoder'}-{batch}.json"
+    file = folder / f"{shards.name}-{'unet' if network is None else 'decoder'}-{batch}-{steps}.json"
     file.write_text(json.dumps(values))
     return file
 
@@ -178,14 +179,15 @@ def compare(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
     latents = encode(pictures, folder / "latents")
     low = encode(pictures, folder / "low", "--low-frequency", "8")
     unet = configuration(folder, latents, None, steps)
-    decoder = configuration(folder, latents, DECODER, steps * 3)
-    decoder_low = configuration(folder, low, DECODER, steps * 3)
+    decoder = configuration(folder, latents, DECODER, steps * 10)
+    decoder_low = configuration(folder, low, DECODER, steps * 10)
+    decoder_plain = configuration(folder, latents, DECODER, steps * 2)
     twice = configuration(folder, latents, None, steps, 2 * BATCH)
     run = folder / "run"
     variants: dict[str, Any] = {
         "unet, plain": lambda: variant("plain", unet, pictures),
         "unet, cached": lambda: variant("ours", unet, run),
-        "decoder, plain": lambda: variant("plain", configuration(folder, latents, DECODER, steps), pictures),
+        "decoder, plain": lambda: variant("plain", decoder_plain, pictures),
         "decoder, cached": lambda: variant("ours", decoder, run),
         "decoder, low frequencies": lambda: variant("ours", decoder_low, run),
         "unet, cached, 1 process of 1 thread": lambda: variant("ours", unet, run, threads=1),

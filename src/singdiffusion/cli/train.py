@@ -18,7 +18,7 @@ from .common import check_json, console, extra, hush, write_json
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Option(help="A TOML file, or a preset: sd15-paper, sd15-decoder, tiny.", metavar="FILE")
+        str, typer.Option(help="A TOML file, or a preset: fine-tune, sd15-decoder, sd15-paper, tiny.", metavar="FILE")
     ],
     set_: Annotated[
         list[str] | None,
