@@ -150,10 +150,11 @@ def test_checkpoints_are_kept_as_asked(world):
 
 def test_a_finished_run_is_not_run_again(world):
     before = run(world)
-    rows = logged(world / "run")
+    rows, checked = logged(world / "run"), logged(world / "run", "validation.jsonl")
     after = run(world)
     assert {k: before[k] for k in ("loss", "step")} == {k: after[k] for k in ("loss", "step")}
     assert logged(world / "run") == rows
+    assert logged(world / "run", "validation.jsonl") == checked
 
 
 def test_a_longer_run_goes_on(world):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from .world import as_file, finish, kill, logged, start
+from .world import as_file, descendants, finish, kill, logged, start
 
 
 def weights(run):
@@ -114,7 +114,7 @@ def test_a_process_that_dies_stops_the_others(world):
     file = as_file(world, steps=100_000, validation__every=100_000, checkpoints__every_steps=5)
     process = start(file, processes=2)
     wait_for(world / "run", 20, process)
-    victim = children(process.pid)[-1]
+    victim = descendants(process.pid)[-1]
     begun = time.monotonic()
     os.kill(victim, signal.SIGKILL)
     _, err = process.communicate(timeout=60)
@@ -129,11 +129,6 @@ def test_a_process_that_dies_stops_the_others(world):
     )
     out, _ = finish(start(goes_on, processes=2))
     assert f"resumes after step {done}" in out
-
-
-def children(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
-    return sorted(int(row) for row in found.stdout.split())
 
 
 @pytest.fixture
@@ -165,19 +160,29 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(world, small_disk
     assert f"resumes after step {done}" in out
 
 
+def changed(file):
+    """When a file was written last, 0 where there is none."""
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
 def killed_again_and_again(world, times, processes):
     """The loss curve of a run that is killed at random moments, and that of one that is not."""
-    options = {"steps": 150, "validation__every": 60, "checkpoints__every_steps": 7}
+    options = {"steps": 80 * times, "validation__every": 60, "checkpoints__every_steps": 7}
     finish(start(as_file(world, "whole.toml", out=str(world / "whole"), **options), processes=processes))
-    file, rng, reached = as_file(world, **options), random.Random(0), 0
+    file, log, rng, resumed = as_file(world, **options), world / "run" / "log.jsonl", random.Random(0), set()
     for _ in range(times):
-        process = start(file, processes=processes)
-        # any moment: while it starts, between steps, within a checkpoint
-        wait_for(world / "run", min(reached + rng.randrange(12), 149), process)
-        time.sleep(rng.random() * 0.05)
-        kill(process)
-        reached = max([row["step"] for row in logged(world / "run")] or [0]) - rng.randrange(8)
+        before, process = changed(log), start(file, processes=processes)
+        resuming = changed(log) == 0
+        while process.poll() is None and changed(log) == before:
+            time.sleep(0.005)
+        if not resuming:  # the first change is the log cut back to the checkpoint: wait for a step, most times
+            before = changed(log)
+            while process.poll() is None and changed(log) == before and rng.random() < 0.99:
+                time.sleep(0.005)
+        time.sleep(rng.random() * 0.5)  # between steps, within a checkpoint or a validation, or at the end
+        resumed |= {line for line in kill(process).splitlines() if line.startswith("resumes after step")}
     finish(start(file, processes=processes))
+    assert len(resumed) > times // 2, "it got on between the kills"
     assert logged(world / "run") == logged(world / "whole")
     assert logged(world / "run", "validation.jsonl") == logged(world / "whole", "validation.jsonl")
     one, other = weights(world / "run"), weights(world / "whole")

@@ -1,7 +1,9 @@
 """A small world to train in: flat pictures whose caption says their colour, encoded by a random base."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -104,7 +106,12 @@ def start(file, *args, processes=1, module="singdiffusion"):
         launch += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
     command = [*launch, module, "train", "--config", str(file), "--device", "cpu", *map(str, args)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
     )
 
 
@@ -114,10 +121,18 @@ def finish(process, status=0):
     return out, err
 
 
+def descendants(pid):
+    """Every process that a process has started, and they in turn."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [one for row in sorted(found.stdout.split(), key=int) for one in (int(row), *descendants(int(row)))]
+
+
 def kill(process):
-    """SIGKILL to a process and all that it has started."""
-    os.killpg(process.pid, 9)
-    process.communicate()
+    """SIGKILL to a process and all that it has started; what it had said."""
+    for pid in (*descendants(process.pid), process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return process.communicate()[0]
 
 
 def logged(run, name="log.jsonl"):

@@ -164,7 +164,7 @@ class Trainer:
         if self.main:
             write_whole(file, json.dumps(now, indent=2) + "\n")
             for name in ("log.jsonl", "validation.jsonl"):
-                self._trim(self.out / name)
+                self._trim(name, self.progress.step)
 
     def _restore_average(self, told: Progress, average: dict[str, Tensor] | None) -> None:
         if self.ema is None:
@@ -175,10 +175,11 @@ class Trainer:
             _fill(shadow, average[_plain(name)])
         self.ema.optimization_step = told.averaged
 
-    def _trim(self, file: Path) -> None:
-        """Drop what a killed run wrote after its last checkpoint: it will be written again."""
+    def _trim(self, name: str, step: int) -> None:
+        """Drop what a log holds from after a step: a killed run's, which is written again."""
+        file = self.out / name
         if file.exists():
-            rows = [row for row in read_lines(file) if row["step"] <= self.progress.step]
+            rows = [row for row in read_lines(file) if row["step"] <= step]
             write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -368,6 +369,9 @@ class Trainer:
         step = self.progress.step
         if figures:
             if self.main:
+                self._trim(
+                    "validation.jsonl", step - 1
+                )  # a run that is over is validated again when it is called again
                 self._write("validation.jsonl", {"step": step} | figures)
                 plot.draw(self.out)
             self.accelerator.log({f"validation/{k}": v for k, v in figures.items()}, step=step)
