@@ -29,6 +29,7 @@ from PIL import Image
 from singdiffusion import tiny
 
 BATCH = 64
+DECODER_BATCH = 256  # a decoder is small: it takes more pictures at once
 UNET = "tiny"  # the preset of the paper's network at the embedded model's size
 # the small module
 DECODER = {"kind": "decoder", "options": {"grid": 8, "patch": 4, "width": 128, "layers": 2, "heads": 4}}
@@ -179,9 +180,9 @@ def compare(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
     latents = encode(pictures, folder / "latents")
     low = encode(pictures, folder / "low", "--low-frequency", "8")
     unet = configuration(folder, latents, None, steps)
-    decoder = configuration(folder, latents, DECODER, steps * 10)
-    decoder_low = configuration(folder, low, DECODER, steps * 10)
-    decoder_plain = configuration(folder, latents, DECODER, steps * 2)
+    decoder = configuration(folder, latents, DECODER, steps * 3, DECODER_BATCH)
+    decoder_low = configuration(folder, low, DECODER, steps * 3, DECODER_BATCH)
+    decoder_plain = configuration(folder, latents, DECODER, steps, DECODER_BATCH)
     twice = configuration(folder, latents, None, steps, 2 * BATCH)
     run = folder / "run"
     variants: dict[str, Any] = {
@@ -220,7 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench-train.json"))
     parser.add_argument("--folder", type=Path, default=Path("build/bench-train"), help="scratch")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     for name in ("--variant", "--file", "--where"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args()

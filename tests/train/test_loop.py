@@ -289,7 +289,7 @@ def test_tensorboard(world):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run(world, log__trackers=["tensorboard"], log__every=2)
-    events = EventAccumulator(str(world / "run" / "tensorboard")).Reload()
+    events = EventAccumulator(str(world / "run" / "singdiffusion")).Reload()
     assert [round(e.value, 5) for e in events.Scalars("loss")] == [round(x, 5) for x in losses(world)]
     assert [e.step for e in events.Scalars("validation/loss")] == [6, 12]
 

@@ -167,7 +167,7 @@ def changed(file):
 
 def killed_again_and_again(world, times, processes):
     """The loss curve of a run that is killed at random moments, and that of one that is not."""
-    options = {"steps": 80 * times, "validation__every": 60, "checkpoints__every_steps": 7}
+    options = {"steps": 50 * times, "validation__every": 60, "checkpoints__every_steps": 7}
     finish(start(as_file(world, "whole.toml", out=str(world / "whole"), **options), processes=processes))
     file, log, rng, resumed = as_file(world, **options), world / "run" / "log.jsonl", random.Random(0), set()
     for _ in range(times):
@@ -177,9 +177,9 @@ def killed_again_and_again(world, times, processes):
             time.sleep(0.005)
         if not resuming:  # the first change is the log cut back to the checkpoint: wait for a step, most times
             before = changed(log)
-            while process.poll() is None and changed(log) == before and rng.random() < 0.99:
+            while process.poll() is None and changed(log) == before and rng.random() < 0.9995:
                 time.sleep(0.005)
-        time.sleep(rng.random() * 0.5)  # between steps, within a checkpoint or a validation, or at the end
+        time.sleep(rng.random() * 2)  # between steps, within a checkpoint or a validation, or at the end
         resumed |= {line for line in kill(process).splitlines() if line.startswith("resumes after step")}
     finish(start(file, processes=processes))
     assert len(resumed) > times // 2, "it got on between the kills"

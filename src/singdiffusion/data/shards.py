@@ -84,8 +84,20 @@ class Encoded:
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """Latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor a tokenizer, of rows of one group."""
-        places = [self.place(int(row)) for row in rows]
-        gather = lambda kind: np.stack([self._tensors(shard)[f"{kind}.{name}"][i] for name, shard, i in places])  # noqa: E731
+        rows = np.asarray(rows, np.int64)
+        parts = np.searchsorted(self._firsts, rows, "right") - 1
+        places = rows - self._firsts[parts]
+
+        def gather(kind: str) -> np.ndarray:
+            found = None
+            for part in np.unique(parts):  # one look into each shard
+                group, shard = divmod(int(part), len(self.layouts))
+                stored = self._tensors(shard)[f"{kind}.{self.groups[group]}"]
+                if found is None:
+                    found = np.empty((len(rows), *stored.shape[1:]), stored.dtype)
+                found[parts == part] = stored[places[parts == part]]
+            return found  # type: ignore[return-value]
+
         latents = torch.from_numpy(gather("latents").astype(np.float32))
         ids = [torch.from_numpy(gather(f"tokens{i or ''}").astype(np.int64)) for i in range(self.tokenizers)]
         return latents, ids

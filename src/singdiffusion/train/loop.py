@@ -134,7 +134,9 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.parameters = dict(self.model.named_parameters())
         decay = self.config.ema
-        self.ema = EMAModel(self.parameters.values(), decay, use_ema_warmup=True, power=0.75) if decay else None
+        self.ema = (
+            EMAModel(self.parameters.values(), decay, use_ema_warmup=True, power=0.75, foreach=True) if decay else None
+        )
 
     def _resume(self) -> None:
         now = json.loads(self.config.model_dump_json())
@@ -198,7 +200,7 @@ class Trainer:
             SingDiffusionError: the loss is not finite, another process is gone, memory or the disk is full.
         """
         with self._signals(), self._faults():
-            self.accelerator.init_trackers("tensorboard" if self.main else "none")
+            self.accelerator.init_trackers("singdiffusion")
             self._train(advance)
             figures = self._validate()
             self._checkpoint()
