@@ -663,8 +663,8 @@ from shards in memory (4 x 16 x 16 numbers, the bytes of K = 16); noise drawn fo
   By FLOPs a caption through the text encoders costs {text_steps_sd} times a decoder's whole step for SD-1.5 and {text_steps_xl} times for SDXL (grid 16; {text_steps_sd_8} and {text_steps_xl_8} times for grid 8), so
   storing saves {text_sd} and {text_xl} of the time at the middle utilisations of grid 16. Of a U-Net's time text is {text_unet_sd} and {text_unet_xl}. Within one epoch of distinct captions embedding
   live costs no more than storing; storing pays from the second epoch on, where there is room.
-- So the bottleneck of a U-Net is the GPU, or the network at 10 Gbit/s; of a decoder it is the text encoders for SDXL, and for SD-1.5 the decoder's own thin
-  products if its data are in memory, reading if they are not.
+- So the bottleneck of a U-Net is the GPU, or the network at 10 Gbit/s; of a decoder it is the text encoders if its data are in memory, and
+  reading if they are not.
 
 Limits of the present reader, which the tables leave out:
 
@@ -693,7 +693,7 @@ pictures should not train {c_weights} million weights from scratch: start from t
 
 **100 million pictures, 64 GPUs.** Encode on all 64 (H100): {c_encode_64} for SD-1.5, with {c_cores} threads that decode, and {c_encode_64_xl} for SDXL. Keep K = 16 ({c_low_100m}), and latents
 ({c_latents_100m}) only if a U-Net is wanted. A decoder's epoch (grid 16, text live) is {c_gpu_decoder} GPU-hours for SD-1.5 and {c_gpu_decoder_xl} for SDXL: 8 GPUs take {c_decoder_8} and
-{c_decoder_8_xl}, and 64 are not needed. For SDXL most of that is the text encoders. A U-Net's epoch is {c_gpu_unet} GPU-hours for SD-1.5 and {c_gpu_unet_xl} for SDXL, {c_unet_64} and {c_unet_64_xl} on 64 H100.
+{c_decoder_8_xl}, and 64 are not needed. Most of that is the text encoders. A U-Net's epoch is {c_gpu_unet} GPU-hours for SD-1.5 and {c_gpu_unet_xl} for SDXL, {c_unet_64} and {c_unet_64_xl} on 64 H100.
 With one link of 100 Gbit/s a node it wants at least {c_batch} (SD-1.5) and {c_batch_xl} (SDXL) pictures a GPU and step before the network stops being the bottleneck; with 10 Gbit/s ten
 times as many. A decoder's gradients want {c_batch_decoder} pictures a GPU and step even at 10 Gbit/s, which is a usual batch for it.
 
