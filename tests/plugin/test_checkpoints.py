@@ -181,7 +181,7 @@ def test_a_pickle_is_never_run(sing_folder, tmp_path, write):
         ({"surprise": 1}, "surprise"),
         ({"vae_scaling_factor": "much"}, "vae_scaling_factor"),
         ({"format": 2}, "format"),
-        ({"prediction": "epsilon"}, "prediction"),
+        ({"prediction": "noise"}, "prediction"),
     ],
 )
 def test_a_wrong_configuration(sing_folder, change, match):
@@ -208,7 +208,9 @@ def test_a_configuration_that_is_no_json(sing_folder):
 @pytest.mark.parametrize("content", ["", "[]", '{"_class_name": "UNet2DConditionModel"}'])
 def test_a_folder_with_another_network(sing_folder, content):
     (sing_folder / "module/config.json").write_text(content)
-    refuse(sing_folder, "no readable config.json|holds a UNet2DConditionModel; known modules: TimeFreeUNet")
+    refuse(
+        sing_folder, "no readable config.json|holds a UNet2DConditionModel; known modules: MeanDecoder, TimeFreeUNet"
+    )
 
 
 def test_saving_replaces_a_module_and_nothing_else(sing, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, gather_object
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -134,9 +134,9 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.parameters = dict(self.model.named_parameters())
         decay = self.config.ema
-        self.ema = (
-            EMAModel(self.parameters.values(), decay, use_ema_warmup=True, power=0.75, foreach=True) if decay else None
-        )
+        together = self.accelerator.distributed_type != DistributedType.FSDP  # foreach does not take parts of tensors
+        options: dict[str, Any] = {"use_ema_warmup": True, "power": 0.75, "foreach": together}
+        self.ema = EMAModel(self.parameters.values(), decay, **options) if decay else None
 
     def _resume(self) -> None:
         now = json.loads(self.config.model_dump_json())
