@@ -380,3 +380,37 @@ def test_what_changed_in_the_source_is_done_again_and_nothing_else(base, tmp_pat
     with pytest.raises(SingDiffusionError, match="1 shards are not there yet or out of date"):
         encode.write_manifest(other, tmp_path / "out")
     assert run(other, tmp_path / "out", base)["count"] == 2
+
+
+def test_metadata_as_spreadsheets_and_scrapers_write_it(tmp_path):
+    """A byte order mark, a caption over two lines, and U+2028 and U+0085 within one, none of which ends a row."""
+    odd = "one\u2028two\x85three"
+    for name, text in (
+        (
+            "jsonl",
+            f'\ufeff{{"file_name": "000.png", "text": "{odd}"}}\r\n{{"file_name": "001.png", "text": "two"}}\r\n',
+        ),
+        ("csv", f'\ufefffile_name,text\r\n000.png,{odd}\r\n001.png,"tw\no"\r\n'),
+    ):
+        folder = good_folder(tmp_path / name, 2)
+        (folder / f"metadata.{name}").write_bytes(text.encode())
+        captions = [item.caption for item in sources.open_source(str(folder)).items("00000")]
+        assert captions == ["one two three", "two" if name == "jsonl" else "tw o"]
+    (folder / "metadata.csv").write_text(f"file_name,text\n000.png,one\n001.png,{'x' * 200_000}\n")
+    with pytest.raises(SingDiffusionError, match="metadata.csv is no CSV after line 2: field larger than field limit"):
+        sources.open_source(str(folder))
+
+
+def test_a_phones_picture_is_no_animation(tmp_path):
+    """An MPO: a JPEG behind which a second one, a preview or a depth map, hangs."""
+    first, second = corpus.picture(0, (800, 600)), corpus.picture(1, (800, 600))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)
+    first.save(tmp_path / "b.jpg", quality=95)
+    for options in ({}, {"enough": 100}):
+        phone, notes = pictures.load(tmp_path / "a.jpg", 1, **options)
+        plain, _ = pictures.load(tmp_path / "b.jpg", 1, **options)
+        assert np.array_equal(np.asarray(phone), np.asarray(plain))
+        assert notes == ()
+    assert phone.size == (400, 300)

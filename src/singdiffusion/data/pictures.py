@@ -10,6 +10,10 @@ from PIL import Image, ImageOps
 
 MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
 BUCKET_STEP = 64  # buckets are multiples of this many pixels
+JPEGS = (
+    "JPEG",
+    "MPO",
+)  # MPO: a phone's JPEG with a preview or a depth map behind the picture, which is the first frame
 WIDEST = 2.0  # the most extreme aspect ratio of a bucket
 
 
@@ -33,7 +37,7 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
     try:
         opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
         _check(opened, smallest)
-        if opened.format == "JPEG" and enough is not None:
+        if opened.format in JPEGS and enough is not None:
             opened.draft(None, (2 * enough, 2 * enough))
         opened.load()
         return _rgb(opened)
@@ -47,7 +51,7 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
 
 
 def _check(opened: Image.Image, smallest: int) -> None:
-    if getattr(opened, "n_frames", 1) > 1:
+    if getattr(opened, "n_frames", 1) > 1 and opened.format not in JPEGS:
         raise Unusable("is animated")
     if min(opened.size) < smallest:
         raise Unusable(f"is too small: {opened.width} x {opened.height}, less than {smallest}")

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -187,18 +187,26 @@ def _metadata(folder: Path) -> dict[str, Any]:
     """file_name -> caption, as of Hugging Face's imagefolder."""
     lines, table = folder / "metadata.jsonl", folder / "metadata.csv"
     if lines.is_file():
-        return dict(_json_row(lines, i, line) for i, line in enumerate(_text_lines(lines), 1) if line.strip())
-    if table.is_file():
-        rows = csv.DictReader(_text_lines(table))
-        return dict(_row(f"{table}, line {i}", row) for i, row in enumerate(rows, 2))
-    return {}
+        # not splitlines(): a caption may hold U+2028 and other ends of lines that JSON does not count as such
+        rows = enumerate(_text(lines).split("\n"), 1)
+        return dict(_json_row(lines, i, line) for i, line in rows if line.strip())
+    return dict(_table_rows(table)) if table.is_file() else {}
 
 
-def _text_lines(file: Path) -> Iterable[str]:
+def _text(file: Path) -> str:
     try:
-        return file.read_text("utf-8").splitlines()
+        return file.read_bytes().decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
     except UnicodeDecodeError as error:
         raise SingDiffusionError(f"{file} is not UTF-8") from error
+
+
+def _table_rows(file: Path) -> Iterator[tuple[str, Any]]:
+    rows = csv.DictReader(io.StringIO(_text(file), newline=""))
+    try:
+        for row in rows:
+            yield _row(f"{file}, line {rows.line_num}", row)
+    except csv.Error as error:
+        raise SingDiffusionError(f"{file} is no CSV after line {rows.line_num}: {error}") from error
 
 
 def _json_row(file: Path, number: int, line: str) -> tuple[str, Any]:
