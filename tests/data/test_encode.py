@@ -1,5 +1,7 @@
 """Encoding with real files and real processes: what comes out is what diffusers gives, and nothing is lost in silence."""
 
+import gzip
+import io
 import json
 import signal
 import subprocess
@@ -414,3 +416,47 @@ def test_a_phones_picture_is_no_animation(tmp_path):
         assert np.array_equal(np.asarray(phone), np.asarray(plain))
         assert notes == ()
     assert phone.size == (400, 300)
+
+
+def members(file, names):
+    with tarfile.open(file, "w") as archive:
+        for name in names:
+            data = corpus.encoded(corpus.picture(0)) if name.endswith("png") else b"a red room"
+            told = tarfile.TarInfo(name)
+            told.size = len(data)
+            archive.addfile(told, io.BytesIO(data))
+    return file
+
+
+def test_members_in_folders(tmp_path):
+    """The key ends at the first dot of the file's name: those of its folders, as in ./ and v1.0/, are none of it."""
+    keys = ["./000", "v1.0/000", "v1.0/sub/001", "002"]
+    file = members(tmp_path / "a.tar", [f"{key}{suffix}" for key in keys for suffix in (".png", ".txt", ".seg.bin")])
+    found = list(sources.open_source(str(file)).items("a"))
+    assert [item.key for item in found] == ["000", *keys[1:]]
+    assert {item.caption for item in found} == {"a red room"}
+
+
+def test_a_shard_that_tarfile_takes_for_whole_is_told(tmp_path):
+    """tarfile ends in silence at a header that is cut off or damaged, and before what hangs behind an archive's end."""
+    whole = shard(tmp_path / "00000.tar", rows(0, 8)).read_bytes()
+    with tarfile.open(tmp_path / "00000.tar") as archive:
+        offsets = [member.offset for member in archive]
+        end = archive.offset
+    fifth = offsets[10]  # two members a picture
+    damaged = bytearray(whole)
+    damaged[fifth : fifth + 100] = b"x" * 100
+    for data, count, reason in (
+        (whole[:fifth], 5, "it is cut off"),
+        (whole[: fifth + 200], 5, "it is cut off"),
+        (whole[:end], 8, "it is cut off"),
+        (bytes(damaged), 5, "a damaged header, or more behind its end"),
+        (whole + whole, 8, "a damaged header, or more behind its end"),
+    ):
+        (tmp_path / "00000.tar").write_bytes(data)
+        *good, last = sources.open_source(str(tmp_path)).items("00000")
+        assert [item.caption for item in good] == [f"picture {i}" for i in range(count)]
+        assert last == sources.Skipped(f"00000.tar after {count - 1:06d}", f"the shard is damaged: {reason}")
+    for data in (whole, whole[: end + 512], gzip.compress(whole)):
+        (tmp_path / "00000.tar").write_bytes(data)
+        assert len(list(sources.open_source(str(tmp_path)).items("00000"))) == 8

@@ -251,7 +251,7 @@ class Shards:
                 for member in archive:
                     if not member.isfile():
                         continue
-                    key, _, suffix = member.name.partition(".")
+                    key, suffix = _key_and_suffix(member.name)
                     if key != current:
                         yield from self._grouped(current, group)
                         current, group = key, {}
@@ -261,6 +261,7 @@ class Shards:
                         raise tarfile.ReadError("unexpected end of data")
                     group[suffix.lower()] = content
                 yield from self._grouped(current, group)
+                _require_end(archive)
         except (tarfile.TarError, OSError, EOFError) as error:
             yield Skipped(f"{self.files[unit].name} after {current}", f"the shard is damaged: {error}")
 
@@ -284,6 +285,26 @@ class Shards:
                 yield Skipped(key, "its .json cannot be read")
                 return
         yield _item(key, io.BytesIO(picture), caption)
+
+
+def _key_and_suffix(name: str) -> tuple[str, str]:
+    """The file's name up to its first dot, its folders before it, and what comes after: dots in folders' names do not count."""
+    folder, slash, file = name.removeprefix("./").rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return folder + slash + stem, suffix
+
+
+def _require_end(archive: tarfile.TarFile) -> None:
+    """Raise ReadError if an archive does not end as it should where ``tarfile`` stopped: it takes a damaged header for the end."""
+    file: Any = archive.fileobj
+    file.seek(archive.offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("it is cut off")
+    while block:
+        if any(block):
+            raise tarfile.ReadError("a damaged header, or more behind its end")
+        block = file.read(1 << 20)
 
 
 def _braces(pattern: str) -> list[str]:
