@@ -256,6 +256,19 @@ def test_other_options_or_another_base_are_refused(base, make_pipe, tmp_path):
         run(source, tmp_path / "out", other)
 
 
+def test_rounding_makes_no_other_base(base, tmp_path):
+    """In bfloat16, as on another device, the fingerprints come out a little different."""
+    source = sources.open_source(str(good_folder(tmp_path / "in", 4)), unit_size=2)
+    (tmp_path / "out").mkdir()
+    before = base.identity()
+    encode.encode(source, tmp_path / "out", base, encode.Options(16), world=2)
+    base.vae.bfloat16()
+    base.text_encoders[0].bfloat16()
+    after = base.identity()
+    assert all(before[key] != after[key] for key in ("vae_fingerprint", "text_fingerprint"))
+    assert run(source, tmp_path / "out", base)["count"] == 4
+
+
 def test_a_damaged_shard_is_named(base, tmp_path):
     source = sources.open_source(str(good_folder(tmp_path / "in", 2)))
     (tmp_path / "out").mkdir()

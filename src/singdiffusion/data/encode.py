@@ -27,7 +27,7 @@ from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
 from ..files import write_whole
 from ..plugin.color import mean_latents
-from ..plugin.text import fingerprint
+from ..plugin.text import fingerprint, same_fingerprint
 from . import pictures
 from .sources import Item, Skipped, Source
 
@@ -180,10 +180,17 @@ def begun(out: Path, base: Base, options: Options) -> None:
     for part in ("options", "base"):
         for key, value in what[part].items():
             theirs = before.get(part, {}).get(key)
-            if theirs != value and not (part == "base" and key == "name"):
+            if not _same(key, theirs, value) and not (part == "base" and key == "name"):
                 raise SingDiffusionError(
                     f"{out} was begun with another {part.removesuffix('s')}: {key} {theirs}, not {value}; name an empty folder"
                 )
+
+
+def _same(key: str, theirs: Any, ours: Any) -> bool:
+    """Fingerprints are measured: another machine, device or dtype moves them a little."""
+    if key.endswith("fingerprint") and theirs is not None:
+        return same_fingerprint(ours, theirs)
+    return theirs == ours
 
 
 def is_done(source: Source, out: Path, unit: str) -> bool:
