@@ -22,7 +22,8 @@ from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.data import encode, pictures, sources
 
-from ..commands import ENV, cli, start
+from ..commands import ENV, cli, refused, start
+from ..plugin import zoo
 from . import corpus
 
 
@@ -303,6 +304,38 @@ def test_two_processes_as_accelerate_starts_them(model, tmp_path):
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert any("6 pictures in 3 shards" in out for out, _ in said)
+
+
+def test_what_the_command_says_is_what_it_wrote(model, tmp_path):
+    """On whatever device is there, by default; and notes on pictures that are used are not counted as skipped."""
+    expected = corpus.write(tmp_path / "in", 1)
+    said, _ = cli("encode", tmp_path / "in", tmp_path / "out", "--base", model, "--size", 16)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    skipped, noted = (sum(kind in line for line in lines) for kind in ("skipped", "note"))
+    kept = len(expected) - skipped
+    notes = f"{noted} notes on pictures that are used"
+    assert f"{kept} pictures in 1 shard in {tmp_path / 'out'}; {skipped} skipped, {notes} (skipped.jsonl)" in said
+    assert kept == sum(fate.startswith("kept") for fate in expected.values())
+    assert noted == sum(fate.startswith("kept: ") for fate in expected.values())
+
+
+def test_the_size_is_the_bases_own_or_must_be_said(model, tokenizer, tmp_path):
+    source = good_folder(tmp_path / "in", 2, (40, 40))
+    pipe = zoo.build("PixArtAlphaPipeline", tokenizer)[0]
+    pipe.save_pretrained(tmp_path / "base")
+    cli("encode", source, tmp_path / "out", "--base", tmp_path / "base", "--smallest", 8)
+    side = pipe.transformer.config.sample_size * encode.Base.of(pipe, "base").scale
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["size"] == side
+    file = model / "unet" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": None}))
+    refused(
+        "encode",
+        source,
+        tmp_path / "new",
+        "--base",
+        model,
+        match="does not say what size its pictures have: say --size PIXELS",
+    )
 
 
 def test_bad_input_is_one_line(model, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,8 +43,11 @@ def encode(
     decoders: Annotated[int, typer.Option(min=1, max=64, help="Threads that read pictures, beside the VAE.")] = 4,
     dtype: Annotated[str, typer.Option(help="Of the VAE: float32, bfloat16 or float16.")] = "float32",
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, mps, ...; under accelerate launch each process takes its own.")
-    ] = "cpu",
+        str,
+        typer.Option(
+            help="cpu, cuda, mps, ...; auto: what is fastest here. Under accelerate launch each process takes its own."
+        ),
+    ] = "auto",
     json: Annotated[Path | None, typer.Option(help="Write the counts here.")] = None,
 ) -> None:
     """Encode captioned pictures once, for training: latents, token ids, mean greys.
@@ -68,10 +71,9 @@ def encode(
         raise SingDiffusionError(f"{out} lies in the source; name a folder of its own")
     files.output_folder(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    where = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and world > 1 else device
-    pipe = load_model(base, torch_dtype(dtype)).to(torch_device(where))
+    pipe = load_model(base, torch_dtype(dtype)).to(torch_device(_own(device, world)))
     parts = work.Base.of(pipe, base)
-    options = work.Options(size or pipe.unet.config.sample_size * parts.scale, buckets, low_frequency, smallest)
+    options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
     if options.size % parts.scale:
         raise SingDiffusionError(f"--size must be a multiple of {parts.scale} for {base}, not {options.size}")
     if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
@@ -92,13 +94,36 @@ def encode(
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
     found = work.write_manifest(opened, out)
-    skipped = sum(found["skipped"].values())
+    skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
     write_json(json, {key: found[key] for key in ("count", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
         console.print(f"skipped {count}: {reason}")
     if not found["count"]:
         raise SingDiffusionError(f"no picture of {source} could be used; {out / 'skipped.jsonl'} says why, one by one")
     shards = len(found["shards"])
+    notes = f", {noted} notes on pictures that are used" if noted else ""
     typer.echo(
-        f"{found['count']} pictures in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped (skipped.jsonl)"
+        f"{found['count']} pictures in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped{notes} (skipped.jsonl)"
     )
+
+
+def _own(device: str, world: int) -> str:
+    """The device of this process, one of several or alone."""
+    import torch
+
+    if device == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = "cpu" if found is None else found.type
+    several = world > 1 and device in ("cuda", "xpu")
+    return f"{device}:{os.environ.get('LOCAL_RANK', '0')}" if several else device
+
+
+def _size_of(pipe: Any, base: str) -> int:
+    """Height and width of the latents that a base was made for."""
+    from ..errors import SingDiffusionError
+
+    denoisers = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    sizes = [denoiser.config.get("sample_size") for denoiser in denoisers if denoiser is not None]
+    if not sizes or not isinstance(sizes[0], int):
+        raise SingDiffusionError(f"{base} does not say what size its pictures have: say --size PIXELS")
+    return sizes[0]
