@@ -173,6 +173,24 @@ def test_another_configuration_is_refused(world):
         run(world, optimizer__rate=0.1)
 
 
+def test_other_pictures_are_refused(world, pipe):
+    """They would be held out by other numbers, some that were trained on among them; the folder may be another."""
+    run(world)
+    (world / "shards").rename(world / "moved")
+    run(world, data__shards=str(world / "moved"), steps=14)
+    more = encoded(pipe, world / "more", count=50)
+    with pytest.raises(
+        SingDiffusionError, match="holds a run on 48 other pictures than the 50 in .*shards; go on with"
+    ):
+        run(world, data__shards=str(more / "shards"), steps=14)
+    file = world / "run" / "config.json"
+    told = json.loads(file.read_text())
+    assert told.pop("pictures")["count"] == 48
+    file.write_text(json.dumps(told))
+    run(world, data__shards=str(world / "moved"), steps=16)
+    assert json.loads(file.read_text())["pictures"]["count"] == 48
+
+
 def test_a_damaged_checkpoint_is_one_line(world):
     run(world)
     (last,) = (world / "run" / "checkpoints").glob("step-00000012")

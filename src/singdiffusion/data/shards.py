@@ -7,6 +7,7 @@ is resumed, on as many processes or others, goes on exactly where it was.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -72,6 +73,11 @@ class Encoded:
 
     def __reduce__(self) -> tuple:
         return Encoded, (self.folder,)  # another process maps the files itself
+
+    @property
+    def digest(self) -> str:
+        """What says that two folders hold the same pictures in the same order, wherever they lie."""
+        return hashlib.sha256("".join(shard["sha256"] for shard in self.manifest["shards"]).encode()).hexdigest()[:32]
 
     def group_of(self, row: int) -> str:
         """The group (pictures of one size) that a row is in."""

@@ -176,7 +176,7 @@ class Config(_Section):
 # What may change when a run is gone on with; anything else would make it another run.
 FREE = ("name", "out", "steps", "micro_batch", "timeout", "compile", "gradient_checkpointing", "bring_text")
 FREE_SECTIONS = ("checkpoints", "log", "validation")
-FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # that it is the same base, the text encoder tells
+FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # that pictures and base are the same is asked elsewhere
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -140,13 +140,10 @@ class Trainer:
 
     def _resume(self) -> None:
         now = json.loads(self.config.model_dump_json())
+        pictures = {"count": len(self.data), "digest": self.data.digest}
         file = self.out / "config.json"
         if self.keeper.all() and file.exists():
-            changed = differences(json.loads(file.read_text()), now)
-            if changed:
-                raise SingDiffusionError(
-                    f"{self.out} holds a run with another configuration ({changed[0]}); go on with that, or name another out"
-                )
+            self._require_same(json.loads(file.read_text()), now, pictures)
         found = self.keeper.load(self.accelerator)
         if found is not None:
             told, average = found
@@ -164,9 +161,23 @@ class Trainer:
             )  # accelerate counts micro-batches, which may be others now
         self.accelerator.wait_for_everyone()
         if self.main:
-            write_whole(file, json.dumps(now, indent=2) + "\n")
+            write_whole(file, json.dumps(now | {"pictures": pictures}, indent=2) + "\n")
             for name in ("log.jsonl", "validation.jsonl"):
                 self._trim(name, self.progress.step)
+
+    def _require_same(self, before: dict[str, Any], now: dict[str, Any], pictures: dict[str, Any]) -> None:
+        """Raise SingDiffusionError if the run in ``out`` is another one than this: other pictures would also be held out."""
+        theirs = before.get("pictures", pictures)  # a run of an earlier version does not say
+        if theirs != pictures:
+            raise SingDiffusionError(
+                f"{self.out} holds a run on {theirs['count']:,} other pictures than the {pictures['count']:,} in "
+                f"{self.data.folder}; go on with those, or name another out (and --init-module {self.out / 'module'})"
+            )
+        changed = differences(before, now)
+        if changed:
+            raise SingDiffusionError(
+                f"{self.out} holds a run with another configuration ({changed[0]}); go on with that, or name another out"
+            )
 
     def _restore_average(self, told: Progress, average: dict[str, Tensor] | None) -> None:
         if self.ema is None:
