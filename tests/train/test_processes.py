@@ -4,13 +4,16 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+
+from singdiffusion.data.encode import read_told
 
 from .world import as_file, descendants, finish, kill, logged, start
 
@@ -81,6 +84,69 @@ def test_a_signal_stops_at_a_step_and_the_same_command_goes_on(world, number, st
     assert f"resumes after step {done}" in out
     finish(start(whole))
     assert logged(world / "run") == logged(world / "whole")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_whole_group_spares_the_workers(world, number, status):
+    """As torchrun and a terminal send it: what reads the batches of the last step must not die before it."""
+    file = as_file(world, steps=5000, data__workers=2, checkpoints__every_steps=5000, validation__every=5000)
+    process = start(file)
+    wait_for(world / "run", 20, process)
+    workers = descendants(process.pid)
+    os.killpg(process.pid, number)
+    _, err = finish(process, status)
+    assert "Traceback" not in err
+    done = logged(world / "run")[-1]["step"]
+    assert (world / "run" / "checkpoints" / f"step-{done:08d}" / "progress.json").is_file()
+    assert len(workers) >= 2
+    assert ended(workers, 5)
+
+
+def test_torchrun_told_to_stop(world):
+    """It passes the signal on to all that its processes have started, and says so with a status of its own."""
+    file = as_file(world, steps=5000, data__workers=1, checkpoints__every_steps=5000, validation__every=5000)
+    process = start(file, processes=2)
+    wait_for(world / "run", 20, process)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    done = logged(world / "run")[-1]["step"]
+    assert (world / "run" / "checkpoints" / f"step-{done:08d}" / "progress.json").is_file()
+
+
+def test_workers_end_with_their_process(world):
+    """Though no signal but SIGKILL ends them: when it is killed, when one of them dies, and when it fails itself."""
+    file = as_file(world, steps=5000, data__workers=2, checkpoints__every_steps=5000, validation__every=5000)
+    for victims in (slice(0, 1), slice(2, 3)):
+        process = start(file)
+        wait_for(world / "run", 20, process)
+        everyone = [process.pid, *descendants(process.pid)]
+        assert len(everyone) == 3
+        os.kill(*everyone[victims], signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert ("error: a process that reads batches is gone: " in err) == (victims.start == 2)
+        assert "Traceback" not in err
+        assert ended(everyone, 30)
+        shutil.rmtree(world / "run")
+    for shard in (world / "shards").glob("shard-*"):
+        told, stored = read_told(shard), load_file(shard)
+        stored["latents.16x16"].fill_(float("nan"))
+        save_file(stored, shard, {"singdiffusion": json.dumps(told)})
+    _, err = finish(start(file), 1)
+    assert "the loss is nan at step 1" in err
+
+
+def ended(pids, seconds):
+    """Whether processes are gone within a time; a zombie is."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        told = subprocess.run(
+            ["ps", "-o", "stat=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=False
+        )
+        if all(state.startswith("Z") for state in told.stdout.split()):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_two_processes_are_one_with_all_the_pictures(world):

@@ -6,8 +6,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -212,7 +212,8 @@ class Trainer:
         """
         with self._signals(), self._faults():
             self.accelerator.init_trackers("singdiffusion")
-            self._train(advance)
+            with closing(self._batches()) as batches:
+                self._train(batches, advance)
             figures = self._validate()
             self._checkpoint()
             module = self.export()
@@ -224,11 +225,10 @@ class Trainer:
             "module": str(module),
         }
 
-    def _train(self, advance: Callable[[dict[str, float]], None]) -> None:
+    def _train(self, batches: Iterator[Batch], advance: Callable[[dict[str, float]], None]) -> None:
         config, accelerator = self.config, self.accelerator
         started = time.monotonic() - self.progress.seconds
         saved = time.monotonic()
-        batches = self._batches()
         while self.progress.step < config.steps:
             begun = time.monotonic()
             rate = learning_rate(config.schedule, config.optimizer.rate, self.progress.step, config.steps)
@@ -318,7 +318,7 @@ class Trainer:
             f"names all); {last}"
         )
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         config = self.config
         lengths = self.data.manifest["base"]["tokens"]
         dataset = MicroBatches(
@@ -328,9 +328,15 @@ class Trainer:
         rest = range(self.progress.step * self.accumulate, config.steps * self.accumulate)
         # a generator of its own: the loader would else draw from the one that dropout in the network uses
         own = torch.Generator()
-        return iter(
-            DataLoader(dataset, batch_size=None, sampler=rest, num_workers=config.data.workers, generator=own)  # type: ignore[arg-type]
-        )
+        loader: Any = iter(DataLoader(
+            dataset, batch_size=None, sampler=rest, num_workers=config.data.workers, generator=own,  # type: ignore[arg-type]
+            worker_init_fn=_ignore_signals,
+        ))  # fmt: skip
+        try:
+            yield from loader
+        finally:  # without this, an error would leave workers that Python waits for and no signal ends
+            if config.data.workers:
+                loader._shutdown_workers()
 
     # -- beside training ----------------------------------------------------------------------------------------------
 
@@ -471,16 +477,27 @@ class Trainer:
                 f"the device's memory is full with {self.micro} pictures at once; lower micro_batch, or turn on gradient_checkpointing"
             ) from error
         except RuntimeError as error:
-            if self.accelerator.num_processes == 1 or not _is_about_others(error):
-                raise
             kept = self.keeper.all()
             last = f"after {kept[-1].name}" if kept else "from the start"
+            if "DataLoader worker" in str(error):
+                line = str(error).strip().splitlines()[0]
+                raise SingDiffusionError(
+                    f"a process that reads batches is gone: {line}; the run goes on {last}"
+                ) from error
+            if self.accelerator.num_processes == 1 or not _is_about_others(error):
+                raise
             raise SingDiffusionError(
                 f"process {self.accelerator.process_index} stops: another process of the group is gone; start all of them again, "
                 f"and the run goes on {last}"
             ) from error
         except OSError as error:
             raise SingDiffusionError(f"{error.filename or self.out}: {error.strerror or error}") from error
+
+
+def _ignore_signals(_: int) -> None:
+    """A worker goes on when its whole process group is told to stop, for the step in hand needs it; it ends with its parent."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_about_others(error: RuntimeError) -> bool:
