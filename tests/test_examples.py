@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from singdiffusion import SingDiffusion, tiny
+
 from .commands import ENV, cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -36,3 +38,6 @@ def test_fifty_pictures_teach_a_word(tmp_path):
         assert after[f"{thing} at midnight"] < before[f"{thing} at midnight"] - 20
     assert abs(after["solid white background"] - before["solid white background"]) < 5
     assert abs(after["rocket on a white background"] - before["rocket on a white background"]) < 20
+    SingDiffusion.from_pretrained(run / "module").enable(
+        tiny.load_pipeline(model="tiny-community")
+    )  # which has another text

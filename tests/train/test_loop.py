@@ -288,6 +288,42 @@ def test_going_on_from_a_module(world):
         run(world, out=str(world / "y"), network={"init_module": "tiny"})
 
 
+def test_what_a_module_brings_it_still_brings(world):
+    """Its guidance and its text encoder; the base's, where it is taught what another text encoder says."""
+    run(world, steps=2, bring_text=True)
+    folder = world / "run" / "module"
+    file = folder / "sing_config.json"
+    told = json.loads(file.read_text()) | {"guidance_scale": 3.5, "normalise_guidance": False}
+    file.write_text(json.dumps(told))
+    before = SingDiffusion.from_pretrained(folder)
+    run(world, steps=1, out=str(world / "tuned"), network={"init_module": str(folder)})
+    tuned = SingDiffusion.from_pretrained(world / "tuned" / "module")
+    assert (tuned.config.guidance_scale, tuned.config.normalise_guidance) == (3.5, False)
+    assert torch.equal(tuned.encode("black")[0], before.encode("black")[0])
+    with torch.no_grad():
+        for weight in before.text_encoder.parameters():
+            weight.add_(0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    before.save_pretrained(folder)
+    run(world, steps=1, out=str(world / "retuned"), network={"init_module": str(folder)})
+    retuned = SingDiffusion.from_pretrained(world / "retuned" / "module")
+    assert torch.equal(retuned.encode("black")[0], tuned.encode("black")[0])
+    assert retuned.config.text_fingerprint == tuned.config.text_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"loss": "v_prediction"}, "was trained with loss sample, not v_prediction; say --set loss=sample"),
+        ({"alpha": 0.3}, "was trained with alpha 0.0, not 0.3; say --set alpha=0.0"),
+    ],
+)
+def test_a_module_is_gone_on_with_as_it_was_trained(world, changes, match):
+    run(world, steps=1)
+    module = {"init_module": str(world / "run" / "module")}
+    with pytest.raises(SingDiffusionError, match=match):
+        run(world, out=str(world / "x"), network=module, **changes)
+
+
 def test_samples_are_painted(world):
     from PIL import Image
 

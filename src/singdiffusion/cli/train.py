@@ -88,7 +88,7 @@ def _say_all(config: Any) -> None:
     from ..train.networks import build
 
     typer.echo(config.model_dump_json(indent=2))
-    network, origin = build(config, Encoded(config.data.shards))
+    network, origin, _ = build(config, Encoded(config.data.shards))
     typer.echo(
         f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"
     )

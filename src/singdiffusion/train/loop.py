@@ -25,6 +25,7 @@ from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..plugin import SingConfig, SingDiffusion
 from ..plugin.models import load_text
+from ..plugin.text import same_encoders
 from . import plot
 from .batches import Batch, MicroBatches
 from .checkpoints import Keeper, Progress, read_lines
@@ -35,6 +36,7 @@ from .text import embedder_for
 from .validation import Floor, floor, validate
 
 Say = Callable[[str], None]
+KEPT = ("guidance_scale", "normalise_guidance")  # of the module that is gone on from
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -118,7 +120,7 @@ class Trainer:
         self.say(line)
 
     def _prepare_network(self) -> None:
-        network, origin = build(self.config, self.data)
+        network, origin, self.begun_with = build(self.config, self.data)
         self.network_kind, self.network_config = type(network), dict(network.config)  # type: ignore[arg-type]
         count = sum(p.numel() for p in network.parameters())
         self.say(f"{type(network).__name__}, {count / 1e6:.2f} M parameters: {origin}")
@@ -441,8 +443,19 @@ class Trainer:
             prediction="sample" if self.config.loss == "moments" else self.config.loss,
             alpha=self.config.alpha,
         )
-        text = (self.tokenizers[0], self.encoders[0]) if self.config.bring_text else (None, None)
-        return SingDiffusion(network.eval().requires_grad_(False), config, *text)
+        if self.begun_with is not None:
+            config = config.model_copy(update={name: getattr(self.begun_with.config, name) for name in KEPT})
+        return SingDiffusion(network.eval().requires_grad_(False), config, *self._text())
+
+    def _text(self) -> tuple[Any, Any]:
+        """The tokenizer and the text encoder that the module brings: those it came with, or the base's where it now knows these."""
+        tokenizer, encoder = (
+            (None, None) if self.begun_with is None else (self.begun_with.tokenizer, self.begun_with.text_encoder)
+        )
+        if encoder is not None and same_encoders([encoder], tuple(self.data.manifest["base"]["text_fingerprint"])):
+            return tokenizer, encoder
+        brings = encoder is not None or self.config.bring_text
+        return (self.tokenizers[0], self.encoders[0]) if brings else (None, None)
 
     # -- what can happen ----------------------------------------------------------------------------------------------
 

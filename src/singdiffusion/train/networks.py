@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from ..data.shards import Encoded
 from ..errors import SingDiffusionError
@@ -16,8 +15,16 @@ from ..plugin.models import load_unet
 from .config import Config
 
 
-def build(config: Config, data: Encoded) -> tuple[nn.Module, str]:
-    """The network, float32, and a line that says where its weights come from.
+class Start(NamedTuple):
+    """The network, float32; a line that says where its weights come from; and the module that it is gone on from, if it is."""
+
+    network: Any
+    origin: str
+    module: SingDiffusion | None = None
+
+
+def build(config: Config, data: Encoded) -> Start:
+    """The network that a run starts with.
 
     Raises:
         SingDiffusionError: options are unknown or contradict the data, or what it should start from does not fit.
@@ -34,7 +41,7 @@ def build(config: Config, data: Encoded) -> tuple[nn.Module, str]:
     else:
         network, origin = _made(TimeFreeUNet, _unet_shape(data) | spec.options), "fresh weights"
     _require_shape(network, data)
-    return network, origin
+    return Start(network, origin)
 
 
 def require_data(config: Config, data: Encoded) -> None:
@@ -104,23 +111,32 @@ def _from_base(base: str, options: dict[str, Any], data: Encoded) -> tuple[Any, 
     return network, f"{len(taken)} of {len(ours)} tensors ({share:.0%} of the weights) from the U-Net of {base}"
 
 
-def _module(source: str, config: Config, data: Encoded) -> tuple[Any, str]:
+def _module(source: str, config: Config, data: Encoded) -> Start:
     sing = SingDiffusion.from_pretrained(source)
     assert sing.config is not None
     network = sing.module.requires_grad_(True)
     kind = "decoder" if isinstance(network, MeanDecoder) else "unet"
     if kind != config.network.kind:
-        raise SingDiffusionError(f"{source} is a {kind}, and network.kind says {config.network.kind}")
-    prediction = "sample" if config.loss == "moments" else config.loss
-    if (sing.config.prediction, sing.config.alpha) != (prediction, config.alpha):
-        raise SingDiffusionError(f"{source} was trained to predict {sing.config.prediction}; say loss = that")
+        raise SingDiffusionError(
+            f"{source} is a {kind}, and network.kind says {config.network.kind}; say --set network.kind={kind}"
+        )
+    _require_prediction(sing.config, config, source)
     if kind == "decoder" and bool(network.config.variances) != (config.loss == "moments"):
         raise SingDiffusionError(
             f"{source} tells {network.config.variances} variances, which does not go with {config.loss}"
         )
     _require_latents(sing.config, data, source)
     _require_shape(network, data)
-    return network, f"the module {source}"
+    return Start(network, f"the module {source}", sing)
+
+
+def _require_prediction(theirs: SingConfig, config: Config, source: str) -> None:
+    for key, told, ours in (
+        ("loss", theirs.prediction, "sample" if config.loss == "moments" else config.loss),
+        ("alpha", theirs.alpha, config.alpha),
+    ):
+        if told != ours:
+            raise SingDiffusionError(f"{source} was trained with {key} {told}, not {ours}; say --set {key}={told}")
 
 
 def _require_latents(config: SingConfig, data: Encoded, source: str) -> None:
