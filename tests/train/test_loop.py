@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionGLIGENPipeline
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet
@@ -333,6 +334,24 @@ def test_samples_are_painted(world):
     assert not any(p.suffix == ".partial" for p in (world / "run").rglob("*"))
 
 
+def test_a_base_that_cannot_paint_is_told_before_the_first_step(world, make_pipe):
+    """Training itself takes its text encoder only."""
+    for part in ("unet", "scheduler"):
+        shutil.rmtree(world / "base" / part)
+    run(world, steps=2)
+    shutil.rmtree(world / "run")
+    match = (
+        r"validation.prompts are painted with data.base; say --set validation.prompts=\[\]: the model .* cannot be read"
+    )
+    with pytest.raises(SingDiffusionError, match=match):
+        run(world, steps=2, validation__prompts=["black"])
+    assert not (world / "run" / "log.jsonl").exists()
+    parts = {name: part for name, part in make_pipe(scaling=9.0).components.items() if name != "image_encoder"}
+    StableDiffusionGLIGENPipeline(**parts, requires_safety_checker=False).save_pretrained(world / "base")
+    with pytest.raises(SingDiffusionError, match="the pipeline class StableDiffusionGLIGENPipeline is not supported"):
+        run(world, steps=2, validation__prompts=["black"])
+
+
 def test_the_module_can_bring_its_text(world):
     run(world, steps=2, bring_text=True)
     sing = SingDiffusion.from_pretrained(world / "run" / "module")
@@ -370,6 +389,7 @@ def test_bfloat16_and_channels_last_and_compile_free_options(world):
         ),
         ({"optimizer__name": "adamw8bit"}, "optimizer adamw8bit needs bitsandbytes: pip install 'singdiffusion.8bit.'"),
         ({"log__trackers": ["abacus"]}, "abacus"),
+        ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed: pip install aim, or say --set log.trackers="),
         ({**decoder(variances=2)}, "network.options.variances goes with loss = 'moments'"),
     ],
 )

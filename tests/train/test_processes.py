@@ -46,6 +46,37 @@ def test_the_command(world):
     said, _ = finish(start(as_file(world), "--dry-run"))
     assert '"rate": 0.003' in said
     assert "TimeFreeUNet" in said
+    said, _ = finish(start("sd15-paper", "--dry-run", "--shards", "nowhere"))
+    assert '"micro_batch": 16' in said
+    assert said.endswith("nowhere has no manifest.json yet, without which the network is not known\n")
+
+
+@pytest.mark.parametrize(
+    ("preset", "args", "expected"),
+    [
+        ("fine-tune", ["--init", "tiny"], {"init": "tiny", "init_module": None, "options": {}}),
+        ("sd15-paper", ["--init-module", "tiny"], {"init": None, "init_module": "tiny", "options": {}}),
+        ("sd15-decoder", ["--init-module", "mine"], {"init": None, "init_module": "mine", "options": {}}),
+    ],
+)
+def test_what_it_starts_from_takes_the_place_of_the_presets(preset, args, expected):
+    said, _ = finish(start(preset, "--dry-run", "--shards", "nowhere", *args))
+    network = json.loads(said[: said.rindex("}") + 1])["network"]
+    assert {key: network[key] for key in expected} == expected
+
+
+def test_starts_that_exclude_each_other_are_one_line():
+    for preset, args, line in (
+        (
+            "sd15-decoder",
+            ["--init", "tiny"],
+            "a decoder cannot start from a base's U-Net: leave init out, or go on from",
+        ),
+        ("tiny", ["--init", "tiny", "--init-module", "tiny"], "init and init_module exclude each other"),
+    ):
+        _, err = finish(start(preset, "--dry-run", *args), 1)
+        assert err.startswith("error: ")
+        assert line in err
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def train(
         from ..train.loop import Trainer
 
         given = {"data.shards": shards, "out": out, "network.init": init, "network.init_module": init_module}
-        changes = [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
+        changes = _replaced(init, init_module)
+        changes += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
         loaded = load_config(config, [*changes, *(set_ or [])])
         if dry_run:
             _say_all(loaded)
@@ -78,16 +79,25 @@ def train(
         typer.echo(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
 
 
+def _replaced(init: str | None, init_module: str | None) -> list[str]:
+    """Changes that take away what a preset says of the network's start and --init or --init-module says otherwise."""
+    changes = [] if init is None else ["network.init_module=none"]
+    return changes if init_module is None else [*changes, "network.init=none", "network.options={}"]
+
+
 def _quoted(value: Any) -> str:
     return json_library.dumps(str(value))  # a TOML string
 
 
 def _say_all(config: Any) -> None:
     """The configuration, and the network if the shards are there."""
-    from ..data.shards import Encoded
+    from ..data.shards import MANIFEST, Encoded
     from ..train.networks import build
 
     typer.echo(config.model_dump_json(indent=2))
+    if not (config.data.shards / MANIFEST).is_file():
+        typer.echo(f"{config.data.shards} has no {MANIFEST} yet, without which the network is not known")
+        return
     network, origin, _ = build(config, Encoded(config.data.shards))
     typer.echo(
         f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"

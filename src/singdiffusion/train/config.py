@@ -58,7 +58,9 @@ class Network(_Section):
         if self.init is not None and self.init_module is not None:
             raise ValueError("init and init_module exclude each other")
         if self.init is not None and self.kind == "decoder":
-            raise ValueError("a decoder cannot start from a base's U-Net; use init_module, or kind = 'unet'")
+            raise ValueError(
+                "a decoder cannot start from a base's U-Net: leave init out, or go on from a decoder by init_module"
+            )
         if self.init_module is not None and self.options:
             raise ValueError("a module that is gone on from keeps its shape: leave out options")
         return self

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, gather_object
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ from .checkpoints import Keeper, Progress, read_lines
 from .config import Config, Optimizer, Schedule, differences
 from .losses import Objective
 from .networks import build
+from .samples import load_base, paint
 from .text import embedder_for
 from .validation import Floor, floor, validate
 
@@ -98,6 +100,10 @@ class Trainer:
         self.micro, self.accumulate = _micro_batches(config, self.accelerator.num_processes)
         self.accelerator.gradient_accumulation_steps = self.accumulate
         self._prepare_text()
+        if config.validation.prompts and self.main:
+            load_base(
+                config, self.accelerator.device
+            )  # that it cannot be had shall be seen now, not at the first validation
         self._prepare_network()
         self.progress = Progress(world=self.accelerator.num_processes)
         self.keeper = Keeper(self.out, config.checkpoints.keep)
@@ -403,8 +409,6 @@ class Trainer:
         """Pictures of the base with the module as it is."""
         state = self.accelerator.get_state_dict(self.model)
         if self.main:
-            from .samples import paint
-
             where = self.out / "samples" / f"step-{self.progress.step:08d}.png"
             paint(self._sing(state), self.config, where, self.accelerator.device)
             self.say(f"painted {where}")
@@ -520,8 +524,11 @@ def _is_about_others(error: RuntimeError) -> bool:
 
 def _accelerator(config: Config, cpu: bool) -> Accelerator:
     """accelerate's own configuration (``accelerate launch``, FSDP, DeepSpeed) is taken as it is."""
-    if "tensorboard" in config.log.trackers:
-        import tensorboard  # noqa: F401  (said before the run, not at its first line of log)
+    for name in config.log.trackers:  # accelerate would pass over such a one in silence
+        if name in LOGGER_TYPE_TO_CLASS and name not in map(str, get_available_trackers()):
+            raise SingDiffusionError(
+                f"log.trackers: {name} is not installed: pip install {name}, or say --set log.trackers=[]"
+            )
     try:
         return Accelerator(
             cpu=cpu,

@@ -9,17 +9,37 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..plugin import SingDiffusion
 from ..plugin.models import load_model
+from ..plugin.pipelines import spec_of, untouched
 from .config import Config
+
+
+def load_base(config: Config, device: Any) -> Any:
+    """The whole base, of which training itself takes the text encoder only.
+
+    Raises:
+        SingDiffusionError: it cannot be had, or no module can be plugged into it.
+    """
+    base = config.data.base
+    try:
+        pipe = load_model(base, torch.float32 if device.type == "cpu" else torch.float16)
+        if untouched(pipe) is None:
+            spec_of(pipe)
+    except SingDiffusionError as error:
+        raise SingDiffusionError(
+            f"validation.prompts are painted with data.base; say --set validation.prompts=[]: {error}"
+        ) from error
+    return pipe
 
 
 @torch.no_grad()
 def paint(sing: SingDiffusion, config: Config, file: Path, device: Any) -> None:
     """One picture a prompt, seeds counted up from 0; without the module above, with it below."""
     spec = config.validation
-    pipe = load_model(config.data.base, torch.float32 if device.type == "cpu" else torch.float16).to(device)
+    pipe = load_base(config, device).to(device)
     pipe.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": spec.steps, "guidance_scale": spec.guidance_scale}
     rows = []
