@@ -123,7 +123,8 @@ def _module(source: str, config: Config, data: Encoded) -> Start:
     _require_prediction(sing.config, config, source)
     if kind == "decoder" and bool(network.config.variances) != (config.loss == "moments"):
         raise SingDiffusionError(
-            f"{source} tells {network.config.variances} variances, which does not go with {config.loss}"
+            f"{source} tells {network.config.variances} variances, which does not go with loss {config.loss}; "
+            f"say --set loss={'moments' if network.config.variances else 'sample'}"
         )
     _require_latents(sing.config, data, source)
     _require_shape(network, data)
