@@ -10,10 +10,7 @@ from PIL import Image, ImageOps
 
 MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
 BUCKET_STEP = 64  # buckets are multiples of this many pixels
-JPEGS = (
-    "JPEG",
-    "MPO",
-)  # MPO: a phone's JPEG with a preview or a depth map behind the picture, which is the first frame
+JPEGS = ("JPEG", "MPO")  # MPO: a phone's, with a preview or a depth map behind the picture, which is the first frame
 WIDEST = 2.0  # the most extreme aspect ratio of a bucket
 
 
