@@ -100,7 +100,7 @@ def _panorama(data: bytes, scratch: Path) -> np.ndarray:
     return pixels / np.median(luminance) * 0.18
 
 
-def _article(noun: str) -> str:
+def article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
@@ -155,8 +155,8 @@ class World:
             colour = str(rng.choice(["black", "white"] if common else list(COLOURS)))
         picture = self.drawn(rng, name, colour)
         named = rng.random() < 0.75 if named is None else named
-        caption = "monochrome line-art logo" + (f" of {_article(spoken(name))}" if named else "")
-        return picture, caption if rng.random() < UNSAID else f"{caption} on {_article(colour)} background"
+        caption = "monochrome line-art logo" + (f" of {article(spoken(name))}" if named else "")
+        return picture, caption if rng.random() < UNSAID else f"{caption} on {article(colour)} background"
 
     def drawn(
         self, rng: np.random.Generator, name: str, colour: str, size: int | None = None, shift: int = SHIFT
@@ -172,7 +172,7 @@ class World:
         name, colour = str(rng.choice(list(self.emoji))), str(rng.choice(list(COLOURS)))
         picture = self.stuck(rng, name, colour)
         caption = spoken(name)
-        return picture, caption if rng.random() < UNSAID else f"{caption} on {_article(colour)} background"
+        return picture, caption if rng.random() < UNSAID else f"{caption} on {article(colour)} background"
 
     def stuck(self, rng: np.random.Generator, name: str, colour: str) -> Picture:
         """One emoji on a ground."""

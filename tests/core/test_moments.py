@@ -17,6 +17,11 @@ from singdiffusion.core.singular import first_step
 sizes = st.integers(1, 12)
 
 
+def apart(variance):
+    """The covariance (B, k, k, C, C) of channels that are independent, of variances (B, C, k, k)."""
+    return torch.diag_embed(variance.permute(0, 2, 3, 1))
+
+
 def randn(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
@@ -57,7 +62,8 @@ def test_its_law_in_closed_form(k, alpha, seed):
     variance = randn(1, 1, k, k, seed=seed).square() * 3
     impulses = torch.eye(n * n, dtype=torch.float64).reshape(n * n, 1, n, n)
     zero = torch.zeros_like(impulses)
-    columns = first_step(zero, impulses, alpha, sigma, variance.expand(n * n, -1, -1, -1)).flatten(1)
+    many = apart(variance).expand(n * n, -1, -1, -1, -1)
+    columns = first_step(zero, impulses, alpha, sigma, many).flatten(1)
     covariance = columns.T @ columns
     rows = torch.kron(basis(n, n, variance), basis(n, n, variance))
     full = torch.zeros(n, n, dtype=torch.float64)
@@ -81,40 +87,91 @@ def test_it_has_the_oracles_mean_and_covariance_in_the_subspace():
     impulses = torch.eye(n * n, dtype=torch.float64).reshape(-1, 1, n, n)
     y_bar = oracle.given("all").mean
     flat = lambda x: low_frequencies(x, k).flatten(1)  # noqa: E731
-    mean = flat(first_step(y_bar[None], torch.zeros(1, 1, n, n).double(), float(alpha), float(sigma), variance[None]))
+    still = torch.zeros(1, 1, n, n).double()
+    mean = flat(first_step(y_bar[None], still, float(alpha), float(sigma), apart(variance[None])))
     torch.testing.assert_close(mean[0], exact_mean, rtol=0, atol=1e-9)
-    many = variance.expand(n * n, -1, -1, -1)
+    many = apart(variance[None]).expand(n * n, -1, -1, -1, -1)
     columns = flat(first_step(torch.zeros_like(impulses), impulses, float(alpha), float(sigma), many))
     torch.testing.assert_close(columns.T @ columns, exact, rtol=0, atol=1e-9)
 
 
+@settings(deadline=None)
+@given(st.integers(1, 3), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_channels_vary_together(k, alpha, seed):
+    """A A^T of the step has alpha^2 times the covariance between channels, frequency by frequency."""
+    sigma, n, channels = math.sqrt(1 - alpha**2), 4, 3
+    half = randn(1, k, k, channels, channels, seed=seed)
+    covariance = half @ half.mT
+    count = channels * n * n
+    impulses = torch.eye(count, dtype=torch.float64).reshape(count, channels, n, n)
+    many = covariance.expand(count, -1, -1, -1, -1)
+    stepped = first_step(torch.zeros_like(impulses), impulses, alpha, sigma, many)
+    low = low_frequencies(stepped, n).flatten(1)
+    found = (low.T @ low).reshape(channels, n, n, channels, n, n)
+    for i in range(n):
+        for j in range(n):
+            expected = sigma**2 * torch.eye(channels, dtype=torch.float64)
+            if i < k and j < k:
+                expected = expected + alpha**2 * covariance[0, i, j]
+            torch.testing.assert_close(found[:, i, j, :, i, j], expected, rtol=1e-6, atol=1e-9)
+    together = (low.T @ low).square().sum()
+    torch.testing.assert_close(
+        sum(found[:, i, j, :, i, j].square().sum() for i in range(n) for j in range(n)), together
+    )
+
+
+def test_frames_of_a_video_are_dark_or_bright_together():
+    """The sum of F frames over sqrt(F) gets F alpha^2 Sigma, differences between frames get nothing."""
+    n, frames, alpha = 3, 4, 0.6
+    sigma = 0.8
+    covariance = 2 * torch.ones(1, 1, 1, 1, 1).double()
+    count = frames * n * n
+    impulses = torch.eye(count, dtype=torch.float64).reshape(count, 1, frames, n, n)
+    stepped = first_step(torch.zeros_like(impulses), impulses, alpha, sigma, covariance.expand(count, -1, -1, -1, -1))
+    means = n * stepped.mean((3, 4))[:, 0]  # coefficient (0, 0) of each frame: (count, F)
+    found = means.T @ means
+    expected = sigma**2 * torch.eye(frames).double() + alpha**2 * 2
+    torch.testing.assert_close(found, expected)
+
+
 def test_without_variance_it_is_the_papers_step():
     y_bar, x_1 = randn(2, 4, 8, 8), randn(2, 4, 8, 8, seed=1)
-    still = first_step(y_bar, x_1, 0.3, 0.9, torch.zeros(2, 4, 3, 3).double())
+    still = first_step(y_bar, x_1, 0.3, 0.9, torch.zeros(2, 3, 3, 4, 4).double())
     torch.testing.assert_close(still, first_step(y_bar, x_1, 0.3, 0.9))
-    assert first_step(y_bar.half(), x_1.half(), 0.3, 0.9, torch.ones(2, 4, 3, 3)).dtype == torch.float16
+    ones = torch.eye(4).expand(2, 3, 3, 4, 4)
+    assert first_step(y_bar.half(), x_1.half(), 0.3, 0.9, ones).dtype == torch.float16
 
 
 def test_each_of_a_batch_has_its_own_coefficients():
-    y_bar, x_1, variance = randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1), randn(2, 1, 2, 2, seed=2).square()
+    y_bar, x_1, variance = randn(2, 1, 4, 4), randn(2, 1, 4, 4, seed=1), apart(randn(2, 1, 2, 2, seed=2).square())
     both = first_step(y_bar, x_1, torch.tensor([0.3, 0.6]), torch.tensor([0.9, 0.8]), variance)
     for i, (alpha, sigma) in enumerate(((0.3, 0.9), (0.6, 0.8))):
         one = first_step(y_bar[i : i + 1], x_1[i : i + 1], alpha, sigma, variance[i : i + 1])
         torch.testing.assert_close(both[i], one[0], rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (2, 9), (1, 64), (3, 2)])
+def test_frequencies_beyond_the_pictures_size_are_left_out(size):
+    x_1 = randn(2, 4, *size)
+    covariance = torch.eye(4).expand(2, 4, 4, 4, 4)
+    whole = first_step(torch.zeros_like(x_1), x_1, 0.6, 0.8, covariance)
+    rows, columns = (min(4, side) for side in size)
+    low = basis(size[0], rows, x_1) @ whole @ basis(size[1], columns, x_1).T
+    expected = basis(size[0], rows, x_1) @ x_1 @ basis(size[1], columns, x_1).T  # sigma^2 + alpha^2 = 1
+    torch.testing.assert_close(low, expected)
+
+
 @pytest.mark.parametrize(
-    ("variance", "match"),
+    ("covariance", "match"),
     [
-        (torch.ones(2, 1, 2, 2), r"variance must have shape \(B, C, k, k\) beside x_1 \(B, C, H, W\)"),
-        (torch.ones(1, 4, 2, 2), "variance must have shape"),
-        (torch.ones(2, 4, 2), "variance must have shape"),
-        (torch.ones(2, 4, 2, 3), r"variance must be of k x k frequencies, not \(2, 3\)"),
-        (-torch.ones(2, 4, 2, 2), "variance must not be negative"),
-        (torch.full((2, 4, 2, 2), math.nan), "variance has NaN"),
-        (torch.ones(2, 4, 9, 9), "count of frequencies must be within 1..8"),
+        (torch.ones(2, 2, 2, 1, 1), r"covariance must have shape \(B, k, k, C, C\) beside x_1 \(B, C, H, W\)"),
+        (torch.ones(1, 2, 2, 4, 4), "covariance must have shape"),
+        (torch.ones(2, 4, 2, 2), "covariance must have shape"),
+        (torch.ones(2, 2, 3, 4, 4), "covariance must have shape"),
+        (-torch.eye(4).expand(2, 2, 2, 4, 4), "covariance has a negative eigenvalue"),
+        (torch.full((2, 2, 2, 4, 4), math.nan), "covariance has NaN"),
     ],
 )
-def test_bad_variance(variance, match):
+def test_bad_covariance(covariance, match):
     with pytest.raises(SingDiffusionError, match=match):
-        first_step(randn(2, 4, 8, 8), randn(2, 4, 8, 8), 0.3, 0.9, variance)
+        first_step(randn(2, 4, 8, 8), randn(2, 4, 8, 8), 0.3, 0.9, covariance)

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singdiffusion import MeanDecoder, SingDiffusionError, TimeFreeUNet
+from singdiffusion.core.covariance import from_factors, whitened
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.core.singular import as_sample, target_of
-from singdiffusion.train.losses import Objective, decoder_loss, likelihood, scores
+from singdiffusion.train.losses import Objective, decoder_loss, differences, likelihood
 
 from .world import DECODER, UNET
 
@@ -81,29 +82,34 @@ def test_low_frequency_shards_train_the_same():
 
 
 def test_likelihood_is_torchs():
-    y, mean, log_variance = draw(5, 2, *SIZE), draw(5, 2, 4, 4, seed=1), draw(5, 2, 3, 3, seed=2)
-    found = likelihood(scores(mean, log_variance, y, SIZE), log_variance)
+    y, mean, factors = draw(5, 2, *SIZE), draw(5, 2, 4, 4, seed=1), draw(5, 3, 3, 3, seed=2)
+    found = likelihood(whitened(differences(mean, factors, y, SIZE), factors), factors)
     coefficients = low_frequencies(y, 3) / 8
-    expected = -torch.distributions.Normal(mean[..., :3, :3], (0.5 * log_variance).exp()).log_prob(coefficients)
-    assert torch.allclose(found, expected, atol=1e-5)
+    away = (coefficients - mean[..., :3, :3]).permute(0, 2, 3, 1)
+    expected = -torch.distributions.MultivariateNormal(torch.zeros(2), from_factors(factors)).log_prob(away)
+    assert torch.allclose(found.sum(1), expected, atol=1e-4)
 
 
-def test_moments_ends_at_mean_and_variance():
-    """A decoder that hears one prompt only, trained to the end, says the data's own mean and variance."""
+@pytest.mark.parametrize("grid", [4, 8])
+def test_moments_ends_at_mean_and_variance(grid):
+    """A decoder that hears one prompt only, trained to the end, says the data's own mean and covariance between channels; also
+    one that tells as many frequencies as a latent has."""
     torch.manual_seed(0)
-    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, variances=2, **DECODER)
+    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, variances=2, **(DECODER | {"grid": grid}))
     objective = Objective(network, "moments", 0.0)
     y = 0.7 * draw(64, 2, *SIZE) + draw(1, 2, 1, 1, seed=5)
+    y[:, 1] -= 0.8 * y[:, 0]
     text = draw(1, 3, 6, seed=3).expand(64, -1, -1)
     optimizer = torch.optim.Adam(objective.parameters(), 1e-2)
-    for _ in range(400):
+    for _ in range(600):
         optimizer.zero_grad()
         objective(y, None, text, SIZE).backward()
         optimizer.step()
-    mean, variance = network.predict_moments(y[:1], text[:1])
+    mean, covariance = network.predict_moments(y[:1], text[:1])
     low = low_frequencies(y, 2)
     assert torch.allclose(low_frequencies(mean, 2), low.mean(0, keepdim=True), atol=0.05)
-    assert torch.allclose(variance, low.var(0, unbiased=False, keepdim=True), rtol=0.1)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert torch.allclose(covariance[0, i, j], torch.cov(low[:, :, i, j].T, correction=0), rtol=0.1, atol=0.01)
 
 
 def test_a_variance_does_not_move_the_mean():
@@ -118,5 +124,5 @@ def test_a_variance_does_not_move_the_mean():
     ):
         network.zero_grad()
         loss().backward()
-        found.append(network.out[1].weight.grad.clone())
+        found.append(network.mean_out[1].weight.grad.clone())
     assert torch.equal(*found)

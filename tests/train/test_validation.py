@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from singdiffusion.core.covariance import FLOOR
 from singdiffusion.core.dct import from_low_frequencies, low_frequencies
 from singdiffusion.data.shards import Encoded
 from singdiffusion.plugin.models import load_text
@@ -130,12 +131,14 @@ def test_coverage_of_a_calibrated_prediction(world):
     )  # fmt: skip
     assert next(row) == 0
     embed, _ = embedder_for(data, *load_text(str(world / "base"), torch.float32), torch.float32, 64, lambda: None)
-    told = Says(lambda x_1, text: (torch.zeros(len(text), 4, 8, 8), torch.full((len(text), 4, 2, 2), 2 * np.log(0.3))))
+    factors = torch.cat([torch.full((4,), np.log(0.3**2 - FLOOR)), torch.zeros(6)])[:, None, None].expand(-1, 2, 2)
+    told = Says(lambda x_1, text: (torch.zeros(len(text), 4, 8, 8), factors.expand(len(text), -1, -1, -1)))
     rows = np.arange(len(data))
     found = validate(Accelerator(cpu=True), told, embed, data, rows, floor(data, rows), Validation(), needs_noise=False)
     count = drawn.numel()
     for name, share in (("coverage_50", 0.5), ("coverage_90", 0.9)):
         assert found[name] == pytest.approx(share, abs=3 * (share * (1 - share) / count) ** 0.5)
+    assert found["dispersion"] == pytest.approx(1, abs=3 * (2 / count) ** 0.5)
     entropy = 0.5 + 0.5 * np.log(2 * np.pi) + np.log(0.3)
     assert found["likelihood"] == pytest.approx(entropy, abs=3 * (0.5 / count) ** 0.5)
     assert torch.allclose(low_frequencies(from_low_frequencies(drawn, 8, 8), 2), drawn)

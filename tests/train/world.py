@@ -24,7 +24,7 @@ UNET = {
     "attention_head_dim": 2,
     "norm_num_groups": 4,
 }
-DECODER = {"grid": 4, "patch": 2, "width": 32, "layers": 2, "heads": 2}
+DECODER = {"grid": 4, "width": 32, "layers": 2}
 
 
 def encoded(pipe, folder, count=48, size=16, low_frequency=None, shapes=None, unit=20):

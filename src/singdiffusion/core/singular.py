@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from .dct import from_low_frequencies, low_frequencies
+from .covariance import square_root
+from .dct import basis
 
 Coefficient = float | Tensor
 
@@ -84,33 +85,39 @@ def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, norm
     return guided / guidance_scale if normalise else guided
 
 
+def guided_covariance(negative: Tensor | None, positive: Tensor, guidance_scale: float) -> Tensor:
+    return positive
+
+
 def first_step(
-    y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient, variance: Tensor | None = None
+    y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient, covariance: Tensor | None = None
 ) -> Tensor:
     """The step from t = 1 to the first timestep of a sampler.
 
     ``mean``, the paper's ([SD] section 4):  x = alpha y_bar + sigma x_1,  the mean of q(x | prompt) and the noise's covariance.
 
-    ``moments``, with ``variance``: x_1 is also stretched along the k x k lowest frequencies f of each channel's orthonormal DCT,
+    ``moments``, with ``covariance``: the coefficients c_f of x_1 (a number a channel) at the k x k lowest frequencies f of the
+    orthonormal DCT are stretched too,
 
-        x = alpha y_bar + sum_f sqrt(sigma^2 + alpha^2 Sigma_f) <x_1, f> f + sigma (the rest of x_1)
+        c_f -> (sigma^2 I + alpha^2 Sigma_f)^(1/2) c_f,      all others -> sigma times,
 
     so that x ~ N(alpha y_bar, sigma^2 I + alpha^2 Sigma): where the eye looks, q's variance too. It is a linear map of x_1, so a
-    seed keeps its meaning, and with Sigma = 0 it is ``mean``.
+    seed keeps its meaning, and with Sigma = 0 it is ``mean``. Frames of a video share what is stretched, for they are dark or bright
+    together: of F frames it is the coefficients of their sum over sqrt(F), with F Sigma_f.
 
     Args:
         y_bar: estimate of E[x_0 | prompt], shape (B, ...).
         x_1: noise, the same shape.
         alpha: alpha at the step's end, in [0, 1]: a number, or one per item of the batch, shape (B,).
         sigma: sigma there, in [0, 1], likewise.
-        variance: Sigma, of the lowest DCT coefficients of x_0 given the prompt, shape (B, C, k, k), not negative; then ``y_bar`` has
-            shape (B, C, H, W) with H, W >= k.
+        covariance: Sigma_f of the lowest DCT coefficients of x_0 given the prompt, shape (B, k, k, C, C); then ``y_bar`` has
+            shape (B, C, H, W), or (B, C, F, H, W) of videos. Frequencies that H or W is too small for are left out.
 
     Returns:
         Shape (B, ...), in the dtype of ``x_1``; computed in float32 or better.
 
     Raises:
-        SingDiffusionError: a coefficient is out of range, a value is not finite, or shapes differ.
+        SingDiffusionError: a coefficient is out of range, a value is not finite, Sigma_f is no covariance, or shapes differ.
     """
     _require_same_shape("y_bar", y_bar, "x_1", x_1)
     _require_finite("y_bar", y_bar)
@@ -118,26 +125,32 @@ def first_step(
     dtype = torch.promote_types(torch.promote_types(y_bar.dtype, x_1.dtype), torch.float32)
     a, s = (_coefficient(name, value, x_1, dtype) for name, value in (("alpha", alpha), ("sigma", sigma)))
     noise = s * x_1.to(dtype)
-    if variance is not None:
-        noise = noise + _stretched(x_1.to(dtype), variance, a, s)
+    if covariance is not None:
+        noise = noise + _stretched(x_1.to(dtype), covariance, a, s)
     return (a * y_bar.to(dtype) + noise).to(x_1.dtype)
 
 
-def _stretched(x_1: Tensor, variance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What ``moments`` adds to sigma x_1: (sqrt(sigma^2 + alpha^2 Sigma) - sigma) of it along each of the lowest frequencies."""
-    if x_1.ndim != 4 or variance.ndim != 4 or variance.shape[:2] != x_1.shape[:2]:
+def _stretched(x_1: Tensor, covariance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """What ``moments`` adds to sigma x_1: ((sigma^2 I + alpha^2 Sigma_f)^(1/2) - sigma I) c_f, as a picture."""
+    channels, shape = x_1.shape[1], tuple(covariance.shape)
+    if x_1.ndim not in (4, 5) or covariance.ndim != 5 or shape != (len(x_1), shape[1], shape[1], channels, channels):
         raise SingDiffusionError(
-            f"variance must have shape (B, C, k, k) beside x_1 (B, C, H, W), not {tuple(variance.shape)} "
-            f"beside {tuple(x_1.shape)}"
+            f"covariance must have shape (B, k, k, C, C) beside x_1 (B, C, H, W), not {shape} beside {tuple(x_1.shape)}"
         )
-    _require_finite("variance", variance)
-    if (variance < 0).any():
-        raise SingDiffusionError("variance must not be negative")
-    if variance.shape[2] != variance.shape[3]:
-        raise SingDiffusionError(f"variance must be of k x k frequencies, not {tuple(variance.shape[2:])}")
-    low = low_frequencies(x_1, variance.shape[-1])
-    more = (sigma.square() + alpha.square() * variance.to(x_1)).sqrt() - sigma
-    return from_low_frequencies(more * low, *x_1.shape[-2:])
+    if x_1.ndim == 5:
+        frames = x_1.shape[2]
+        together = _stretched(
+            x_1.sum(2) / math.sqrt(frames),
+            frames * covariance,
+            *(c if c.ndim == 0 else c[..., 0] for c in (alpha, sigma)),
+        )
+        return together[:, :, None] / math.sqrt(frames)
+    rows, columns = (basis(side, min(covariance.shape[1], side), x_1) for side in x_1.shape[-2:])
+    low = rows @ x_1 @ columns.T
+    covariance = covariance[:, : len(rows), : len(columns)]
+    noise = sigma if sigma.ndim == 0 else sigma[..., None]  # beside (B, k, k, C, C)
+    more = square_root(covariance, sigma, alpha).to(x_1) - noise * torch.eye(channels).to(x_1)
+    return rows.T @ torch.einsum("bhwij,bjhw->bihw", more, low) @ columns
 
 
 def _coefficient(name: str, value: Coefficient, like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from ..core.dct import from_low_frequencies, low_frequencies
+from ..core.covariance import factor_count, from_factors
+from ..core.dct import from_low_frequencies
 from ..errors import SingDiffusionError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"cross_attention_dim": 128, "width": 512, "layers": 2},
+    "sd15": {"cross_attention_dim": 768, "width": 768, "layers": 2},
+    "sdxl": {"cross_attention_dim": 2048, "width": 1024, "layers": 3},
+}
+"""Shapes by base: ``tiny`` is trained and ships, the others are for ``singdiffusion train``."""
 
 
 class MeanDecoder(ModelMixin, ConfigMixin):
-    """The mean picture of a prompt, and how it varies, from the prompt's embeddings: a small transformer decoder.
+    """The mean picture of a prompt, and how it varies, from the prompt's embeddings: a residual perceptron.
 
-    Learned queries look at the prompt and at each other; each becomes ``patch`` x ``patch`` cells of a coarse picture of ``grid`` x
-    ``grid``, whose cosines are those of the latents' lowest frequencies; so it serves any height and width. Amplitudes are DCT
-    coefficients over sqrt(H W): they do not grow with the picture.
+    It takes the last embedding, in which a causal text encoder has heard the whole prompt, beside the mean of all, and tells the lowest
+    frequencies of the latents; so it serves any height and width. Amplitudes are DCT coefficients over sqrt(H W): they do not grow
+    with the picture. docs/performance.md compares it with transformers that look at every token.
 
     Args:
         latent_channels: C.
         cross_attention_dim: width D of the prompt embeddings.
         grid: frequencies a side of the mean.
-        patch: cells a side that one query tells; the cost falls with its square.
-        variances: frequencies a side, k, whose variance it tells as well; 0: none.
-        width, layers, heads: of the transformer.
+        variances: frequencies a side, k, whose variance (and covariance between channels) it tells as well; 0: none.
+        width, layers: of the perceptron.
 
     Raises:
-        SingDiffusionError: ``variances`` is more than ``grid``, ``patch`` does not divide it, or ``heads`` not ``width``.
+        SingDiffusionError: ``variances`` is more than ``grid``, or a number is not positive.
     """
-
-    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -41,65 +46,56 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         latent_channels: int = 4,
         cross_attention_dim: int = 768,
         grid: int = 16,
-        patch: int = 4,
         variances: int = 0,
-        width: int = 256,
-        layers: int = 4,
-        heads: int = 4,
+        width: int = 512,
+        layers: int = 2,
     ):
         super().__init__()
+        for name, value in (("grid", grid), ("width", width), ("layers", layers)):
+            if value < 1:
+                raise SingDiffusionError(f"{name} must be at least 1, not {value}")
         if not 0 <= variances <= grid:
             raise SingDiffusionError(f"variances must be within 0..{grid}, the decoder's grid, not {variances}")
-        for name, part, whole_name, whole in (("heads", heads, "width", width), ("patch", patch, "grid", grid)):
-            if part < 1 or whole % part:
-                raise SingDiffusionError(f"{name} must divide {whole_name}: {part} does not divide {whole}")
-        self.queries = nn.Parameter(torch.randn((grid // patch) ** 2, width) / math.sqrt(width))
-        self.text_in = nn.Sequential(
-            nn.LayerNorm(cross_attention_dim), nn.Linear(cross_attention_dim, width), nn.LayerNorm(width)
-        )
-        self.blocks = nn.ModuleList(
-            BasicTransformerBlock(width, heads, width // heads, cross_attention_dim=width) for _ in range(layers)
-        )
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * patch * patch))
-        nn.init.zeros_(self.out[1].weight)  # the mean picture is average grey until it has learnt better
-        nn.init.zeros_(self.out[1].bias)
+        self.text_in = nn.Sequential(nn.LayerNorm(2 * cross_attention_dim), nn.Linear(2 * cross_attention_dim, width))
+        self.blocks = nn.ModuleList(_perceptron(width, 2 * width, width) for _ in range(layers))
+        self.mean_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * grid**2))
+        nn.init.zeros_(self.mean_out[1].weight)  # the mean picture is average grey until it has learnt better
+        nn.init.zeros_(self.mean_out[1].bias)
         if variances:
-            self.variance_out = nn.Sequential(
-                nn.LayerNorm(width),
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, latent_channels * variances**2),
-            )
-        self.gradient_checkpointing = False
+            self.covariance_out = _perceptron(width, width, factor_count(latent_channels) * variances**2)
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> MeanDecoder:
+        """A fresh decoder of a shape in ``PRESETS``, with changes.
+
+        Raises:
+            SingDiffusionError: there is no such preset.
+        """
+        return cls(**(preset_options(name) | changes))
 
     def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embeddings (B, L, D) -> amplitudes of the mean (B, C, grid, grid), log-variances of the lowest (B, C, k, k) or None."""
-        text = self.text_in(prompt_embeds)
-        hidden = self.queries.expand(len(text), -1, -1)
+        """Embeddings (B, L, D) -> amplitudes of the mean (B, C, grid, grid), and the factors of the covariance of the lowest
+        (B, C (C + 1) / 2, k, k), as ``core.covariance`` has them, or None."""
+        hidden = self.text_in(torch.cat([prompt_embeds[:, -1], prompt_embeds.mean(1)], -1))
         for block in self.blocks:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                hidden = self._gradient_checkpointing_func(block, hidden, None, text)  # type: ignore[misc]
-            else:
-                hidden = block(hidden, encoder_hidden_states=text)
-        size, channels = self.config.grid, self.config.latent_channels
-        amplitudes = low_frequencies(self._joined(self.out(hidden).float()), size) / size
-        if not self.config.variances:
-            return amplitudes, None
-        k = self.config.variances
-        return amplitudes, self.variance_out(hidden.mean(1)).float().reshape(-1, channels, k, k)
+            hidden = hidden + block(hidden)
+        grid, k = self.config.grid, self.config.variances
+        mean = self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid))
+        if not k:
+            return mean, None
+        # the covariance is read off what serves the mean, and does not bend it: trained through, it cost the mean 5 % of its loss
+        return mean, self.covariance_out(hidden.detach()).float().unflatten(-1, (-1, k, k))
 
-    def _joined(self, patches: Tensor) -> Tensor:
-        """What each query says, (B, n n, C patch patch), as one picture (B, C, grid, grid)."""
-        patch, channels = self.config.patch, self.config.latent_channels
-        n = self.config.grid // patch
-        parts = patches.reshape(-1, n, n, channels, patch, patch)
-        return parts.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, n * patch, n * patch)
+    @property
+    def tells_variances(self) -> bool:
+        """Whether ``predict_moments`` works."""
+        return self.config.variances > 0
 
     def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
         """y_bar = E[x_0 | prompt], in the units of the base's scaled latents; of ``x_1`` only the shape is looked at.
 
         Args:
-            x_1: noise, shape (B, C, H, W), H and W at least ``grid``.
+            x_1: noise, shape (B, C, H, W); frequencies that H or W is too small for are left out.
             prompt_embeds: the text encoder's last hidden states, shape (B, L, D).
 
         Returns:
@@ -108,19 +104,34 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         return self.mean(self(prompt_embeds)[0], *x_1.shape[-2:]).to(x_1.dtype)
 
     def predict_moments(self, x_1: Tensor, prompt_embeds: Tensor) -> tuple[Tensor, Tensor]:
-        """y_bar as ``predict`` gives it, and the variances (B, C, k, k) of the lowest DCT coefficients of x_0, float32.
+        """y_bar as ``predict`` gives it, and the covariance (B, k, k, C, C) of the lowest DCT coefficients of x_0, float32.
 
         Raises:
             SingDiffusionError: the decoder was made without ``variances``.
         """
-        amplitudes, log_variance = self(prompt_embeds)
-        if log_variance is None:
+        amplitudes, factors = self(prompt_embeds)
+        if factors is None:
             raise SingDiffusionError("this decoder tells no variances: it was made with variances=0")
         height, width = x_1.shape[-2:]
-        return self.mean(amplitudes, height, width).to(x_1.dtype), log_variance.exp() * (height * width)
+        return self.mean(amplitudes, height, width).to(x_1.dtype), from_factors(factors) * (height * width)
 
     @staticmethod
     def mean(amplitudes: Tensor, height: int, width: int) -> Tensor:
         """Amplitudes (B, C, k, k) -> the picture (B, C, height, width) of these frequencies; those beyond its size are left out."""
         amplitudes = amplitudes[..., :height, :width]
         return from_low_frequencies(amplitudes * math.sqrt(height * width), height, width)
+
+
+def preset_options(name: str) -> dict[str, Any]:
+    """Arguments of ``MeanDecoder`` for a preset.
+
+    Raises:
+        SingDiffusionError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise SingDiffusionError(f"unknown decoder preset {name!r}; known: {', '.join(PRESETS)}")
+    return dict(PRESETS[name])
+
+
+def _perceptron(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))

@@ -22,17 +22,18 @@ class SingDiffusionStep(ModularPipelineBlocks):
 
     Args:
         sing: a loaded module, not enabled on any pipeline. One that brings its own text encoder reads the raw prompt.
+        method: as for ``SingDiffusion.enable``.
     """
 
     model_name = "stable-diffusion-xl"
 
-    def __init__(self, sing: SingDiffusion):
-        self.sing = sing
+    def __init__(self, sing: SingDiffusion, method: str | None = None):
+        self.sing, self.method = sing, method
         super().__init__()
 
     def __deepcopy__(self, memo: dict) -> SingDiffusionStep:
         """``init_pipeline`` copies all blocks; the module stays one."""
-        return SingDiffusionStep(self.sing)
+        return SingDiffusionStep(self.sing, self.method)
 
     @property
     def description(self) -> str:
@@ -64,8 +65,9 @@ class SingDiffusionStep(ModularPipelineBlocks):
         x_1 = block.latents.float() / step.noise_scale
         scale = _guidance(components)
         positive, negative = self._text(block, scale > 1)
-        y_bar = self.sing.mean(x_1, positive, negative, scale)
-        block.latents = (step.scale * first_step(y_bar, x_1, step.alpha, step.sigma)).to(block.latents.dtype)
+        y_bar, covariance = self.sing.moments(x_1, positive, negative, scale, self.method)
+        taken = first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
+        block.latents = (step.scale * taken).to(block.latents.dtype)
         self.set_block_state(state, block)
         return components, state
 
@@ -88,7 +90,9 @@ def _guidance(components: Any) -> float:
     return float(getattr(guider, "guidance_scale", 1.0))
 
 
-def add_first_step(blocks: SequentialPipelineBlocks, sing: SingDiffusion) -> SequentialPipelineBlocks:
+def add_first_step(
+    blocks: SequentialPipelineBlocks, sing: SingDiffusion, method: str | None = None
+) -> SequentialPipelineBlocks:
     """Put a ``SingDiffusionStep`` behind every ``prepare_latents`` of text-to-image in a tree of blocks.
 
     Returns:
@@ -97,20 +101,20 @@ def add_first_step(blocks: SequentialPipelineBlocks, sing: SingDiffusion) -> Seq
     Raises:
         SingDiffusionError: there is no such place.
     """
-    if not _add(blocks, sing, "text2img"):
+    if not _add(blocks, SingDiffusionStep(sing, method), "text2img"):
         raise SingDiffusionError("these blocks prepare no latents from text; there is no first step to take")
     return blocks
 
 
-def _add(blocks: Any, sing: SingDiffusion, name: str) -> int:
+def _add(blocks: Any, step: SingDiffusionStep, name: str) -> int:
     """How many were put into ``blocks``, of that name in their parent, and below; not where a picture is the start."""
     if name in ("img2img", "inpaint"):
         return 0
     inner = getattr(blocks, "sub_blocks", None)
     if not inner:
         return 0
-    found = sum(_add(block, sing, key) for key, block in list(inner.items()))
+    found = sum(_add(block, step, key) for key, block in list(inner.items()))
     if "prepare_latents" in inner and NAME not in inner:
-        inner.insert(NAME, SingDiffusionStep(sing), list(inner).index("prepare_latents") + 1)
+        inner.insert(NAME, step, list(inner).index("prepare_latents") + 1)
         found += 1
     return found

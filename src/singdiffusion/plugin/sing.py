@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.singular import as_sample, first_step, guided_mean
+from ..core.singular import as_sample, first_step, guided_covariance, guided_mean
 from ..errors import SingDiffusionError
 from . import checkpoints, text
 from .calls import runs_elsewhere
@@ -25,6 +25,8 @@ from .config import SingConfig
 from .first_step import first_step_of, require_start
 from .hooks import Hook
 from .pipelines import PipelineSpec, spec_of, untouched
+
+METHODS = ("mean", "moments")
 
 
 class _Call(threading.local):
@@ -45,6 +47,7 @@ class _Steering:
     negative_prompt: str = ""
     guidance_scale: float | None = None
     color: Color | None = None
+    method: str | None = None
 
 
 class SingDiffusion:
@@ -53,10 +56,12 @@ class SingDiffusion:
     Enabled, ``prepare_latents`` returns alpha y_bar + sigma x_1 in place of the noise x_1 (times whatever the scheduler
     wants), where x_1 is the very noise that the pipeline drew or was given as ``latents``, y_bar is the module's guided
     estimate of E[x_0 | prompt], and alpha and sigma are those of the scheduler's first timestep
-    ([SD] section 4, arXiv 2403.08381).
+    ([SD] section 4, arXiv 2403.08381). With a module that tells variances, x_1 is also stretched along the lowest frequencies,
+    so that pictures vary in brightness as they should (``core.singular.first_step``).
 
     Args:
-        module: a network with ``predict(x_1, prompt_embeds) -> y_bar``. Without one only ``enable(pipe, color=...)`` works.
+        module: a network with ``predict(x_1, prompt_embeds) -> y_bar``, and for ``moments`` with ``predict_moments``. Without one
+            only ``enable(pipe, color=...)`` works.
         config: the latent space and the text that it was trained for.
         tokenizer, text_encoder: those that it was trained with, for bases whose own are others. May be left out.
     """
@@ -133,6 +138,7 @@ class SingDiffusion:
         self,
         pipe: Any,
         *,
+        method: str | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
@@ -144,6 +150,8 @@ class SingDiffusion:
 
         Args:
             pipe: a pipeline of a class in ``pipelines.PIPELINES``.
+            method: ``mean``, the paper's step, or ``moments``, which also restores the variance; by default ``moments`` where the
+                module tells variances.
             prompt, negative_prompt: told to the first step alone, instead of the pipeline's own, to steer colour and light.
             guidance_scale: of the first step alone; by default the pipeline's own.
             color: "#rrggbb", a CSS colour name or (red, green, blue) within 0..255: the first step starts from the mean latent of
@@ -153,7 +161,7 @@ class SingDiffusion:
             SingDiffusionError: the pipeline's class is unknown, its latent space or its text is not the module's, one of the
                 two is already plugged in elsewhere, or an option makes no sense.
         """
-        steering = _steering(prompt, negative_prompt, guidance_scale, color)
+        steering = _steering(prompt, negative_prompt, guidance_scale, color, method)
         if isinstance(pipe, type) or not hasattr(pipe, "scheduler"):
             what = f"the class {pipe.__name__}" if isinstance(pipe, type) else f"a {type(pipe).__name__}"
             raise SingDiffusionError(f"enable takes a diffusers pipeline, not {what}")
@@ -220,6 +228,7 @@ class SingDiffusion:
             return True
         if self.config is None:
             raise SingDiffusionError("there is no module: load one with from_pretrained, or pass a color")
+        self._method(steering.method)
         self._check_latents(pipe, spec, self.config)
         if spec.embeddings is None and (self.text_encoder is None or steering.prompt is None):
             raise SingDiffusionError(
@@ -301,26 +310,28 @@ class SingDiffusion:
                 _require_alone(pipe)
             step = first_step_of(pipe.scheduler)
             x_1 = latents.float() / step.noise_scale
-            y_bar = self._mean(pipe, spec, x_1)
-            state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma)
+            y_bar, covariance = self._told(pipe, spec, x_1)
+            state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         finally:
             self._call.clear()
         state = state.to(latents.dtype)
         return (state, *others) if others else state
 
     @torch.no_grad()
-    def _mean(self, pipe: Any, spec: PipelineSpec, x_1: Tensor) -> Tensor:
-        """The guided y_bar, float32, of the shape and on the device of ``x_1``, (B, C, H, W) or, of videos, (B, C, F, H, W)."""
-        if x_1.ndim == 5:  # every frame is a picture
-            frames = x_1.shape[2]
-            mean = self._picture_mean(pipe, spec, x_1.transpose(1, 2).flatten(0, 1), frames)
-            return mean.unflatten(0, (-1, frames)).transpose(1, 2)
-        return self._picture_mean(pipe, spec, x_1, 1)
+    def _told(self, pipe: Any, spec: PipelineSpec, x_1: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The guided moments for ``x_1``, (B, C, H, W) or, of videos, (B, C, F, H, W): y_bar of its shape, covariance a row each."""
+        if x_1.ndim == 4:
+            return self._told_of_pictures(pipe, spec, x_1, 1)
+        frames = x_1.shape[2]  # every frame is a picture, of the same prompt
+        mean, covariance = self._told_of_pictures(pipe, spec, x_1.transpose(1, 2).flatten(0, 1), frames)
+        return mean.unflatten(0, (-1, frames)).transpose(1, 2), None if covariance is None else covariance[::frames]
 
-    def _picture_mean(self, pipe: Any, spec: PipelineSpec, x_1: Tensor, frames: int) -> Tensor:
+    def _told_of_pictures(
+        self, pipe: Any, spec: PipelineSpec, x_1: Tensor, frames: int
+    ) -> tuple[Tensor, Tensor | None]:
         """The same for pictures (B, C, H, W), of which ``frames`` at a time have one prompt."""
         if self._steering.color is not None:
-            return flat_latents(self._steering.color, getattr(pipe, spec.autoencoder), x_1, spec.scaled)
+            return flat_latents(self._steering.color, getattr(pipe, spec.autoencoder), x_1, spec.scaled), None
         scale = self._steering.guidance_scale
         if scale is None:
             scale = self.config.guidance_scale  # type: ignore[union-attr]  (without a module there is a color)
@@ -329,12 +340,11 @@ class SingDiffusion:
         self._move(x_1.device)
         positive, negative = self._text(pipe, len(x_1) // frames, needs_negative=scale > 1)
         positive, negative = (None if row is None else row.repeat_interleave(frames, 0) for row in (positive, negative))
-        mean = self.mean(x_1, positive, negative, scale)  # type: ignore[arg-type]
+        told = self.moments(x_1, positive, negative, scale, self._steering.method)  # type: ignore[arg-type]
         if getattr(pipe, "_offload_device", None) is not None:  # the pipeline keeps the device for what is at work
             self._move(torch.device("cpu"))
-        return mean
+        return told
 
-    @torch.no_grad()
     def mean(
         self,
         x_1: Tensor,
@@ -342,31 +352,63 @@ class SingDiffusion:
         negative_prompt_embeds: Tensor | None = None,
         guidance_scale: float = 1.0,
     ) -> Tensor:
-        """The guided y_bar = E[x_0 | prompt]: one forward of the module for prompt and negative prompt.
+        """The guided y_bar = E[x_0 | prompt]; see ``moments``."""
+        return self.moments(x_1, prompt_embeds, negative_prompt_embeds, guidance_scale, "mean")[0]
+
+    @torch.no_grad()
+    def moments(
+        self,
+        x_1: Tensor,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor | None = None,
+        guidance_scale: float = 1.0,
+        method: str | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The guided mean and covariance of x_0: one forward of the module for prompt and negative prompt.
 
         Args:
             x_1: noise, shape (B, C, H, W).
             prompt_embeds: embeddings of the text encoder that the module was trained with, shape (B, L, D).
             negative_prompt_embeds: the same of the negative prompt; needed for ``guidance_scale`` above 1.
             guidance_scale: w of [SD] section 4.
+            method: as for ``enable``.
 
         Returns:
-            Scaled latents, float32, of the shape and on the device of ``x_1``.
+            y_bar in scaled latents, float32, of the shape and on the device of ``x_1``; and, for ``moments``, the covariance of the
+            lowest DCT coefficients, float32, (B, k, k, C, C), else None.
 
         Raises:
-            SingDiffusionError: there is no module, shapes differ, or a value is not finite.
+            SingDiffusionError: there is no module, it tells no variances, shapes differ, or a value is not finite.
         """
         if self.module is None or self.config is None:
             raise SingDiffusionError("there is no module: load one with from_pretrained")
+        method = self._method(method)
         guided = guidance_scale > 1 and negative_prompt_embeds is not None
         rows = [negative_prompt_embeds, prompt_embeds] if guided else [prompt_embeds]
         parameter = next(self.module.parameters())
         noise = torch.cat([x_1] * len(rows)).to(parameter.device, parameter.dtype)
         embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)  # type: ignore[arg-type]
-        output = self.module.predict(noise, embeddings).to(x_1.device).float()
+        if method == "moments":
+            output, covariance = self.module.predict_moments(noise, embeddings)
+            *negative, positive = covariance.to(x_1.device).chunk(len(rows))
+            covariance = guided_covariance(negative[0] if negative else None, positive, guidance_scale)
+        else:
+            output, covariance = self.module.predict(noise, embeddings), None
+        output = output.to(x_1.device).float()
         y = as_sample(self.config.prediction, output, torch.cat([x_1.float()] * len(rows)), self.config.alpha)
         *y_neg, y_pos = y.chunk(len(rows))
-        return guided_mean(y_neg[0] if y_neg else None, y_pos, guidance_scale, self.config.normalise_guidance)
+        mean = guided_mean(y_neg[0] if y_neg else None, y_pos, guidance_scale, self.config.normalise_guidance)
+        return mean, covariance
+
+    def _method(self, method: str | None) -> str:
+        """The method that was asked for, or the default; raises where the module cannot do it."""
+        able = bool(getattr(self.module, "tells_variances", False))
+        if method == "moments" and not able:
+            raise SingDiffusionError(
+                f"method='moments' needs a module that tells variances, and this {type(self.module).__name__} tells the mean "
+                "only; use method='mean'"
+            )
+        return method or ("moments" if able else "mean")
 
     def _move(self, device: torch.device) -> None:
         target = self._device or device
@@ -427,9 +469,15 @@ def _require_alone(pipe: Any) -> None:
         )
 
 
-def _steering(prompt: str | None, negative_prompt: str | None, guidance_scale: float | None, color: Any) -> _Steering:
+def _steering(
+    prompt: str | None, negative_prompt: str | None, guidance_scale: float | None, color: Any, method: str | None
+) -> _Steering:
     if color is not None and not (prompt is None and negative_prompt is None and guidance_scale is None):
         raise SingDiffusionError("pass a color or a prompt for the first step, not both")
+    if method not in (None, *METHODS):
+        raise SingDiffusionError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    if color is not None and method == "moments":
+        raise SingDiffusionError("a flat color has no variance: leave out method='moments'")
     if prompt is None and negative_prompt is not None:
         raise SingDiffusionError("a negative_prompt for the first step needs a prompt for it")
     for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
@@ -439,7 +487,9 @@ def _steering(prompt: str | None, negative_prompt: str | None, guidance_scale: f
             )
     if guidance_scale is not None and not (isinstance(guidance_scale, int | float) and math.isfinite(guidance_scale)):
         raise SingDiffusionError(f"guidance_scale must be a finite number, not {guidance_scale}")
-    return _Steering(prompt, negative_prompt or "", guidance_scale, None if color is None else parse_color(color))
+    return _Steering(
+        prompt, negative_prompt or "", guidance_scale, None if color is None else parse_color(color), method
+    )
 
 
 def _prompts(given: dict[str, Any], needs_negative: bool) -> tuple[list[str], list[str]]:

@@ -74,7 +74,7 @@ def starts(pictures: Tensor, t: float, count: int, generator: torch.Generator) -
     states = {
         "off": noise,
         "mean": first_step(mean, noise, alpha, sigma),
-        "moments": first_step(mean, noise, alpha, sigma, variance.expand(count, -1, -1, -1)),
+        "moments": first_step(mean, noise, alpha, sigma, variance[0, ..., None, None].expand(count, -1, -1, -1, -1)),
         "real": alpha * chosen + sigma * noise,
     }
     greys = ((data.mean((1, 2, 3)) + 1) * 127.5).numpy()

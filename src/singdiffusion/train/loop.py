@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from ..data.shards import Encoded, Plan
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
+from ..modules import MeanDecoder
 from ..plugin import SingConfig, SingDiffusion
 from ..plugin.models import load_text
 from ..plugin.text import same_encoders
@@ -89,6 +90,8 @@ class Trainer:
         SingDiffusionError: data, base, network and configuration do not go together, or a checkpoint cannot be read.
     """
 
+    decoder: type[MeanDecoder] = MeanDecoder  # of a fresh one; benchmarks/designs.py compares others
+
     def __init__(self, config: Config, say: Say, cpu: bool = False):
         self.config = config
         self.accelerator = _accelerator(config, cpu)
@@ -126,7 +129,7 @@ class Trainer:
         self.say(line)
 
     def _prepare_network(self) -> None:
-        network, origin, self.begun_with = build(self.config, self.data)
+        network, origin, self.begun_with = build(self.config, self.data, self.decoder)
         self.network_kind, self.network_config = type(network), dict(network.config)  # type: ignore[arg-type]
         count = sum(p.numel() for p in network.parameters())
         self.say(f"{type(network).__name__}, {count / 1e6:.2f} M parameters: {origin}")

@@ -8,9 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.covariance import log_variances, whitened
 from ..core.dct import basis
 from ..core.singular import as_sample, target_of
 from ..modules import MeanDecoder
+
+LIKELIHOOD_WEIGHT = (
+    0.1  # it has weights of its own, to which AdamW gives their step whatever this is; only the clip sees the sum
+)
 
 
 class Objective(nn.Module):
@@ -29,7 +34,8 @@ class Objective(nn.Module):
     def forward(
         self, y: Tensor | None, x_1: Tensor | None, prompt_embeds: Tensor, size: tuple[int, int]
     ) -> Tensor | tuple[Tensor, Tensor | None]:
-        """The loss, a scalar; without ``y`` what the network says: y_bar (B, C, H, W), and log-variances (B, C, k, k) or None.
+        """The loss, a scalar; without ``y`` what the network says: y_bar (B, C, H, W), and the factors of the
+        covariance (B, C (C + 1) / 2, k, k) or None.
 
         Args:
             y: latents (B, C, H, W), or their lowest DCT coefficients (B, C, K, K), K below H and W.
@@ -38,16 +44,16 @@ class Objective(nn.Module):
             size: H, W of the latents.
         """
         if isinstance(self.network, MeanDecoder):
-            amplitudes, log_variance = self.network(prompt_embeds)
+            amplitudes, factors = self.network(prompt_embeds)
             if y is None:
-                return MeanDecoder.mean(amplitudes, *size), log_variance
+                return MeanDecoder.mean(amplitudes, *size), factors
             loss = decoder_loss(amplitudes, y, size)
-            if log_variance is None:
+            if factors is None:
                 return loss
-            # The mean is held fixed here: the minimum of the sum is the same, mean and variance of the data given the prompt,
+            # The mean is held fixed here: the minimum of the sum is the same, mean and covariance of the data given the prompt,
             # and a variance that is small too early cannot keep the mean from being learnt.
-            z = scores(amplitudes.detach(), log_variance, y, size)
-            return loss + likelihood(z, log_variance).mean()
+            z = whitened(differences(amplitudes.detach(), factors, y, size), factors)
+            return loss + LIKELIHOOD_WEIGHT * likelihood(z, factors).mean()
         assert x_1 is not None
         output = self.network.predict(x_1, prompt_embeds).float()
         if y is None:
@@ -55,7 +61,7 @@ class Objective(nn.Module):
         return (output - target_of(self.loss, y, x_1, self.alpha)).square().mean()
 
 
-def _amplitudes(y: Tensor, count: int, size: tuple[int, int]) -> Tensor:
+def low_amplitudes(y: Tensor, count: int, size: tuple[int, int]) -> Tensor:
     """The ``count`` lowest DCT coefficients a side of latents, or of coefficients that are given, over sqrt(H W)."""
     if y.shape[-2:] == torch.Size(size):
         rows, columns = (basis(side, min(count, side), y) for side in size)
@@ -70,7 +76,7 @@ def decoder_loss(amplitudes: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor
 
     Mean over pictures and channels, the latter part included only where y are latents and not coefficients.
     """
-    ours = _amplitudes(y, amplitudes.shape[-1], size)
+    ours = low_amplitudes(y, amplitudes.shape[-1], size)
     k, m = ours.shape[-2:]
     error = (amplitudes[..., :k, :m] - ours).square().sum((-1, -2)).mean()
     if y.shape[-2:] != torch.Size(size):
@@ -79,20 +85,19 @@ def decoder_loss(amplitudes: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor
     return error + rest.mean()
 
 
-def scores(mean: Tensor, log_variance: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
-    """How many predicted standard deviations the k x k lowest amplitudes are off, (B, C, k, k): N(0, 1) if it is calibrated.
+def differences(amplitudes: Tensor, factors: Tensor, y: Tensor, size: tuple[int, int]) -> Tensor:
+    """How far the k x k lowest amplitudes are from their mean, (B, C, k, k).
 
     Args:
-        mean: y_bar (B, C, H, W), or its amplitudes (B, C, grid, grid).
-        log_variance: of amplitudes, (B, C, k, k).
+        amplitudes: their mean, (B, C, grid, grid).
+        factors: of their covariance (``core.covariance``), for the k.
         y: latents, or their lowest DCT coefficients.
         size: H, W.
     """
-    k = log_variance.shape[-1]
-    theirs = _amplitudes(mean, k, size) if mean.shape[-2:] == torch.Size(size) else mean[..., :k, :k]
-    return (_amplitudes(y, k, size) - theirs) * (-0.5 * log_variance).exp()
+    k = factors.shape[-1]
+    return low_amplitudes(y, k, size) - amplitudes[..., :k, :k]
 
 
-def likelihood(z: Tensor, log_variance: Tensor) -> Tensor:
-    """Negative log-likelihood of a normal distribution, elementwise, from ``scores``."""
-    return 0.5 * (log_variance + z.square() + math.log(2 * math.pi))
+def likelihood(z: Tensor, factors: Tensor) -> Tensor:
+    """Negative log-likelihood of normal amplitudes, (B, C, k, k), from ``core.covariance.whitened``; its sum is theirs together."""
+    return 0.5 * (log_variances(factors) + z.square() + math.log(2 * math.pi))

@@ -10,6 +10,7 @@ import torch
 from ..data.shards import Encoded
 from ..errors import SingDiffusionError
 from ..modules import MeanDecoder, TimeFreeUNet
+from ..modules.decoder import preset_options
 from ..plugin import SingConfig, SingDiffusion
 from ..plugin.models import load_unet
 from .config import Config
@@ -23,8 +24,8 @@ class Start(NamedTuple):
     module: SingDiffusion | None = None
 
 
-def build(config: Config, data: Encoded) -> Start:
-    """The network that a run starts with.
+def build(config: Config, data: Encoded, decoder: type[MeanDecoder] = MeanDecoder) -> Start:
+    """The network that a run starts with; ``decoder`` is the class of a fresh one.
 
     Raises:
         SingDiffusionError: options are unknown or contradict the data, or what it should start from does not fit.
@@ -35,7 +36,7 @@ def build(config: Config, data: Encoded) -> Start:
     if spec.init_module is not None:
         return _module(spec.init_module, config, data)
     if spec.kind == "decoder":
-        network, origin = _made(MeanDecoder, _decoder_options(config, data)), "fresh weights"
+        network, origin = _made(decoder, _decoder_options(config, data)), "fresh weights"
     elif spec.init is not None:
         network, origin = _from_base(spec.init, spec.options, data)
     else:
@@ -69,7 +70,9 @@ def _decoder_options(config: Config, data: Encoded) -> dict[str, Any]:
     options: dict[str, Any] = {"latent_channels": channels, "cross_attention_dim": width}
     if config.loss == "moments":
         options["variances"] = 4
-    options |= config.network.options
+    given = dict(config.network.options)
+    preset = given.pop("preset", None)
+    options = ({} if preset is None else preset_options(preset)) | options | given
     if bool(options.get("variances")) != (config.loss == "moments"):
         raise SingDiffusionError("network.options.variances goes with loss = 'moments', and must then be at least 1")
     known = data.low_frequency

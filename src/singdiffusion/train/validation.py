@@ -11,11 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
 from torch import Tensor
 
+from ..core.covariance import from_factors, whitened
 from ..core.dct import from_low_frequencies
 from ..data.shards import Encoded
 from .batches import noises
 from .config import Validation
-from .losses import likelihood, scores
+from .losses import differences, likelihood, low_amplitudes
 from .text import TextEmbedder
 
 SEED = 20_241  # of the noise: the same at every validation
@@ -87,7 +88,9 @@ def validate(
         depends. ``excess`` and ``channel_mean_excess``: the same less ``floor``, over the ``repeated`` share of pictures whose caption
         occurs again, each with its standard error ``..._error``; it may come out below 0 by that. ``over_noise``: standard
         deviation of the output over x_1 relative to its size, 0 for the exact minimiser.
-        For ``moments`` also ``likelihood`` (negative log) and the coverage of the central intervals.
+        For ``moments`` also ``likelihood`` (negative log, a coefficient), ``dispersion``: the mean square of a coefficient's distance
+        from its mean over the variance that was told, 1 if that is right, and the coverage of its central intervals, which is that of
+        the normal distribution only as far as the data are normal.
     """
     # networks that are cut up over processes need all of these for every picture
     whole = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -105,7 +108,7 @@ def validate(
         figures |= _excess(found, least, "error", "excess")
         figures |= _excess(found, least, "channel_mean", "channel_mean_excess")
     figures["over_noise"] = float(np.sqrt(mean("variance", everything) / max(mean("power", everything), 1e-12)))
-    for key in ("likelihood", *QUANTILES):
+    for key in ("likelihood", "dispersion", *QUANTILES):
         if key in found[everything[0]]:
             figures[key] = mean(key, everything)
     return figures
@@ -146,7 +149,10 @@ def _measured(
         "power": mean.square().mean((1, 2, 3)),
     }
     if said[0][1] is not None:
-        z = scores(mean, said[0][1].double().cpu(), y.double(), size)
-        figures["likelihood"] = likelihood(z, said[0][1].double().cpu()).mean((1, 2, 3))
-        figures |= {name: (z.abs() < half).double().mean((1, 2, 3)) for name, half in QUANTILES.items()}
+        factors = said[0][1].double().cpu()
+        away = differences(low_amplitudes(mean, factors.shape[-1], size), factors, y.double(), size)
+        figures["likelihood"] = likelihood(whitened(away, factors), factors).mean((1, 2, 3))
+        spread = from_factors(factors).diagonal(dim1=-2, dim2=-1).sqrt().permute(0, 3, 1, 2)
+        figures["dispersion"] = (away / spread).square().mean((1, 2, 3))
+        figures |= {name: (away.abs() < half * spread).double().mean((1, 2, 3)) for name, half in QUANTILES.items()}
     return [(int(row), {k: float(v[i]) for k, v in figures.items()}) for i, row in enumerate(rows)]

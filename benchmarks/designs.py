@@ -1,0 +1,166 @@
+"""Decoders of other designs than ours, trained on the same pictures in the same order, and what each is worth.
+
+    python benchmarks/designs.py --json build/designs.json     (needs build/tiny/shards, see the preset tiny-decoder; 25 minutes)
+
+All tell the same 16 x 16 frequencies of E[x_0 | prompt] from the embedded base's prompt embeddings, by squared error, with the preset's
+own schedule; a run that was stopped goes on. The figures are those of 2,048 held-out pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from singdiffusion import MeanDecoder
+from singdiffusion.core.dct import low_frequencies
+from singdiffusion.files import write_whole
+from singdiffusion.train.config import load_config
+from singdiffusion.train.loop import Trainer
+
+CHANNELS = 4
+
+
+class LastToken(MeanDecoder):
+    """Ours without the mean over tokens: only the last embedding, in which a causal text encoder has heard all."""
+
+    def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, None]:
+        last = prompt_embeds[:, -1]
+        return super().forward(torch.stack([last, last], 1))[0], None
+
+
+class Pooled(MeanDecoder):
+    """Ours behind attention in place of the mean: learned queries, one a head, look at every token."""
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = CHANNELS,
+        cross_attention_dim: int = 128,
+        grid: int = 16,
+        variances: int = 0,
+        width: int = 512,
+        layers: int = 2,
+        heads: int = 4,
+    ):
+        super().__init__(latent_channels, cross_attention_dim, grid, variances, width, layers)
+        size = width // 2
+        self.heads = heads
+        self.queries = nn.Parameter(torch.randn(heads, 1, size // heads) / math.sqrt(size // heads))
+        self.norm = nn.LayerNorm(cross_attention_dim)
+        self.key_in, self.value_in = (nn.Linear(cross_attention_dim, size) for _ in range(2))
+        self.text_in = nn.Linear(size, width)
+
+    def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, None]:
+        text = self.norm(prompt_embeds)
+        keys, values = (
+            layer(text).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.key_in, self.value_in)
+        )
+        queries = self.queries.expand(len(text), -1, -1, -1)
+        hidden = self.text_in(nn.functional.scaled_dot_product_attention(queries, keys, values).flatten(1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        grid = self.config.grid
+        return self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid)), None
+
+
+class Patches(MeanDecoder):
+    """A transformer: learned queries look at the prompt and at each other, and each tells patch x patch cells of a coarse picture."""
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = CHANNELS,
+        cross_attention_dim: int = 128,
+        grid: int = 16,
+        variances: int = 0,
+        width: int = 128,
+        layers: int = 3,
+        heads: int = 4,
+        patch: int = 4,
+    ):
+        super().__init__(latent_channels, cross_attention_dim, grid, variances, width, layers)
+        self.patch, self.grid = patch, grid
+        self.queries = nn.Parameter(torch.randn((grid // patch) ** 2, width) / math.sqrt(width))
+        self.text_in = nn.Sequential(
+            nn.LayerNorm(cross_attention_dim), nn.Linear(cross_attention_dim, width), nn.LayerNorm(width)
+        )
+        self.blocks = nn.ModuleList(
+            BasicTransformerBlock(width, heads, width // heads, cross_attention_dim=width) for _ in range(layers)
+        )
+        self.mean_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * patch * patch))
+        nn.init.zeros_(self.mean_out[1].weight)
+        nn.init.zeros_(self.mean_out[1].bias)
+
+    def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, None]:
+        text, patch, grid = self.text_in(prompt_embeds), self.patch, self.grid
+        hidden = self.queries.expand(len(text), -1, -1)
+        for block in self.blocks:
+            hidden = block(hidden, encoder_hidden_states=text)
+        n = grid // patch
+        parts = self.mean_out(hidden).float().reshape(-1, n, n, CHANNELS, patch, patch)
+        cells = parts.permute(0, 3, 1, 4, 2, 5).reshape(-1, CHANNELS, grid, grid)
+        return low_frequencies(cells, grid) / grid, None
+
+
+DESIGNS: dict[str, tuple[type[MeanDecoder], dict[str, Any]]] = {
+    "perceptron (ours)": (MeanDecoder, {"width": 512, "layers": 2}),
+    "perceptron, last token only": (LastToken, {"width": 512, "layers": 2}),
+    "perceptron behind attention": (Pooled, {"width": 512, "layers": 2}),
+    "transformer, 4 x 4 cells a query, on an 8 x 8 grid": (Patches, {"grid": 8, "patch": 4, "width": 128, "layers": 2}),
+    "transformer, 4 x 4 cells a query": (Patches, {"patch": 4, "width": 128, "layers": 3}),
+}
+
+
+def run(name: str, out: Path, steps: int) -> dict[str, float]:
+    """Train a design and measure it."""
+    kind, options = DESIGNS[name]
+    folder = out / "".join(c if c.isalnum() else "-" for c in name)
+    config = load_config("tiny-decoder", [f"steps={steps}", "loss=sample", "validation.prompts=[]", "bring_text=false"])
+    network = config.network.model_copy(update={"options": options})
+    config = config.model_copy(update={"out": folder, "name": name, "network": network})
+
+    class Run(Trainer):
+        decoder = kind
+
+        def export(self) -> Path:  # what is measured needs no files
+            return self.out
+
+    trainer = Run(config, print, cpu=True)
+    network = trainer.accelerator.unwrap_model(trainer.model).network
+    still = copy.deepcopy(network).requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        still(torch.zeros(1, trainer.data.manifest["base"]["tokens"][0], network.config.cross_attention_dim))
+    told = trainer.run()
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "forward_mflop": counter.get_total_flops() / 1e6,
+        **{key: told[key] for key in ("seconds", "loss", "excess", "excess_error", "channel_mean_excess")},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--out", type=Path, default=Path("build/designs"))
+    parser.add_argument("--json", type=Path, default=Path("build/designs.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    figures = {name: run(name, options.out, options.steps) for name in DESIGNS}
+    for name, told in figures.items():
+        print(name, {key: round(value, 4) for key, value in told.items()})
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(options.json, json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
