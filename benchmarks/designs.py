@@ -3,7 +3,8 @@
     python benchmarks/designs.py --json build/designs.json     (needs build/tiny/shards, see the preset tiny-decoder; 25 minutes)
 
 All tell the same 16 x 16 frequencies of E[x_0 | prompt] from the embedded base's prompt embeddings, by squared error, with the preset's
-own schedule; a run that was stopped goes on. The figures are those of 2,048 held-out pictures.
+own schedule; a run that was stopped goes on. The figures are those of 2,048 held-out pictures. How fast each learns is measured afterwards, all in
+turn, a few steps at a time, and beside them the paper's network as it is trained (bf16, channels last). One thread.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import copy
 import json
 import math
+import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +36,8 @@ CHANNELS = 4
 class LastToken(MeanDecoder):
     """Ours without the mean over tokens: only the last embedding, in which a causal text encoder has heard all."""
 
-    def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, None]:
-        last = prompt_embeds[:, -1]
-        return super().forward(torch.stack([last, last], 1))[0], None
+    def features(self, prompt_embeds: Tensor) -> Tensor:
+        return self.text_in(prompt_embeds[:, -1].repeat(1, 2))
 
 
 class Pooled(MeanDecoder):
@@ -60,17 +62,13 @@ class Pooled(MeanDecoder):
         self.key_in, self.value_in = (nn.Linear(cross_attention_dim, size) for _ in range(2))
         self.text_in = nn.Linear(size, width)
 
-    def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, None]:
+    def features(self, prompt_embeds: Tensor) -> Tensor:
         text = self.norm(prompt_embeds)
         keys, values = (
             layer(text).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.key_in, self.value_in)
         )
         queries = self.queries.expand(len(text), -1, -1, -1)
-        hidden = self.text_in(nn.functional.scaled_dot_product_attention(queries, keys, values).flatten(1))
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        grid = self.config.grid
-        return self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid)), None
+        return self.text_in(nn.functional.scaled_dot_product_attention(queries, keys, values).flatten(1))
 
 
 class Patches(MeanDecoder):
@@ -112,6 +110,7 @@ class Patches(MeanDecoder):
         return low_frequencies(cells, grid) / grid, None
 
 
+PAPER = "the paper's U-Net"
 DESIGNS: dict[str, tuple[type[MeanDecoder], dict[str, Any]]] = {
     "perceptron (ours)": (MeanDecoder, {"width": 512, "layers": 2}),
     "perceptron, last token only": (LastToken, {"width": 512, "layers": 2}),
@@ -121,13 +120,15 @@ DESIGNS: dict[str, tuple[type[MeanDecoder], dict[str, Any]]] = {
 }
 
 
-def run(name: str, out: Path, steps: int) -> dict[str, float]:
-    """Train a design and measure it."""
-    kind, options = DESIGNS[name]
+def trainer(name: str, out: Path, *changes: str) -> Trainer:
+    """A run of a design, or of the paper's network."""
     folder = out / "".join(c if c.isalnum() else "-" for c in name)
-    config = load_config("tiny-decoder", [f"steps={steps}", "loss=sample", "validation.prompts=[]", "bring_text=false"])
-    network = config.network.model_copy(update={"options": options})
-    config = config.model_copy(update={"out": folder, "name": name, "network": network})
+    said = [f"out={json.dumps(str(folder))}", "validation.prompts=[]", "bring_text=false", *changes]
+    if name == PAPER:
+        return Trainer(load_config("tiny-unet", said), print, cpu=True)
+    kind, options = DESIGNS[name]
+    config = load_config("tiny-decoder", ["loss=sample", *said])
+    config = config.model_copy(update={"network": config.network.model_copy(update={"options": options})})
 
     class Run(Trainer):
         decoder = kind
@@ -135,17 +136,37 @@ def run(name: str, out: Path, steps: int) -> dict[str, float]:
         def export(self) -> Path:  # what is measured needs no files
             return self.out
 
-    trainer = Run(config, print, cpu=True)
-    network = trainer.accelerator.unwrap_model(trainer.model).network
+    return Run(config, print, cpu=True)
+
+
+def learnt(name: str, out: Path, steps: int) -> dict[str, float]:
+    """Train a design and measure what it is worth."""
+    made = trainer(name, out, f"steps={steps}")
+    network = made.accelerator.unwrap_model(made.model).network
     still = copy.deepcopy(network).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
-        still(torch.zeros(1, trainer.data.manifest["base"]["tokens"][0], network.config.cross_attention_dim))
-    told = trainer.run()
+        still(torch.zeros(1, made.data.manifest["base"]["tokens"][0], network.config.cross_attention_dim))
+    told = made.run()
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "forward_mflop": counter.get_total_flops() / 1e6,
-        **{key: told[key] for key in ("seconds", "loss", "excess", "excess_error", "channel_mean_excess")},
+        **{key: told[key] for key in ("loss", "excess", "excess_error", "channel_mean_excess")},
     }
+
+
+def speeds(rounds: int, steps: int) -> dict[str, float]:
+    """Pictures a second in training, medians over steps and rounds, all in turn in one run."""
+    found: dict[str, list[float]] = {name: [] for name in (*DESIGNS, PAPER)}
+    for _ in range(rounds):
+        for name, each in found.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                made = trainer(
+                    name, Path(scratch), f"steps={steps}", "data.held_out=0", "log.every=1", "log.trackers=[]"
+                )
+                made.run()
+                rows = [json.loads(line) for line in (made.out / "log.jsonl").read_text().splitlines()]
+            each += [row["pictures_per_second"] for row in rows[steps // 3 :]]  # the first ones warm up
+    return {name: statistics.median(each) for name, each in found.items()}
 
 
 def main() -> None:
@@ -155,7 +176,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/designs.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figures = {name: run(name, options.out, options.steps) for name in DESIGNS}
+    figures = {name: learnt(name, options.out, options.steps) for name in DESIGNS}
+    for name, speed in speeds(rounds=3, steps=30).items():
+        figures.setdefault(name, {})["pictures_per_second"] = speed
     for name, told in figures.items():
         print(name, {key: round(value, 4) for key, value in told.items()})
     options.json.parent.mkdir(parents=True, exist_ok=True)

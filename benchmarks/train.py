@@ -30,9 +30,9 @@ from singdiffusion import tiny
 
 BATCH = 64
 DECODER_BATCH = 256  # a decoder is small: it takes more pictures at once
-UNET = "tiny"  # the preset of the paper's network at the embedded model's size
+UNET = "tiny-unet"  # the preset of the paper's network at the embedded model's size
 # the small module
-DECODER = {"kind": "decoder", "options": {"grid": 8, "patch": 4, "width": 128, "layers": 2, "heads": 4}}
+DECODER = {"kind": "decoder", "options": {"preset": "tiny"}}
 
 
 def corpus(folder: Path) -> Path:
@@ -66,7 +66,7 @@ def command(*args: str, processes: int = 1, threads: int = 2) -> None:
 
 
 def configuration(folder: Path, shards: Path, network: dict[str, Any] | None, steps: int, batch: int = BATCH) -> Path:
-    """The preset `tiny` with another network, data and length, and nothing beside the steps."""
+    """The preset `tiny-unet` with another network, data and length, and nothing beside the steps."""
     from singdiffusion.train import load_config
 
     changes = [f"data.shards={json.dumps(str(shards))}", f"steps={steps}", f"batch={batch}", "data.held_out=0"]

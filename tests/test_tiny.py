@@ -10,7 +10,7 @@ from diffusers import StableDiffusionControlNetPipeline, StableDiffusionPipeline
 from PIL import ImageFilter
 from safetensors import safe_open
 
-from singdiffusion import Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
+from singdiffusion import MeanDecoder, Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
 from singdiffusion.core.singular import guided_mean
 
 
@@ -134,7 +134,7 @@ def test_unknown_models_are_named():
 def test_the_modules_output_hardly_hangs_on_the_noise():
     """The minimiser is E[x_0 | prompt], which x_1 says nothing of: a free check of any trained module."""
     pipe = tiny.load_pipeline()
-    sing = SingDiffusion.from_pretrained("tiny")
+    sing = SingDiffusion.from_pretrained("tiny-unet")
     for prompt in ("solid black background", "red apple on a white background"):
         embeds, _ = pipe.encode_prompt(prompt, "cpu", 1, False)
         x_1 = torch.randn(32, 4, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -144,9 +144,10 @@ def test_the_modules_output_hardly_hangs_on_the_noise():
         assert over_noise < 0.1 * y.mean((2, 3)).norm(dim=1).mean()
 
 
-def test_black_and_white_means_decode_to_black_and_white():
+@pytest.mark.parametrize("module", ["tiny-unet", "tiny-decoder"])
+def test_black_and_white_means_decode_to_black_and_white(module):
     pipe = tiny.load_pipeline()
-    sing = SingDiffusion.from_pretrained("tiny")
+    sing = SingDiffusion.from_pretrained(module)
     x_1 = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     for prompt, value in (("solid black background", 0), ("solid white background", 255)):
         embeds, _ = pipe.encode_prompt(prompt, "cpu", 1, False)
@@ -171,7 +172,13 @@ def test_reference_is_of_the_four_prompts():
 
 def test_every_model_has_a_card():
     here = tiny.folder().parent
-    for folder in (tiny.folder(), tiny.module_folder(), here / "v", here / "community", here / "controlnet"):
+    for folder in (
+        tiny.folder(),
+        *map(tiny.module_folder, tiny.MODULES),
+        here / "v",
+        here / "community",
+        here / "controlnet",
+    ):
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "minutes" in card
@@ -180,3 +187,31 @@ def test_every_model_has_a_card():
 
 def test_its_config_is_a_plain_unet():
     assert type(tiny.load_pipeline().unet) is UNet2DConditionModel
+
+
+def test_the_modules_by_name():
+    for name, kind in (("tiny", MeanDecoder), ("tiny-decoder", MeanDecoder), ("tiny-unet", TimeFreeUNet)):
+        assert type(SingDiffusion.from_pretrained(name).module) is kind
+    with pytest.raises(
+        SingDiffusionError, match="unknown embedded module 'tiny-x'; known: tiny, tiny-decoder, tiny-unet"
+    ):
+        tiny.module_folder("tiny-x")
+
+
+def test_the_decoder_tells_what_a_prompt_leaves_open():
+    """The ground's brightness varies where it is not said, and hardly where it is."""
+    sing = SingDiffusion.from_pretrained("tiny-decoder")
+    x_1 = torch.zeros(1, 4, 16, 16)
+    told = {p: sing.moments(x_1, sing.encode(p)[0])[1] for p in ("red apple", "red apple on a black background")}
+    brightness = [float(covariance[0, 0, 0].trace()) for covariance in told.values()]
+    assert brightness[0] > 20 * brightness[1]
+
+
+def test_captions_have_real_pictures_lumas():
+    groups = tiny.captions()
+    assert {name: len(of) for name, of in groups.items()} == {"said": 100, "unsaid": 100, "new": 100}
+    spread = {name: np.mean([np.std(lumas) for lumas in of.values()]) for name, of in groups.items()}
+    assert max(spread["said"], spread["new"]) < 10 < 40 < spread["unsaid"]
+    assert all(
+        len(lumas) == 64 and min(lumas) >= 0 and max(lumas) <= 255 for of in groups.values() for lumas in of.values()
+    )

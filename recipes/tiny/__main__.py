@@ -64,10 +64,18 @@ def corpus(folder: Folder = WORK) -> None:
 
 @app.command()
 def module(folder: Folder = WORK, steps: Steps = None) -> None:
-    """Train the SingDiffusion module, by `singdiffusion encode` and `singdiffusion train --config tiny`."""
+    """Train the paper's module, by `singdiffusion encode` and `singdiffusion train --config tiny-unet`."""
     from . import module
 
-    module.train(folder, steps)
+    module.train(folder, "module", steps)
+
+
+@app.command()
+def decoder(folder: Folder = WORK, steps: Steps = None) -> None:
+    """Train the decoder of mean and covariance, by `singdiffusion train --config tiny-decoder`."""
+    from . import module
+
+    module.train(folder, "decoder", steps)
 
 
 @app.command()
@@ -120,7 +128,7 @@ def adopt(
 def everything(folder: Folder = WORK) -> None:
     """Every stage in turn, with the budgets that made the shipped weights; goes on where it was stopped."""
     data(folder)
-    for stage in (vae, base, module, v, community, controlnet, export):
+    for stage in (vae, base, module, decoder, v, community, controlnet, export):
         stage(folder)
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from singdiffusion import tiny
-from singdiffusion.modules.unet import TimeFreeUNet
+from singdiffusion.modules import MeanDecoder, TimeFreeUNet
 from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
 
-from . import base, cards, look, variants
+from . import base, captions, cards, corpus, look, variants
 from .pictures import World, load_world, luma
 from .sources import PACKAGES
 
@@ -30,8 +31,12 @@ PROMPTS = (
 )
 REFERENCES = 2000  # real pictures a prompt
 HINTS = 8  # held-out icons whose edges ship
-STAGES = ("vae", "base", "module", "v", "community", "controlnet")
-MODULE_FIGURES = ("step", "seconds", "loss", "excess", "excess_error", "channel_mean", "over_noise")
+MODULES = {"module": "unet", "decoder": "decoder"}  # stage -> where it ships
+STAGES = ("vae", "base", "module", "decoder", "v", "community", "controlnet")
+MODULE_FIGURES = (
+    "step", "seconds", "loss", "excess", "excess_error", "channel_mean", "over_noise",
+    "likelihood", "dispersion", "coverage_50", "coverage_90",
+)  # fmt: skip
 
 
 def _brightness(draw) -> dict:
@@ -139,10 +144,11 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     """Stage -> its runs: steps, seconds and losses (means of the last ten lines of the log); those of adopted weights first."""
     adopted = folder / "training.json"
     runs = json.loads(adopted.read_text()) if adopted.exists() else {}
-    trained = folder / "module.json"
-    if trained.exists():
-        told = json.loads(trained.read_text())
-        runs["module"] = [{k: v for k, v in told.items() if k in MODULE_FIGURES}]
+    for name in MODULES:
+        trained = folder / f"{name}.json"
+        if trained.exists():
+            told = json.loads(trained.read_text())
+            runs[name] = [{k: told[k] for k in MODULE_FIGURES if k in told}]
     for stage in STAGES:
         before = runs.setdefault(stage, [])
         log = folder / f"{stage}.csv"
@@ -162,7 +168,8 @@ def adopt(folder: Path, source: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "unet", "text_encoder", "tokenizer"):
         shutil.copytree(source / "base" / part, folder / part)
-    shutil.copytree(source / "unet" / "module", folder / "module")
+    for name, there in MODULES.items():
+        shutil.copytree(source / there / "module", folder / name)
     for part in ("v/unet", "community/unet", "community/text_encoder", "controlnet"):
         if (source / part).exists():
             shutil.copytree(source / part, folder / part.replace("/", "_").removesuffix("_encoder"))
@@ -175,21 +182,13 @@ def export(folder: Path, docs: Path) -> None:
     world, held = load_world(folder), load_world(folder, held=True)
     pipe = base.pipeline(folder).to(torch.float16)
     _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
-    module = TimeFreeUNet.from_pretrained(folder / "module", dtype=torch.float16)
-    config = SingConfig(
-        name="tiny",
-        latent_channels=4,
-        vae_scaling_factor=pipe.vae.config["scaling_factor"],
-        text_width=pipe.text_encoder.config.hidden_size,
-        text_fingerprint=fingerprint(pipe.text_encoder.float()),
-        sample_size=16,
-    )
-    sing = SingDiffusion(module, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
-    _write(target / "unet", lambda partial: (sing.save_pretrained(partial), _complete_text(folder, partial)))
+    for name, kind in (("module", TimeFreeUNet), ("decoder", MeanDecoder)):
+        _export_module(kind.from_pretrained(folder / name, dtype=torch.float16), pipe, folder, target / MODULES[name])
     _export_variants(folder, target, held)
     sheet, told = shipped_pictures(world)
     Image.fromarray(sheet).save(target / "pictures.png", optimize=True)
     (target / "pictures.json").write_text(json.dumps(told, indent=1) + "\n")
+    captions.write(target, world, corpus.write(folder))
     real = reference(world, held)
     (target / "reference.json").write_text(json.dumps(real, indent=2) + "\n")
     runs = histories(folder)
@@ -203,6 +202,20 @@ def export(folder: Path, docs: Path) -> None:
             shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
     for name, card in cards.cards(runs, licences, real["prompts"]).items():
         (target / name / "README.md").write_text(card)
+
+
+def _export_module(network: Any, pipe: StableDiffusionPipeline, folder: Path, target: Path) -> None:
+    """With the base's text encoder, so that it can read prompts for models that have another."""
+    config = SingConfig(
+        name=f"tiny-{target.name}",
+        latent_channels=4,
+        vae_scaling_factor=pipe.vae.config["scaling_factor"],
+        text_width=pipe.text_encoder.config.hidden_size,
+        text_fingerprint=fingerprint(pipe.text_encoder.float()),
+        sample_size=16,
+    )
+    sing = SingDiffusion(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
+    _write(target, lambda partial: (sing.save_pretrained(partial), _complete_text(folder, partial)))
 
 
 def _export_variants(folder: Path, target: Path, held: World) -> None:
@@ -272,7 +285,7 @@ def sheets(target: Path, held: World, docs: Path) -> None:
     """What the model can do (off above, on below), and what it cannot: icons held out of training, composition, words."""
     pipe = StableDiffusionPipeline.from_pretrained(target / "base")
     off = paint(pipe, list(ABLE))
-    sing = SingDiffusion.from_pretrained(target / "unet").enable(pipe)
+    sing = SingDiffusion.from_pretrained(target / "decoder").enable(pipe)
     on = paint(pipe, list(ABLE))
     rows = [off[:9], on[:9], off[9:], on[9:]]
     words = [[f"{key}: {p}" for p in part] for part in (ABLE[:9], ABLE[9:]) for key in ("off", "on")]

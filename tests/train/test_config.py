@@ -20,7 +20,7 @@ def test_presets_are_whole(name):
 
 
 def test_the_presets_are_those_of_the_help():
-    assert preset_names() == ["fine-tune", "sd15-decoder", "sd15-paper", "tiny"]
+    assert preset_names() == ["fine-tune", "sd15-decoder", "sd15-paper", "tiny-decoder", "tiny-unet"]
 
 
 def test_changes(tmp_path):
@@ -58,7 +58,8 @@ def test_mistakes_are_one_line(tmp_path, changes, match):
 
 def test_files_that_are_none(tmp_path):
     with pytest.raises(
-        SingDiffusionError, match="is no readable file, nor a preset .fine-tune, sd15-decoder, sd15-paper, tiny."
+        SingDiffusionError,
+        match="is no readable file, nor a preset .fine-tune, sd15-decoder, sd15-paper, tiny-decoder, tiny-unet.",
     ):
         load_config(str(tmp_path / "nothing.toml"))
     (tmp_path / "bad.toml").write_text("steps = = 3")

@@ -72,7 +72,7 @@ def test_starts_that_exclude_each_other_are_one_line():
             ["--init", "tiny"],
             "a decoder cannot start from a base's U-Net: leave init out, or go on from",
         ),
-        ("tiny", ["--init", "tiny", "--init-module", "tiny"], "init and init_module exclude each other"),
+        ("tiny-unet", ["--init", "tiny", "--init-module", "tiny-unet"], "init and init_module exclude each other"),
     ):
         _, err = finish(start(preset, "--dry-run", *args), 1)
         assert err.startswith("error: ")

@@ -17,6 +17,10 @@ def demo(
     model: Annotated[
         str, typer.Option(help="The embedded model: tiny, tiny-v, tiny-community or tiny-controlnet.")
     ] = "tiny",
+    module: Annotated[str, typer.Option(help="tiny, tiny-unet, a module's folder or a hub id.")] = "tiny",
+    method: Annotated[
+        str | None, typer.Option(help="mean or moments; moments by default where the module can.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the grid.")] = Path("out/demo"),
     pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
@@ -41,7 +45,7 @@ def demo(
 
     pipe = tiny.load_pipeline(model=model)
     pipe.set_progress_bar_config(disable=True)
-    sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
+    sing = SingDiffusion.from_pretrained(module).enable(pipe, method=method)
     real = {p: brightness.Spread(v["mean"], v["std"]) for p, v in reference.items()}
     seeds = range(seed, seed + pictures)
     with progress("Painting without and with", 2 * len(brightness.PAPER_PROMPTS) * pictures * steps) as advance:
@@ -59,6 +63,8 @@ def demo(
         )
     seconds = time.monotonic() - started
     settings = {
+        "module": module,
+        "method": sing.method,
         "steps": steps,
         "guidance": guidance,
         "pictures": pictures,

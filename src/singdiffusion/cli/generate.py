@@ -45,7 +45,13 @@ def generate(
     module: Annotated[
         str | None,
         typer.Option(
-            help="tiny (embedded), a module's folder or hub id, or none; tiny by default for the embedded models."
+            help="tiny (embedded; also tiny-unet), a module's folder or hub id, or none; tiny by default for the embedded models."
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="mean, the paper's first step, or moments, which also restores the variance; moments by default where the module can."
         ),
     ] = None,
     compare: Annotated[
@@ -86,6 +92,7 @@ def generate(
     finite("--guidance", guidance)
     module = _which_module(model, module, color)
     first = {
+        "method": method,
         "prompt": first_prompt,
         "negative_prompt": first_negative,
         "guidance_scale": first_guidance,
@@ -93,7 +100,7 @@ def generate(
     }
     first = {key: value for key, value in first.items() if value is not None}
     if module == "none" and first and color is None:
-        raise SingDiffusionError("--first-prompt, --first-negative and --first-guidance need a module")
+        raise SingDiffusionError("--method, --first-prompt, --first-negative and --first-guidance need a module")
     if compare and module == "none" and color is None:
         raise SingDiffusionError("--compare needs a module; --module none has nothing to compare with")
     if any(not prompt.strip() for prompt in prompts):

@@ -18,7 +18,11 @@ from .common import check_json, console, extra, hush, write_json
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Option(help="A TOML file, or a preset: fine-tune, sd15-decoder, sd15-paper, tiny.", metavar="FILE")
+        str,
+        typer.Option(
+            help="A TOML file, or a preset: fine-tune, sd15-decoder, sd15-paper, tiny-decoder, tiny-unet.",
+            metavar="FILE",
+        ),
     ],
     set_: Annotated[
         list[str] | None,
@@ -44,7 +48,7 @@ def train(
 ) -> None:
     """Train a module on what `encode` wrote; killed or stopped, the same command goes on exactly where it was.
 
-    Example: singdiffusion train --config tiny --shards shards/ --out runs/mine --set steps=500
+    Example: singdiffusion train --config tiny-decoder --shards shards/ --out runs/mine --set steps=500
 
     On several processes: accelerate launch --num_processes 2 -m singdiffusion train --config FILE
     """
@@ -61,7 +65,7 @@ def train(
         from ..train.loop import Trainer
 
         given = {"data.shards": shards, "out": out, "network.init": init, "network.init_module": init_module}
-        changes = _replaced(init, init_module)
+        changes = _replaced(config, init, init_module)
         changes += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
         loaded = load_config(config, [*changes, *(set_ or [])])
         if dry_run:
@@ -79,10 +83,20 @@ def train(
         typer.echo(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
 
 
-def _replaced(init: str | None, init_module: str | None) -> list[str]:
+def _replaced(config: str, init: str | None, init_module: str | None) -> list[str]:
     """Changes that take away what a preset says of the network's start and --init or --init-module says otherwise."""
-    changes = [] if init is None else ["network.init_module=none"]
-    return changes if init_module is None else [*changes, "network.init=none", "network.options={}"]
+    from ..train.config import read
+    from ..train.networks import said_by_module
+
+    changes = []
+    if init is not None:
+        changes.append("network.init_module=none")
+        if "init_module" in read(config).get("network", {}):  # of which kind and loss were
+            changes += ["network.kind=unet", "loss=sample"]
+    if init_module is not None:
+        said = said_by_module(init_module)
+        changes += ["network.init=none", "network.options={}", *(f"{key}={value}" for key, value in said.items())]
+    return changes
 
 
 def _quoted(value: Any) -> str:

@@ -85,10 +85,6 @@ def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, norm
     return guided / guidance_scale if normalise else guided
 
 
-def guided_covariance(negative: Tensor | None, positive: Tensor, guidance_scale: float) -> Tensor:
-    return positive
-
-
 def first_step(
     y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient, covariance: Tensor | None = None
 ) -> Tensor:

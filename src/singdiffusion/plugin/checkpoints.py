@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from .. import tiny
 from ..errors import SingDiffusionError
 from ..modules import MeanDecoder, TimeFreeUNet
 from .config import SingConfig
@@ -20,17 +21,15 @@ MODULES = {"MeanDecoder": MeanDecoder, "TimeFreeUNet": TimeFreeUNet}
 
 
 def resolve(source: str | os.PathLike, subfolder: str = "", **hub: Any) -> Path:
-    """The local folder of ``source``: "tiny", a folder, or a hub id that is downloaded or in the cache.
+    """The local folder of ``source``: an embedded module, a folder, or a hub id that is downloaded or in the cache.
 
     ``subfolder`` is where in that folder or repository the module lies.
 
     Raises:
         SingDiffusionError: it is neither here nor to be had.
     """
-    if str(source) == "tiny":
-        from .. import tiny
-
-        return tiny.module_folder()
+    if str(source) in tiny.MODULES:
+        return tiny.module_folder(str(source))
     folder = Path(source)
     if folder.is_dir():
         return folder / subfolder

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.singular import as_sample, first_step, guided_covariance, guided_mean
+from ..core.singular import as_sample, first_step, guided_mean
 from ..errors import SingDiffusionError
 from . import checkpoints, text
 from .calls import runs_elsewhere
@@ -95,7 +95,7 @@ class SingDiffusion:
         """Load a module.
 
         Args:
-            source: ``"tiny"`` (embedded), a folder that ``save_pretrained`` wrote, or a hub id.
+            source: ``"tiny"`` (embedded; or another of ``tiny.MODULES``), a folder that ``save_pretrained`` wrote, or a hub id.
             torch_dtype: of its weights; float32 by default, whatever the base's: it costs one forward a picture.
             device: where it shall stay; by default it follows the pipeline.
             hub: ``subfolder`` of the folder or repository; ``revision``, ``cache_dir``, ``local_files_only``, ``token``
@@ -133,6 +133,11 @@ class SingDiffusion:
     def enabled(self) -> bool:
         """Whether a pipeline is held and the first step is not suspended by ``disabled()``."""
         return self._held() is not None and self._active
+
+    @property
+    def method(self) -> str:
+        """``mean`` or ``moments``: what was asked for, or else what the module can."""
+        return self._method(self._steering.method)
 
     def enable(
         self,
@@ -366,6 +371,11 @@ class SingDiffusion:
     ) -> tuple[Tensor, Tensor | None]:
         """The guided mean and covariance of x_0: one forward of the module for prompt and negative prompt.
 
+        Guidance moves the mean and leaves the covariance that of the prompt. Guidance's own formula, the score
+        s_neg + w (s_pos - s_neg), extrapolates both in the limit t -> 1, Sigma_neg + w (Sigma_pos - Sigma_neg); but a prompt that leaves
+        brightness unsaid varies a little less than no prompt at all, and 7.5 times that difference takes all its variety away
+        (docs/performance.md has the measurement).
+
         Args:
             x_1: noise, shape (B, C, H, W).
             prompt_embeds: embeddings of the text encoder that the module was trained with, shape (B, L, D).
@@ -390,8 +400,7 @@ class SingDiffusion:
         embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)  # type: ignore[arg-type]
         if method == "moments":
             output, covariance = self.module.predict_moments(noise, embeddings)
-            *negative, positive = covariance.to(x_1.device).chunk(len(rows))
-            covariance = guided_covariance(negative[0] if negative else None, positive, guidance_scale)
+            covariance = covariance.chunk(len(rows))[-1].to(x_1.device)
         else:
             output, covariance = self.module.predict(noise, embeddings), None
         output = output.to(x_1.device).float()

@@ -1,4 +1,4 @@
-"""The embedded Stable Diffusions: 64 x 64 pictures, SD-1.5's flaw at SD-1.5's strength, and the module that cures them all.
+"""The embedded Stable Diffusions: 64 x 64 pictures, SD-1.5's flaw at SD-1.5's strength, and the modules that cure them.
 
 Nothing is downloaded. ``recipes/tiny`` in the repository makes every file in this folder again.
 """
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["MODELS", "Pictures", "folder", "hints", "load_pipeline", "module_folder", "pictures", "reference"]
+__all__ = [
+    "MODELS",
+    "Pictures",
+    "captions",
+    "folder",
+    "hints",
+    "load_pipeline",
+    "module_folder",
+    "pictures",
+    "reference",
+]
 
 _HERE = Path(__file__).parent
 
@@ -32,6 +42,11 @@ _PARTS: dict[str, dict[str, str]] = {
 MODELS = tuple(_PARTS)
 """``tiny``, the base; ``tiny-v``, which predicts v as Stable Diffusion 2 does; ``tiny-community``, tuned to another style, its
 text encoder too, as community checkpoints are; ``tiny-controlnet``, the base with a ControlNet for edges."""
+
+
+MODULES = {"tiny": "decoder", "tiny-decoder": "decoder", "tiny-unet": "unet"}
+"""Modules, every one of which serves all models here: ``tiny-decoder``, a ``MeanDecoder`` that tells mean and covariance, which is the
+default, ``tiny``; ``tiny-unet``, a ``TimeFreeUNet`` as in the paper."""
 
 
 def _present(path: Path) -> Path:
@@ -51,9 +66,15 @@ def folder() -> Path:
     return _present(_HERE / "base")
 
 
-def module_folder() -> Path:
-    """The module that ``SingDiffusion.from_pretrained("tiny")`` loads, a ``TimeFreeUNet``."""
-    return _present(_HERE / "unet")
+def module_folder(module: str = "tiny") -> Path:
+    """An embedded module, one of ``MODULES``, in the layout that ``SingDiffusion.from_pretrained`` reads.
+
+    Raises:
+        SingDiffusionError: the name is unknown, or its files are missing.
+    """
+    if module not in MODULES:
+        raise SingDiffusionError(f"unknown embedded module {module!r}; known: {', '.join(MODULES)}")
+    return _present(_HERE / MODULES[module])
 
 
 def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -> Any:
@@ -108,6 +129,16 @@ def reference(model: str = "tiny") -> dict:
     """
     stored = json.loads(_present(_HERE / "reference.json").read_text())
     return stored["hints" if _known(model) == "tiny-controlnet" else "prompts"]
+
+
+def captions() -> dict[str, dict[str, list[float]]]:
+    """Captions to measure brightness on, and the mean luma (Rec. 601, 0..255) of 64 real pictures of each.
+
+    Returns:
+        ``{group: {caption: lumas}}``, a hundred captions a group: ``said`` names the background or the light, ``unsaid`` does not; ``new``
+        names it in words that no picture of the training set had for a caption.
+    """
+    return json.loads(_present(_HERE / "captions.json").read_text())
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,22 @@ def _from_base(base: str, options: dict[str, Any], data: Encoded) -> tuple[Any, 
     return network, f"{len(taken)} of {len(ours)} tensors ({share:.0%} of the weights) from the U-Net of {base}"
 
 
+def said_by_module(source: str) -> dict[str, Any]:
+    """What a configuration must say to go on from a module: its kind, its loss, and the alpha of that.
+
+    Raises:
+        SingDiffusionError: it is no module.
+    """
+    sing = SingDiffusion.from_pretrained(source)
+    assert sing.config is not None
+    decoder = isinstance(sing.module, MeanDecoder)
+    return {
+        "network.kind": "decoder" if decoder else "unet",
+        "loss": "moments" if decoder and sing.module.tells_variances else sing.config.prediction,
+        "alpha": sing.config.alpha,
+    }
+
+
 def _module(source: str, config: Config, data: Encoded) -> Start:
     sing = SingDiffusion.from_pretrained(source)
     assert sing.config is not None

@@ -1,0 +1,211 @@
+"""What the first step costs, every figure a ratio in one run.
+
+    make bench-step           or: python benchmarks/step.py --json build/bench-step.json     (four minutes on two cores)
+
+At the size of Stable Diffusion 1.5 (random weights, bfloat16, latents of 64 x 64, 77 tokens) three first steps are timed beside one guided step of the
+base's U-Net, all in turn and several times: ``published``, two passes of the full time-free U-Net, one after the other; ``batched``, ours with the same
+U-Net; ``decoder``, ours with a ``MeanDecoder`` in float32, moments and all. What each needs in memory beside the base pipeline is the difference of
+peaks of processes that do one step. On the embedded model whole pictures are timed, without and with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from singdiffusion import MeanDecoder, SingDiffusion, TimeFreeUNet, tiny
+from singdiffusion.core.singular import first_step, guided_mean
+from singdiffusion.files import write_whole
+from singdiffusion.plugin import SingConfig
+
+ALPHA, SIGMA, GUIDANCE = 0.0760, 0.9971, 7.5  # those of t = 981
+SD15: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+CONFIG = SingConfig(latent_channels=4, vae_scaling_factor=0.18215, text_width=768)
+FIRST_STEPS = ("published", "batched", "decoder")
+
+
+def made(kind: Any, *args: Any, **options: Any) -> Any:
+    """A network in bfloat16 with small random weights, made without the minutes that its own initialisation takes."""
+    with torch.device("meta"):
+        network = kind(*args, **options)
+    network = network.to(torch.bfloat16).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in [*network.parameters(), *network.buffers()]:
+            if tensor.is_floating_point():
+                tensor.normal_(0, 0.02)
+    return network.eval().requires_grad_(False)
+
+
+def text_config() -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=77,
+    )
+
+
+def vae() -> AutoencoderKL:
+    return made(
+        AutoencoderKL,
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+    )
+
+
+def sing(name: str) -> SingDiffusion:
+    """The module of a first step."""
+    if name == "decoder":
+        torch.manual_seed(0)
+        return SingDiffusion(MeanDecoder.preset("sd15", variances=4).eval().requires_grad_(False), CONFIG)
+    return SingDiffusion(made(TimeFreeUNet, **SD15), CONFIG)
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """x_1 and the embeddings of a prompt and a negative prompt."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    return draw(1, 4, 64, 64), draw(1, 77, 768).bfloat16(), draw(1, 77, 768).bfloat16()
+
+
+@torch.no_grad()
+def base_step(unet: nn.Module) -> None:
+    """One guided step of the base, prompt and negative prompt in one batch, as diffusers does it."""
+    x_1, positive, negative = inputs()
+    unet(torch.cat([x_1, x_1]).bfloat16(), torch.tensor(981), encoder_hidden_states=torch.cat([negative, positive]))
+
+
+@torch.no_grad()
+def take(name: str, module: SingDiffusion) -> Tensor:
+    """The first step, from embeddings to the state at t = 981."""
+    x_1, positive, negative = inputs()
+    if name == "published":
+        y_neg, y_pos = (module.module.predict(x_1.bfloat16(), text).float() for text in (negative, positive))
+        return first_step(guided_mean(y_neg, y_pos, GUIDANCE), x_1, ALPHA, SIGMA)
+    mean, covariance = module.moments(x_1, positive, negative, GUIDANCE)
+    return first_step(mean, x_1, ALPHA, SIGMA, covariance)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def at_size(rounds: int) -> dict[str, float]:
+    """Times over that of a guided base step: medians over rounds, in each of which everything is done once."""
+    unet = made(UNet2DConditionModel, **SD15)
+    full = sing("published")
+    work: dict[str, Callable[[], Any]] = {
+        "base": lambda: base_step(unet),
+        "published": lambda: take("published", full),
+        "batched": lambda: take("batched", full),
+        "decoder": lambda: take("decoder", small),
+    }
+    small = sing("decoder")
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for index in range(rounds + 1):
+        for name, do in work.items():
+            took = seconds(do)
+            if index:  # the first round warms up
+                found[name].append(took)
+    told = {
+        f"{name}_over_base_step": statistics.median(found[name]) / statistics.median(found["base"])
+        for name in FIRST_STEPS
+    }
+    return told | {
+        "published_over_decoder": statistics.median(found["published"]) / statistics.median(found["decoder"]),
+        "decoder_parameters": sum(p.numel() for p in small.module.parameters()),
+        "base_step_seconds": statistics.median(found["base"]),
+        "decoder_seconds": statistics.median(found["decoder"]),
+    }
+
+
+def peak(name: str) -> float:
+    """MiB at its highest of this process, which holds the base and does a base step, after a first step if one is named."""
+    base = made(UNet2DConditionModel, **SD15), made(CLIPTextModel, text_config()), vae()
+    if name != "base":
+        take(name, sing(name))
+    base_step(base[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def extra_mib(name: str) -> float:
+    """Peak memory with a first step less that without, each in a process of its own."""
+    told = {}
+    for each in ("base", name):
+        command = [sys.executable, __file__, "--peak", each]
+        told[each] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return told[name] - told["base"]
+
+
+def pictures(pairs: int) -> dict[str, float]:
+    """Seconds of an embedded picture off and with each first step, and what it is with over without, pair by pair."""
+    pipe = tiny.load_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    found: dict[str, float] = {}
+
+    def paint(steps: int, seed: int) -> float:
+        generator = torch.Generator().manual_seed(seed)
+        return seconds(lambda: pipe("red apple on a black background", num_inference_steps=steps, generator=generator))
+
+    for name in ("tiny-unet", "tiny-decoder"):
+        on = SingDiffusion.from_pretrained(name).enable(pipe)
+        for steps in (10, 50):
+            ratios, offs, ons = [], [], []
+            for pair in range(pairs + 1):
+                took = {}
+                for enabled in (pair % 2 == 0, pair % 2 == 1):
+                    if enabled:
+                        took[True] = paint(steps, pair)
+                    else:
+                        with on.disabled():
+                            took[False] = paint(steps, pair)
+                if pair:
+                    ratios.append(took[True] / took[False])
+                    offs.append(took[False])
+                    ons.append(took[True])
+            key = f"{name.removeprefix('tiny-')}_{steps}_steps"
+            found[f"{key}_on_over_off"] = statistics.median(ratios)
+            found[f"{key}_off_seconds"], found[f"{key}_on_seconds"] = statistics.median(offs), statistics.median(ons)
+        on.disable()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--json", type=Path, default=Path("build/bench-step.json"))
+    parser.add_argument("--peak", choices=("base", "published", "decoder"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        print(peak(options.peak))
+        return
+    figures = at_size(options.rounds)
+    figures |= {f"{name}_extra_mib": extra_mib(name) for name in ("published", "decoder")}
+    figures |= pictures(options.pairs)
+    for key, value in figures.items():
+        print(f"{key:40s} {value:.5g}")
+    write_whole(options.json, json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
