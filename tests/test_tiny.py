@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -39,8 +40,9 @@ def test_its_schedule_is_sd15s_at_its_own_size():
 def test_sizes():
     pipe = tiny.load_pipeline()
     assert sum(p.numel() for p in pipe.unet.parameters()) <= 10e6
-    total = sum(file.stat().st_size for file in tiny.folder().parent.rglob("*") if file.is_file())
-    assert total < 48 * 2**20
+    files = [file for file in tiny.folder().parent.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    in_the_wheel = sum(len(zlib.compress(file.read_bytes())) for file in files)
+    assert in_the_wheel < 48 * 2**20
     assert pipe.vae_scale_factor == 4
     assert pipe.unet.config.sample_size == 16
 
@@ -49,9 +51,9 @@ def test_weights_are_small_safetensors_and_finite():
     """float16; the large matrices of the variants float8."""
     here = tiny.folder().parent
     files = list(here.rglob("*.safetensors"))
-    assert len(files) == 3 + 2 + 1 + 2 + 1  # base, module, v, community, ControlNet
+    assert len(files) == 3 + 2 + 2 + 1 + 2 + 1  # base, U-Net, decoder, v, community, ControlNet
     for file in files:
-        base = file.is_relative_to(tiny.folder()) or file.is_relative_to(tiny.module_folder())
+        base = any(file.is_relative_to(at) for at in (tiny.folder(), *map(tiny.module_folder, tiny.MODULES)))
         expected = {torch.float16} if base or "text_encoder" in file.parts else {torch.float16, torch.float8_e4m3fn}
         with safe_open(file, "pt") as weights:
             for key in weights.keys():  # noqa: SIM118  (safe_open is no mapping)
@@ -66,9 +68,10 @@ def test_weights_are_small_safetensors_and_finite():
 def test_the_module_knows_its_base_in_every_dtype(model, dtype):
     pipe = tiny.load_pipeline(dtype, model)
     assert {p.dtype for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()} == {dtype}
-    sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
-    assert isinstance(sing.module, TimeFreeUNet)
-    assert sing._shares_text == (model != "tiny-community"), "a tuned encoder is not the one it was trained with"
+    for module in ("tiny-decoder", "tiny-unet"):
+        sing = SingDiffusion.from_pretrained(module).enable(pipe)
+        assert sing._shares_text == (model != "tiny-community"), "a tuned encoder is not the one it was trained with"
+        sing.disable()
 
 
 def test_the_modules_own_text_encoder_is_the_bases():

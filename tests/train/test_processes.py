@@ -54,9 +54,14 @@ def test_the_command(world):
 @pytest.mark.parametrize(
     ("preset", "args", "expected"),
     [
-        ("fine-tune", ["--init", "tiny"], {"init": "tiny", "init_module": None, "options": {}}),
-        ("sd15-paper", ["--init-module", "tiny"], {"init": None, "init_module": "tiny", "options": {}}),
-        ("sd15-decoder", ["--init-module", "mine"], {"init": None, "init_module": "mine", "options": {}}),
+        ("fine-tune", ["--init", "tiny"], {"kind": "unet", "init": "tiny", "init_module": None, "options": {}}),
+        (
+            "sd15-paper",
+            ["--init-module", "tiny"],
+            {"kind": "decoder", "init": None, "init_module": "tiny", "options": {}},
+        ),
+        ("sd15-decoder", ["--init-module", "tiny"], {"kind": "decoder", "init_module": "tiny", "options": {}}),
+        ("sd15-decoder", ["--init-module", "tiny-unet"], {"kind": "unet", "init_module": "tiny-unet", "options": {}}),
     ],
 )
 def test_what_it_starts_from_takes_the_place_of_the_presets(preset, args, expected):

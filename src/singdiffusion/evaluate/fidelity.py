@@ -63,7 +63,7 @@ def frechet(real: Tensor, generated: Tensor, extractor: nn.Module) -> float:
             raise SingDiffusionError(
                 f"a Fréchet distance needs at least 2 pictures, and there are {len(pictures)} {name}"
             )
-    metric = FrechetInceptionDistance(feature=extractor).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=extractor)  # which sums in float64
     for pictures, is_real in ((real, True), (generated, False)):
         for part in pictures.split(BATCH):
             metric.update(part, real=is_real)
