@@ -117,7 +117,7 @@ def run_plain(file: Path, pictures: Path) -> dict[str, float]:
     config = Config.model_validate(json.loads(file.read_text()))
     pipe = tiny.load_pipeline()
     base = Base.of(pipe, "tiny")
-    network, _ = build(config, Encoded(config.data.shards))
+    network, _, _ = build(config, Encoded(config.data.shards))
     if config.network.kind == "unet":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(network.train(), config.loss, 0.0)

@@ -46,28 +46,35 @@ class EfficientNetLite0(nn.Module):
         return self.network.extract_features((resized.clamp(0, 255) - 127) / 128).mean((2, 3))
 
 
-def frechet(real: Tensor, generated: Tensor, extractor: nn.Module) -> float:
-    """Fréchet distance of two sets of pictures, by torchmetrics, in float64.
+class FrechetDistance:
+    """The Fréchet distance of sets of pictures from one set of real ones, by torchmetrics, which sums features in float64.
 
     Args:
-        real, generated: uint8 (N, 3, H, W); the distance depends on N, and only such of equal N can be compared.
+        real: uint8 (N, 3, H, W), looked at once.
         extractor: (B, 3, H, W) uint8 -> (B, D), with ``num_features`` = D.
 
     Raises:
-        SingDiffusionError: a set has fewer than two pictures.
+        SingDiffusionError: there are fewer than two pictures.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
 
-    for name, pictures in (("real", real), ("generated", generated)):
+    def __init__(self, real: Tensor, extractor: nn.Module):
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        self._metric = FrechetInceptionDistance(feature=extractor, reset_real_features=False)
+        self._see(real, "real")
+
+    def __call__(self, generated: Tensor) -> float:
+        """The distance of generated pictures (N, 3, H, W); it depends on N, and only such of equal N can be compared."""
+        self._metric.reset()
+        self._see(generated, "generated")
+        return float(self._metric.compute())
+
+    @torch.no_grad()
+    def _see(self, pictures: Tensor, which: str) -> None:
         if len(pictures) < 2:
-            raise SingDiffusionError(
-                f"a Fréchet distance needs at least 2 pictures, and there are {len(pictures)} {name}"
-            )
-    metric = FrechetInceptionDistance(feature=extractor)  # which sums in float64
-    for pictures, is_real in ((real, True), (generated, False)):
+            raise SingDiffusionError(f"a Fréchet distance needs at least 2 {which} pictures, not {len(pictures)}")
         for part in pictures.split(BATCH):
-            metric.update(part, real=is_real)
-    return float(metric.compute())
+            self._metric.update(part, real=which == "real")
 
 
 def as_tensor(images: Sequence[Image.Image]) -> Tensor:
