@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import inspect
 import io
 import json
 import subprocess
@@ -38,6 +37,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from singdiffusion.data import pictures
 from singdiffusion.data.shards import Encoded, Plan
 from singdiffusion.modules import MeanDecoder, TimeFreeUNet
+from singdiffusion.modules.decoder import PRESETS
 from singdiffusion.train.batches import noises
 from singdiffusion.train.config import Data
 from singdiffusion.train.losses import Objective
@@ -132,7 +132,7 @@ def unet(size: Size) -> nn.Module:
 
 
 def decoder(size: Size, grid: int) -> nn.Module:
-    return MeanDecoder(cross_attention_dim=size.text_width, grid=grid)
+    return MeanDecoder.preset({"SD-1.5": "sd15", "SDXL": "sdxl"}[size.name], grid=grid)
 
 
 def vae() -> Any:
@@ -308,7 +308,7 @@ def checked(flops: dict[str, Any]) -> dict[str, Any]:
     """Seconds of true-size work with random weights in float32, beside those that FLOPs and the rate of matrix products give."""
     torch.set_num_threads(1)
     sd, found = flops[SD15.name], {}
-    before = {s: matmul_rates(*s) for s in ((77, 768, 3072), (2048, 256, 1024), (16_384, 1152, 128), (4096, 2880, 320))}
+    before = {s: matmul_rates(*s) for s in ((77, 768, 3072), (256, 768, 1536), (16_384, 1152, 128), (4096, 2880, 320))}
     x, kernel = torch.rand(1, 128, 256, 256), torch.rand(128, 128, 3, 3)
     yardsticks = {
         "square": max(matmul_rates(2048, 2048, 2048, 5)),
@@ -330,8 +330,12 @@ def checked(flops: dict[str, Any]) -> dict[str, Any]:
     latents = torch.randn(8, 4, 64, 64)
     text = torch.randn(8, TOKENS, 768)
     objective = Objective(filled(made.pop("decoder")), "sample", 0.0)
-    took = seconds(lambda: objective(latents, None, text, (64, 64)).backward(), 5)  # type: ignore[union-attr]
-    add("decoder, grid 16, step of 8 pictures", 8 * sd["decoder 16"]["step"], took, (2048, 256, 1024))
+    many, captions = (
+        torch.randn(256, 4, 16, 16),
+        torch.randn(256, TOKENS, 768),
+    )  # low frequencies, as a decoder's shards hold them
+    took = seconds(lambda: objective(many, None, captions, (64, 64)).backward(), 5)  # type: ignore[union-attr]
+    add("decoder, grid 16, step of 256 pictures", 256 * sd["decoder 16"]["step"], took, (256, 768, 1536))
     with torch.no_grad():
         autoencoder, picture = filled(made.pop("vae")), torch.rand(1, 3, 512, 512) * 2 - 1
         took = seconds(lambda: autoencoder.encode(picture).latent_dist.mode(), 1)
@@ -739,7 +743,7 @@ def page(figures: dict[str, Any]) -> str:
     hours = lambda size, what: number(1e8 / rate(work[size, what], H100) / 3600)  # noqa: E731
     on = lambda size, what, gpus: in_time(1e8 / rate(work[size, what], H100) / gpus)  # noqa: E731
     percent = lambda value: f"{value:.0%}" if value >= 0.095 else f"{value:.1%}"  # noqa: E731
-    width = inspect.signature(MeanDecoder).parameters["width"].default
+    width = PRESETS["sd15"]["width"]
     larger = [(kind, flops if kind == "text" else 10 * flops) for kind, flops in work["SD-1.5", live]]
     whole = lambda size: rate(work[size, live], H100) / rate(work[size, net], H100)  # noqa: E731
     return wrapped(TEXT.format(
