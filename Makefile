@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format tiny results bench bench-train clean
+.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -12,7 +12,8 @@ help:
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
 	@echo "make results   measure the embedded models and the theory, write docs/ anew (minutes)"
-	@echo "make bench     measure what the first step costs; make bench-train what training costs"
+	@echo "make bench-step, bench-train    what the first step costs, and training"
+	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -56,8 +57,17 @@ results: $(DONE)
 bench-train: $(DONE)
 	$(BIN)/python benchmarks/train.py --json build/bench-train.json
 
-bench: $(DONE)
-	$(BIN)/python benchmarks/first_step.py
+bench-step: $(DONE)
+	$(BIN)/python benchmarks/step.py --json build/bench-step.json
+
+bench-quality: $(DONE)
+	$(BIN)/python benchmarks/quality.py --json build/quality.json
+
+bench-designs: $(DONE)
+	$(BIN)/python benchmarks/designs.py --json build/designs.json
+
+performance: bench-step bench-designs bench-quality
+	$(BIN)/python docs/performance.py
 
 clean:
 	rm -rf out dist .pytest_cache .ruff_cache .hypothesis

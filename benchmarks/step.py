@@ -201,7 +201,7 @@ def main() -> None:
         return
     figures = at_size(options.rounds)
     figures |= {f"{name}_extra_mib": extra_mib(name) for name in ("published", "decoder")}
-    figures |= pictures(options.pairs)
+    figures |= pictures(options.pairs) | {"pairs": options.pairs}
     for key, value in figures.items():
         print(f"{key:40s} {value:.5g}")
     write_whole(options.json, json.dumps(figures, indent=2) + "\n")

@@ -34,7 +34,9 @@ def test_the_distance_is_that_of_two_normal_distributions():
     distance = FrechetDistance(real, Means())
     assert distance(generated) == pytest.approx(by_hand(real, generated), rel=1e-6)
     other = draw(40, 0, 30, 2)
-    assert distance(other) == pytest.approx(by_hand(real, other), rel=1e-6), "the real ones are kept, no generated ones are"
+    assert distance(other) == pytest.approx(by_hand(real, other), rel=1e-6), (
+        "the real ones are kept, no generated ones are"
+    )
     assert distance(real) == pytest.approx(0, abs=1e-6)
 
 
@@ -48,7 +50,10 @@ def test_too_few_pictures():
 def test_features_of_efficientnet():
     """Trained weights, which see more than brightness: a shape is nearer to itself moved by a pixel than to a plain ground."""
     network = EfficientNetLite0()
-    plain, shape = torch.full((1, 3, 64, 64), 200, dtype=torch.uint8), torch.full((1, 3, 64, 64), 200, dtype=torch.uint8)
+    plain, shape = (
+        torch.full((1, 3, 64, 64), 200, dtype=torch.uint8),
+        torch.full((1, 3, 64, 64), 200, dtype=torch.uint8),
+    )
     shape[:, :, 20:44, 20:44] = torch.tensor([220, 20, 20], dtype=torch.uint8)[:, None, None]
     seen = network(torch.cat([plain, shape, shape.roll(1, -1)]))
     assert seen.shape == (3, 1280)
