@@ -47,7 +47,8 @@ Left as they are, with a warning that says so once:
 - every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): alpha is 0 where they start
 - a call of an inpainting pipeline below strength 1: it starts from a picture
 
-AnimateDiff's FreeNoise is refused (it changes the prompt from frame to frame); FreeInit has not been tried. Any other class is
+AnimateDiff's FreeNoise is refused (it changes the prompt from frame to frame); FreeInit has not been tried. With `moments` all frames of a video
+are made darker or brighter together. Any other class is
 refused by name. Subclasses are other classes, for they may prepare latents in other ways.
 
 SDXL's modular pipeline takes a block: `singdiffusion.plugin.modular.add_first_step(blocks, sing)`.

@@ -38,7 +38,10 @@ class Fit:
 @torch.no_grad()
 def fits(known: dict[str, Tensor], generator: torch.Generator) -> list[Fit]:
     """Of every prompt with its real pictures, uint8 (M, 3, H, W), as ``tiny.pictures().known``."""
-    pipe, sing = tiny.load_pipeline(), SingDiffusion.from_pretrained("tiny-unet")  # the network that could hang on the noise
+    pipe, sing = (
+        tiny.load_pipeline(),
+        SingDiffusion.from_pretrained("tiny-unet"),
+    )  # the network that could hang on the noise
     scale = pipe.vae.config.scaling_factor
     made = []
     for prompt, pictures in known.items():

@@ -27,16 +27,16 @@ def draw(folder: Path) -> None:
         steps[width - 1 :],
         np.convolve(losses, np.ones(width) / width, "valid"),
         color="tab:blue",
-        label="training loss",
+        label="training loss" + (" (likelihood included)" if any("likelihood" in row for row in checked) else ""),
     )
-    for key, label in (
-        ("loss", "held-out error"),
-        ("excess", "over the best constant"),
-        ("channel_mean", "channel means"),
+    for key, label, color in (
+        ("loss", "held-out error", "tab:red"),
+        ("excess", "over the best constant", "tab:orange"),
+        ("channel_mean", "channel means", "tab:green"),
     ):
         found = [(row["step"], row[key]) for row in checked if row.get(key, 0) > 0]
         if found:
-            axes.plot(*zip(*found, strict=True), marker="o", markersize=3, label=label)
+            axes.plot(*zip(*found, strict=True), color=color, marker="o", markersize=3, label=label)
     # a likelihood may be negative
     axes.set(xlabel="step", yscale="log" if losses.min() > 0 else "linear", title=folder.name)
     axes.grid(alpha=0.3)
