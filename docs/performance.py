@@ -183,7 +183,7 @@ def main() -> None:
     open_, guided = found["1"], found["7.5"]
     text = PAGE.format(
         **step | {"decoder_parameters": step["decoder_parameters"] / 1e6},
-        decoder_ms=1000 * step["decoder_seconds"], decoder_percent=100 * step["decoder_over_base_step"], pairs=step["pairs"],
+        decoder_ms=1000 * step["decoder_seconds"], decoder_percent=100 * step["decoder_over_base_step"],
         unet_10=step["unet_10_steps_on_over_off"], unet_50=step["unet_50_steps_on_over_off"],
         decoder_10=step["decoder_10_steps_on_over_off"], decoder_50=step["decoder_50_steps_on_over_off"],
         unet_off=step["unet_50_steps_off_seconds"], unet_on=step["unet_50_steps_on_seconds"],
@@ -196,7 +196,7 @@ def main() -> None:
         before=(first - 1000) * batch, after=first * batch, unet_pictures=int(unet["step"]) * batch,
         **{key: shipped[key] for key in ("coverage_50", "coverage_90", "dispersion")},
         steps=measured.STEPS, each=measured.EACH, drawn=measured.DRAWN, real_unsaid_miss=found["real"]["unsaid"]["miss"],
-        quality=quality_tables(found), quality_words=quality_words(open_, guided), short_words=short_words(open_, found["ceiling"]),
+        quality=quality_tables(found), quality_words=quality_words(open_, guided), short_words=short_words(open_, found),
         scale="7.5", pos=guided["decoder, moments"]["unsaid"]["w1"], extrapolated=guided[measured.EXTRAPOLATED]["unsaid"]["w1"],
         mean=guided["decoder, mean"]["unsaid"]["w1"],
     )  # fmt: skip
@@ -209,8 +209,10 @@ def design_words(found: dict[str, Any]) -> str:
     best = min(worth, key=worth.__getitem__)
     ours, patches = found["perceptron (ours)"], found["transformer, 4 x 4 cells a query"]
     unet = found["the paper's U-Net"]["pictures_per_second"]
+    behind = ours["loss"] / worth[best] - 1
+    place = f"within {behind:.1%} of the best" if behind else "the best of them"
     return (
-        f"Best is: {best}. The perceptron on the last embedding and the mean of all is within {ours['loss'] / worth[best] - 1:.1%} of that, the simplest, and learns "
+        f"The perceptron on the last embedding and the mean of all is {place}, simple, and learns "
         f"{ours['pictures_per_second'] / patches['pictures_per_second']:.1f} times as many pictures a second as the transformer of as good a loss, "
         f"{ours['pictures_per_second'] / unet:.0f} times as many as the U-Net: so it is `MeanDecoder`. What a query of a transformer can do that it cannot, look at one "
         "word of a long prompt, did not help with captions of this world, whose prompts are short; on captions from the web it may."
@@ -229,13 +231,15 @@ def quality_words(open_: dict[str, Any], guided: dict[str, Any]) -> str:
     )
 
 
-def short_words(open_: dict[str, Any], ceiling: dict[str, float]) -> str:
+def short_words(open_: dict[str, Any], found: dict[str, Any]) -> str:
+    ceiling, noise = found["ceiling"], found["real"]["unsaid"]["w1"]
     ratio = open_["decoder, moments"]["unsaid"]["w1"] / open_["decoder, mean"]["unsaid"]["w1"]
     return (
-        f"The aim was a fifth of the W1 that `mean` leaves for captions that say nothing of their ground; it is {ratio:.2f}. What is missing is the shape of the distribution, not its "
+        f"The aim was a fifth of the W1 that `mean` leaves for captions that say nothing of their ground; it is {ratio:.2f} without guidance, though "
+        f"as many real pictures as were painted score {noise:.1f} themselves. What is missing is the shape of the distribution, not its "
         "moments: grounds are one of sixteen colours, black and white the commonest for logos, and a normal distribution says grey where no picture is, and beyond white. "
         f"Over {ceiling['pictures']:.0f} pictures whose captions leave the ground open, starts whose 4 x 4 lowest frequencies are those of real pictures end at a W1 of {ceiling['true']:.1f} "
-        f"(`moments`: {ceiling['moments']:.1f}), so all that is lost is lost in drawing them: a module that told a mixture would have it. Fewer steps or more make no difference."
+        f"(`moments`: {ceiling['moments']:.1f}), so all that is lost is lost in drawing them: a module that told a mixture would have it."
     )
 
 
