@@ -7,6 +7,7 @@ from diffusers import EulerDiscreteScheduler
 from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError
 from singdiffusion.core.covariance import from_factors
 from singdiffusion.core.dct import low_frequencies
+from singdiffusion.core.singular import first_step
 from singdiffusion.plugin import fingerprint
 
 from ..conftest import TEXT_WIDTH, make_config
@@ -163,3 +164,16 @@ def test_the_covariance_that_is_drawn_from(pipe, told):
         torch.testing.assert_close(found, expected, atol=0.1 * float(expected.diagonal().max()), rtol=0)
     factors = told.module(embed(pipe, [PROMPT]))[1]
     torch.testing.assert_close(from_factors(factors) * 64, told_covariance)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (8, 1024), (1024, 8), (333, 1000)])
+def test_any_height_and_width(told, size):
+    """The whole first step from 8 to 1,024 latents: finite, and as bright as elsewhere."""
+    x_1 = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0))
+    text = torch.randn(1, 16, TEXT_WIDTH, generator=torch.Generator().manual_seed(1))
+    mean, covariance = told.moments(x_1, text, -text, 7.5)
+    state = first_step(mean, x_1, 0.076, 0.9971, covariance)
+    assert state.shape == x_1.shape
+    assert torch.isfinite(state).all()
+    small = told.mean(torch.zeros(1, 4, 8, 8), text, -text, 7.5)
+    torch.testing.assert_close(mean.mean((2, 3)), small.mean((2, 3)), atol=1e-4, rtol=1e-4)
