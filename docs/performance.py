@@ -134,6 +134,8 @@ def quality_tables(found: dict[str, Any]) -> str:
     for scale in ("1", "7.5"):
         lines = [f"Guidance {scale}:\n", cells(head), cells(["---"] * len(head))]
         for name, of in found[scale].items():
+            if name == measured.EXTRAPOLATED:
+                continue
             said, unsaid, new = of["said"], of["unsaid"], of["new"]
             numbers = [
                 said["w1"], said["miss"], said["within"], unsaid["w1"], unsaid["within"], unsaid["mean"], new["w1"], new["miss"],
