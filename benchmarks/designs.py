@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
@@ -159,6 +160,7 @@ def speeds(rounds: int, steps: int) -> dict[str, float]:
     found: dict[str, list[float]] = {name: [] for name in (*DESIGNS, PAPER)}
     for _ in range(rounds):
         for name, each in found.items():
+            AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the first run's precision else
             with tempfile.TemporaryDirectory() as scratch:
                 made = trainer(
                     name, Path(scratch), f"steps={steps}", "data.held_out=0", "log.every=1", "log.trackers=[]"

@@ -32,7 +32,7 @@ BATCH = 64
 DECODER_BATCH = 256  # a decoder is small: it takes more pictures at once
 UNET = "tiny-unet"  # the preset of the paper's network at the embedded model's size
 # the small module
-DECODER = {"kind": "decoder", "options": {"preset": "tiny"}}
+DECODER = {"kind": "decoder", "options": {"preset": "tiny", "grid": 8}}
 
 
 def corpus(folder: Path) -> Path:
