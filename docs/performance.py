@@ -236,7 +236,7 @@ def quality_words(open_: dict[str, Any], guided: dict[str, Any]) -> str:
 def harmed() -> str:
     """Captions that say their ground or light and miss it by 5 grey levels more with ``moments`` than with ``mean``, guidance 1."""
     worse: dict[str, float] = {}
-    count = 0
+    count, spread = 0, 0.0
     for group in ("said", "new"):
         known = tiny.captions()[group]
         real = np.array(list(known.values())).mean(1)
@@ -246,11 +246,12 @@ def harmed() -> str:
             misses.append(np.abs(lumas.reshape(len(real), -1).mean(1) - real))
         by = misses[1] - misses[0]
         count += len(by)
+        spread = max(spread, *(float(np.std(lumas)) for lumas in known.values()))
         worse |= {caption: float(more) for caption, more in zip(known, by, strict=True) if more > 5}
     told = ", ".join(f'"{caption}" by {more:.0f}' for caption, more in sorted(worse.items(), key=lambda row: -row[1]))
     return (
         f"Of {count} captions that say it, {len(worse)} miss by more than 5 grey levels more with `moments` than with `mean`, over {measured.EACH} pictures each: {told}. "
-        "A photo's light is a range of exposures, and real pictures of one caption differ by up to 17 themselves."
+        f"A photo's light is a range of exposures: real pictures of one caption have a standard deviation of up to {spread:.0f}."
     )
 
 
