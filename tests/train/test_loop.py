@@ -286,7 +286,7 @@ def test_going_on_from_a_module(world):
     with pytest.raises(SingDiffusionError, match="is a unet, and network.kind says decoder"):
         run(world, out=str(world / "x"), network={"kind": "decoder", "init_module": str(world / "run" / "module")})
     with pytest.raises(SingDiffusionError, match="has vae_scaling_factor|has text_width|has latent_channels"):
-        run(world, out=str(world / "y"), network={"init_module": "tiny"})
+        run(world, out=str(world / "y"), network={"init_module": "tiny-unet"})
 
 
 def test_what_a_module_brings_it_still_brings(world):
