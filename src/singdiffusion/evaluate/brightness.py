@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,10 @@ from PIL import Image
 
 from ..errors import SingDiffusionError
 from ..plugin import SingDiffusion
+from .painting import paint
+from .prompts import PAPER_PROMPTS
 
-PAPER_PROMPTS = (
-    "solid black background",
-    "solid white background",
-    "monochrome line-art logo on a black background",
-    "monochrome line-art logo on a white background",
-)
+__all__ = ["PAPER_PROMPTS", "PromptResult", "Spread", "compare", "generate", "grey", "missed"]
 
 
 @dataclass(frozen=True)
@@ -72,37 +69,20 @@ def generate(
     seeds: Sequence[int],
     *,
     batch: int = 8,
-    on_step: Callable[[], None] | None = None,
     controls: Sequence[Image.Image] | None = None,
-    negative_prompt: str | None = None,
     **options: Any,
 ) -> Iterator[Image.Image]:
     """Pictures of a prompt, one a seed; a picture does not depend on which others are made beside it.
 
     Args:
-        seeds: each picture's own seed, for a CPU generator, so that seeds mean the same on every device.
         batch: pictures in one call of the pipeline.
-        on_step: called after every denoising step of every picture.
         controls: for a ControlNet, what to follow; taken in turn, again from the first one when they are used up.
-        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``height``, ...
+        options: as for ``painting.paint``.
     """
-    import torch
-
     for start in range(0, len(seeds), batch):
         part = seeds[start : start + batch]
-        generators = [torch.Generator().manual_seed(seed) for seed in part]
-
-        def callback(pipe: Any, i: int, t: Any, kwargs: dict, count: int = len(part)) -> dict:
-            for _ in range(count if on_step else 0):
-                on_step()  # type: ignore[misc]
-            return kwargs
-
-        each = {"negative_prompt": [negative_prompt] * len(part)} if negative_prompt is not None else {}
-        if controls is not None:
-            each["image"] = [controls[(start + i) % len(controls)] for i in range(len(part))]
-        yield from pipe(
-            [prompt] * len(part), generator=generators, callback_on_step_end=callback, **each, **options
-        ).images
+        followed = None if controls is None else [controls[(start + i) % len(controls)] for i in range(len(part))]
+        yield from paint(pipe, [prompt] * len(part), part, controls=followed, **options)
 
 
 def compare(

@@ -98,7 +98,7 @@ def page(results: Sequence[PromptResult], title: str, settings: dict[str, Any]) 
     """One HTML file with everything in it: pictures, table and brightness histograms; no script, no network."""
     facts = " · ".join(f"{html.escape(str(key))} {html.escape(str(value))}" for key, value in settings.items())
     body = "\n".join(_section(result) for result in results)
-    return _PAGE.format(title=html.escape(title), facts=facts, rows=_rows(results), sections=body, style=_STYLE)
+    return _PAGE.format(title=html.escape(title), facts=facts, rows=_rows(results), sections=body, style=STYLE)
 
 
 def _rows(results: Sequence[PromptResult]) -> str:
@@ -164,7 +164,7 @@ def _luma_shares(images: Sequence[Image.Image], bins: int) -> np.ndarray:
     return counts / counts.sum()
 
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c1917; --soft: #57534e; --paper: #fafaf9; --card: #ffffff; --line: #e7e5e4;
   --real: #57606a; --off: #b93a0a; --on: #0f766e; }
 @media (prefers-color-scheme: dark) { :root { --ink: #f5f5f4; --soft: #a8a29e; --paper: #171615; --card: #211f1e;

@@ -1,0 +1,160 @@
+"""Pictures at scale: on disk, keyed by what made them, so that no picture is painted twice and a stopped run goes on where it stopped.
+
+A gallery is a folder of PNG files that were all made with the same settings; its name is the digest of these. Several processes
+(``accelerate launch``) share the work. Batches are cut from the whole list of jobs, whatever is there already and whoever
+paints them, so that a run that was interrupted, or shared, gives the same pictures as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .. import __version__
+from ..errors import SingDiffusionError
+from ..files import output_folder, write_whole
+from .processes import Processes
+from .prompts import Prompt, slug
+
+SETTINGS = "settings.json"
+SAMPLED = 64  # numbers of each weight that go into a digest
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture: whose caption, and from which seed."""
+
+    prompt: Prompt
+    seed: int
+
+
+def jobs_of_prompts(prompts: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
+    """``pictures`` of every prompt, each prompt with the same seeds."""
+    return [Job(prompt, seed + i) for prompt in prompts for i in range(pictures)]
+
+
+def jobs_of_captions(captions: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
+    """``pictures`` in all, a caption after the other, from the first again where they are used up; each with a seed of its own."""
+    return [Job(captions[i % len(captions)], seed + i) for i in range(pictures)]
+
+
+def digest(what: Any) -> str:
+    """16 hexadecimal digits of a JSON value."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def weights_digest(networks: dict[str, Any]) -> str:
+    """16 hexadecimal digits that change with any training of the weights: of ``SAMPLED`` numbers spread over each tensor."""
+    found = hashlib.sha256()
+    for name, network in sorted(networks.items()):
+        for key, weight in sorted(network.state_dict().items()):
+            found.update(f"{name}.{key} {tuple(weight.shape)} {weight.dtype}".encode())
+            flat = weight.detach().flatten()
+            found.update(flat[:: max(1, len(flat) // SAMPLED)].double().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+class Gallery:
+    """The pictures made with one choice of settings.
+
+    Args:
+        cache: a folder, shared by any number of galleries and commands.
+        settings: whatever the pictures depend on besides caption and seed; JSON.
+    """
+
+    def __init__(self, cache: Path, settings: dict[str, Any]):
+        self.settings = settings
+        self.folder = cache / digest(settings)
+
+    def file(self, job: Job) -> Path:
+        """Where a picture lies; the caption's digest in its name keeps an id whose caption was changed apart."""
+        name = f"{slug(job.prompt.id)}-{job.seed}-{digest([job.prompt.id, job.prompt.text])}.png"
+        return self.folder / digest(name)[:2] / name
+
+    def has(self, job: Job) -> bool:
+        try:
+            return self.file(job).stat().st_size > 0  # a machine that lost power may leave a name without content
+        except OSError:
+            return False
+
+    def missing(self, jobs: Sequence[Job], batch: int) -> list[list[Job]]:
+        """The batches in which a picture is missing."""
+        batches = [list(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
+        return [part for part in batches if not all(self.has(job) for job in part)]
+
+    def paint(
+        self,
+        jobs: Sequence[Job],
+        paint: Callable[[list[Job]], list[Image.Image]],
+        batch: int,
+        processes: Processes,
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> int:
+        """Make what is missing, this process its share, and return, when all are done, how many pictures were missing.
+
+        Args:
+            paint: from jobs to their pictures; each must depend on its own job and on the batch it is in, nothing else.
+            advance: told how many pictures are done.
+        """
+        missing = processes.agree(lambda: self.missing(jobs, batch))
+        if missing:
+            output_folder(self.folder)
+            if processes.first:
+                write_whole(self.folder / SETTINGS, json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n")
+        advance(len(jobs) - sum(map(len, missing)))
+        for part in processes.share(missing):
+            for job, image in zip(part, paint(part), strict=True):
+                self._keep(job, image)
+            advance(len(part) * processes.count)
+        processes.wait()
+        return sum(map(len, missing))
+
+    def _keep(self, job: Job, image: Image.Image) -> None:
+        file = self.file(job)
+        if not self.has(job):
+            file.parent.mkdir(exist_ok=True)
+            write_whole(file, png(image, job.prompt.text, job.seed, self.settings))
+
+    def read(self, job: Job) -> Image.Image:
+        """A picture, RGB.
+
+        Raises:
+            SingDiffusionError: it is not there or is damaged.
+        """
+        file = self.file(job)
+        try:
+            with Image.open(file) as picture:
+                return picture.convert("RGB")
+        except (OSError, SyntaxError) as error:  # Pillow's word for a damaged PNG is SyntaxError
+            raise SingDiffusionError(f"the picture {file} cannot be read; delete it and run again") from error
+
+    def batches(self, jobs: Sequence[Job], size: int = 32) -> Iterator[torch.Tensor]:
+        """Pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs."""
+        from .fidelity import as_tensor
+
+        for start in range(0, len(jobs), size):
+            yield as_tensor([self.read(job) for job in jobs[start : start + size]])
+
+
+def png(image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], **more: str) -> bytes:
+    """A PNG whose text chunks say how it was made: prompt, seed, settings."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_itxt("prompt", prompt)
+    info.add_text("seed", str(seed))
+    info.add_itxt("settings", json.dumps(settings, ensure_ascii=False))
+    for key, value in more.items():
+        info.add_text(key, value)
+    info.add_text("software", f"singdiffusion {__version__}")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()

@@ -1,0 +1,156 @@
+"""Captions to paint: the paper's four prompts, or a file of them (text, JSON, CSV or JSON Lines)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import SingDiffusionError
+
+COLUMNS = ("caption", "prompt", "text")  # of the captions, the first that is there
+NAMES = ("id", "image_id", "key", "file_name")  # of their ids; a row without one goes by its number
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A caption and the id by which its pictures are named."""
+
+    id: str
+    text: str
+
+
+PAPER_PROMPTS = (
+    "solid black background",
+    "solid white background",
+    "monochrome line-art logo on a black background",
+    "monochrome line-art logo on a white background",
+)
+"""The prompts of [SD] table 1."""
+
+
+def named(texts: Iterable[str]) -> list[Prompt]:
+    """Captions without ids of their own, by their number from 0."""
+    return [Prompt(str(i), text) for i, text in enumerate(texts)]
+
+
+def read_prompts(file: Path) -> list[Prompt]:
+    """The captions of a file, in its order.
+
+    Args:
+        file: ``.json``, ``{id: caption}`` as the authors' ``COCO_3W_prompt.json``, or a list of captions or of rows; ``.jsonl``, a
+            caption or a row a line; ``.csv``, with a heading; anything else: text, a caption a line. A row holds its caption under one of
+            ``COLUMNS`` and may hold an id under one of ``NAMES``.
+
+    Raises:
+        SingDiffusionError: the file cannot be read, is not UTF-8, holds no caption, an empty one, or an id twice.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SingDiffusionError(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SingDiffusionError(f"{file} is not UTF-8") from error
+    rows = _READERS.get(file.suffix.lower(), _plain)(file, text)
+    if not rows:
+        raise SingDiffusionError(f"{file} holds no prompt; write one a line")
+    return _unique(file, [_prompt(where, i, name, caption) for i, (where, name, caption) in enumerate(rows)])
+
+
+Row = tuple[str, Any, Any]  # where it stands, its id or None, its caption
+
+
+def _prompt(where: str, number: int, name: Any, caption: Any) -> Prompt:
+    if not isinstance(caption, str):
+        what = "no caption" if caption is None else f"a caption that is no text but a {type(caption).__name__}"
+        raise SingDiffusionError(f"{where} has {what} ({', '.join(COLUMNS)})")
+    words = " ".join(caption.split())
+    if not words:
+        raise SingDiffusionError(f"{where} has an empty caption")
+    return Prompt(str(number if name is None else name), words)
+
+
+def _unique(file: Path, prompts: list[Prompt]) -> list[Prompt]:
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.id in seen:
+            raise SingDiffusionError(f"{file} has the id {prompt.id!r} twice; ids name pictures and must differ")
+        seen.add(prompt.id)
+    return prompts
+
+
+def _plain(file: Path, text: str) -> list[Row]:
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [(f"{file}, line {i}", None, line) for i, line in lines]
+
+
+def _json(file: Path, text: str) -> list[Row]:
+    try:
+        told = json.loads(text, object_pairs_hook=lambda pairs: _Object(pairs))
+    except ValueError as error:
+        raise SingDiffusionError(f"{file} is no JSON: {error}") from error
+    if isinstance(told, _Object):
+        return [(f"{file}, {name!r}", name, caption) for name, caption in told.pairs]
+    if not isinstance(told, list):
+        raise SingDiffusionError(f"{file} must be an object of captions by id, or a list")
+    return [_row(f"{file}, entry {i}", each) for i, each in enumerate(told, 1)]
+
+
+def _json_lines(file: Path, text: str) -> list[Row]:
+    rows = []
+    # not splitlines(): a caption may hold U+2028 and other ends of lines that JSON does not count as such
+    for i, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                told = json.loads(line, object_pairs_hook=lambda pairs: _Object(pairs))
+            except ValueError as error:
+                raise SingDiffusionError(f"{file}, line {i} is no JSON") from error
+            rows.append(_row(f"{file}, line {i}", told))
+    return rows
+
+
+def _table(file: Path, text: str) -> list[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        if not set(COLUMNS) & set(reader.fieldnames or ()):
+            raise SingDiffusionError(
+                f"{file} needs a column {' or '.join(COLUMNS)}; it has {', '.join(reader.fieldnames or ())}"
+            )
+        return [_row(f"{file}, line {reader.line_num}", _Object(list(row.items()))) for row in reader]
+    except csv.Error as error:
+        raise SingDiffusionError(f"{file} is no CSV after line {reader.line_num}: {error}") from error
+
+
+_READERS: dict[str, Callable[[Path, str], list[Row]]] = {".json": _json, ".jsonl": _json_lines, ".csv": _table}
+
+
+@dataclass(frozen=True)
+class _Object:
+    """A JSON object with all its pairs: of two with the same key, ``dict`` would keep one and say nothing."""
+
+    pairs: list[tuple[str, Any]]
+
+
+def _row(where: str, told: Any) -> Row:
+    if not isinstance(told, _Object):
+        return where, None, told
+    row = dict(told.pairs)
+    first = lambda names: next((row[name] for name in names if row.get(name) is not None), None)  # noqa: E731
+    return where, first(NAMES), first(COLUMNS)
+
+
+def slug(text: str, longest: int = 40) -> str:
+    """Letters and digits of any script and dashes, for the name of a file."""
+    return re.sub(r"[\W_]+", "-", text.lower())[:longest].strip("-") or "picture"
+
+
+def too_long(prompts: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
+    """Those whose end a tokenizer cuts off (77 tokens for CLIP, start and end among them)."""
+    limit = tokenizer.model_max_length
+    counts = (len(ids) for ids in tokenizer([p.text for p in prompts], truncation=False, verbose=False).input_ids)
+    return [prompt for prompt, count in zip(prompts, counts, strict=True) if count > limit]
