@@ -23,7 +23,9 @@ def figures(out):
 
 def files(out):
     """Pictures and settings; not what depends on the time."""
-    return {file.relative_to(out): file.read_bytes() for file in sorted((out / "pictures").rglob("*")) if file.is_file()}
+    return {
+        file.relative_to(out): file.read_bytes() for file in sorted((out / "pictures").rglob("*")) if file.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,16 @@ def test_killed_ten_times_at_random(quiet, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_one(quiet, tmp_path):
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "singdiffusion"]
     args = [*launch, "evaluate", "brightness", *map(str, ARGS), "--out", str(tmp_path)]
     done = subprocess.run(args, env=ENV, capture_output=True, text=True, timeout=300)

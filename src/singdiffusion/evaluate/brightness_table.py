@@ -193,8 +193,9 @@ def _histograms(
     edges = np.linspace(0, 255, BINS + 1)
     for column in columns:
         axis.stairs(column.found[prompt.id].histogram, edges, label=label(column), linewidth=1.6)
-    for value in {models[prompt.id] for models in real.values() if prompt.id in models}:
-        axis.axvline(value, color="#57606a", linestyle="--", linewidth=1.4)
+    for i, value in enumerate({models[prompt.id] for models in real.values() if prompt.id in models}):
+        words = None if i else "mean of real pictures"
+        axis.axvline(value, color="#57606a", linestyle="--", linewidth=1.4, label=words)
     axis.set_yscale("function", functions=(np.sqrt, np.square))  # small shares stay visible
     axis.set_xlim(0, 255)
     axis.legend(frameon=False, fontsize=8)

@@ -38,7 +38,7 @@ class FirstStep:
 
     @property
     def title(self) -> str:
-        return f"SingDiffusion {self.module}, {self.method}"
+        return f"SingDiffusion, {self.module} ({self.method})"
 
     def unfit(self, pipe: Any) -> str | None:
         reason = untouched(pipe)
