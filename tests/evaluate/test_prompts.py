@@ -36,7 +36,7 @@ def test_tables_and_text(tmp_path):
         writer = csv.writer(opened)
         writer.writerows([["image_id", "prompt"], ["7", "a cat, asleep"], ["9", 'the "moon"']])
     assert read_prompts(tmp_path / "a.csv") == [Prompt("7", "a cat, asleep"), Prompt("9", 'the "moon"')]
-    (tmp_path / "a.txt").write_bytes("a cat\r\n\r\n  der Mond \r\n".encode())
+    (tmp_path / "a.txt").write_bytes(b"a cat\r\n\r\n  der Mond \r\n")
     assert read_prompts(tmp_path / "a.txt") == [Prompt("0", "a cat"), Prompt("1", "der Mond")]
     (tmp_path / "a.json").write_text('["one", "two"]')
     assert read_prompts(tmp_path / "a.json") == named(["one", "two"])
