@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,8 +14,13 @@ from ..data.pictures import Unusable, load
 from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
 from .painting import Controls
-from .prompts import Prompt, too_long
+from .processes import Processes
+from .prompts import Prompt, named, read_prompts, too_long
+from .real import RealPictures
 from .remedies import FirstStep, Off, Remedy
+
+if TYPE_CHECKING:
+    from .scores import Real
 
 
 def remedies_for(
@@ -80,6 +85,74 @@ def real_greys(model: str, prompts: Sequence[Prompt]) -> dict[str, float]:
         for group in tiny.captions().values():
             known = {caption: float(np.mean(greys)) for caption, greys in group.items()} | known
     return {prompt.id: known[prompt.text] for prompt in prompts if prompt.text in known}
+
+
+MOST_CAPTIONS = 30_000  # of COCO, as the paper takes
+
+
+def captions_for(model: str, file: Path | None) -> list[Prompt]:
+    """The captions of a file; of the embedded models' own pictures, where none is given.
+
+    Raises:
+        SingDiffusionError: none is given for a model that is not embedded, or the file is wrong.
+    """
+    if file is not None:
+        return read_prompts(file)
+    if model not in tiny.MODELS:
+        raise SingDiffusionError(f"say which captions {model} shall paint: --captions FILE (.txt, .json, .jsonl or .csv)")
+    return named(tiny.pictures().captions)
+
+
+def real_for(
+    model: str, source: Path | None, extractors: Sequence[Any], pictures: int, processes: Processes, device: Any
+) -> Real:
+    """Real pictures of a folder, saved statistics of them, or the embedded models' own, as many as are painted.
+
+    Raises:
+        SingDiffusionError: none are given for a model that is not embedded, or they cannot be used.
+    """
+    from .scores import Real
+
+    for extractor in extractors:
+        extractor.to(device)
+    if source is not None and source.is_file():
+        return Real.of_file(extractors, source)
+    if source is not None:
+        real = RealPictures(source, processes=processes)
+        return Real.of_pictures(extractors, real.batches(), real.warnings)
+    if model not in tiny.MODELS:
+        raise SingDiffusionError(f"say which real pictures {model} is compared with: --real FOLDER, or statistics in an .npz file")
+    drawn = tiny.pictures().drawn[:pictures]
+    mine = drawn[processes.share(range(len(drawn)))]
+    return Real.of_pictures(extractors, (part for part in mine.split(32) if len(part)))
+
+
+def extractors_for(models: Sequence[str], names: Sequence[str] | None, inception: Path | None, clip: str | None) -> list[Any]:
+    """The networks on whose features distances are taken: for the embedded models those that come with the package and its extra,
+    for others Inception, by default.
+
+    Raises:
+        SingDiffusionError: a name is unknown, or a network is not there.
+    """
+    from .features import make_extractor
+
+    embedded = all(model in tiny.MODELS for model in models)
+    wanted = list(dict.fromkeys(names or (["tiny", "efficientnet"] if embedded else ["inception"])))
+    weights = {"inception": inception, "clip": clip}
+    return [make_extractor(name, weights.get(name)) for name in wanted]
+
+
+def text_for(models: Sequence[str], source: str | None, device: Any) -> Any:
+    """What scores pictures with their captions: the embedded encoder for the embedded models, a CLIP for others; None for "none"."""
+    from .text_score import PictureTextScore
+
+    if source == "none":
+        return None
+    embedded = all(model in tiny.MODELS for model in models)
+    return PictureTextScore(source or ("tiny" if embedded else CLIP), device)
+
+
+CLIP = "openai/clip-vit-base-patch16"
 
 
 def said_of(pipe: Any, prompts: Sequence[Prompt]) -> list[str]:

@@ -1,0 +1,72 @@
+"""All remedies on one model, with the same prompts, captions and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import tiny
+from . import brightness_table, cost
+from .document import Document
+from .gallery import Job
+from .painting import Painter
+from .prompts import Prompt
+from .remedies import available
+from .score_tables import remedies_document
+from .scores import Real, score
+from .selection import real_greys, said_of
+from .text_score import PictureTextScore
+
+
+def compare_remedies(
+    painter: Painter,
+    prompts: Sequence[Prompt],
+    pictures: int,
+    jobs: Sequence[Job],
+    real: Real,
+    text: PictureTextScore | None,
+    *,
+    modules: Sequence[str],
+    statistics: Path | None,
+    colours: Sequence[str],
+    one_more_step: str | None,
+    pairs: int,
+    seed: int,
+    settings: dict[str, Any],
+    advance: Callable[[int], None],
+) -> tuple[Document, int]:
+    """Brightness on prompts, distance and text score on captions, time and memory, of every remedy that the model can have.
+
+    Args:
+        pictures: a prompt.
+        jobs: captions.
+        pairs: pictures without and with, for the time; each process measures its own, the first one's are told.
+
+    Returns:
+        The report, and how many pictures it rests on.
+    """
+    model, guidance = painter.model, painter.options["guidance_scale"]
+    remedies, absent = available(
+        painter.pipe,
+        modules,
+        embedded=model in tiny.MODELS,
+        statistics=statistics,
+        colours=colours,
+        one_more_step=one_more_step,
+    )
+    columns = brightness_table.measure(painter, remedies, prompts, pictures, seed, advance)
+    scores = [score(painter, remedy, jobs, guidance, real, text, advance) for remedy in remedies]
+    known = real_greys(model, prompts)
+    costs = {remedy.name: painter.cost(remedy, prompts[0].text, pairs) for remedy in remedies}
+    document = remedies_document(
+        scores,
+        columns,
+        {column.remedy.name: brightness_table.miss(column.found, known) for column in columns},
+        costs,
+        absent,
+        real,
+        settings,
+        said_of(painter.pipe, prompts),
+    )
+    return document, len(remedies) * (len(prompts) * pictures + len(jobs))
