@@ -33,7 +33,7 @@ from .sources import Item, Skipped, Source
 
 FORMAT = 1
 MANIFEST, BEGUN = "manifest.json", "encode.json"
-STATISTICS = 4  # frequencies a side of which mean and variance are kept in the manifest
+STATISTICS = 4  # frequencies a side of which mean, variance and the channels' covariance are kept in the manifest
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
@@ -274,12 +274,15 @@ def _packed(groups: dict[tuple[int, int], _Group], counts: Counts, base: Base, o
         "notes": counts.notes,
         "keys": {},
     }
-    sums = torch.zeros(3, base.vae.config.latent_channels, STATISTICS, STATISTICS, dtype=torch.float64)
+    channels = base.vae.config.latent_channels
+    sums = torch.zeros(3, channels, STATISTICS, STATISTICS, dtype=torch.float64)
+    products = torch.zeros(STATISTICS, STATISTICS, channels, channels, dtype=torch.float64)
     for (height, width), group in sorted(groups.items()):
         name = f"{height}x{width}"
         latents = torch.cat(group.latents)
         low = low_frequencies(latents.double(), min(STATISTICS, *latents.shape[-2:]))
         sums += _sums(low)
+        products[: low.shape[-2], : low.shape[-1]] += torch.einsum("nchw,ndhw->hwcd", low, low)
         if options.low_frequency is not None:
             latents = low_frequencies(latents, options.low_frequency)
         tensors[f"latents.{name}"] = latents.half().contiguous()
@@ -288,7 +291,7 @@ def _packed(groups: dict[tuple[int, int], _Group], counts: Counts, base: Base, o
         tensors[f"grey.{name}"] = torch.tensor(group.greys)
         told["keys"][name] = group.keys
         told.setdefault("shapes", {})[name] = list(latents.shape[1:])
-    told["sums"] = sums.tolist()
+    told |= {"sums": sums.tolist(), "products": products.tolist()}
     return save(tensors or {"empty": torch.zeros(1)}, {"singdiffusion": json.dumps(told)})
 
 
@@ -327,11 +330,15 @@ def write_manifest(source: Source, out: Path) -> dict[str, Any]:
         )
     begun_with = json.loads((out / BEGUN).read_text())
     shards, reasons, lines = [], {}, []
-    sums = None
+    sums, products, begun_before = None, 0.0, False
     for file in files:
         told = read_told(file)
         part = torch.tensor(told["sums"], dtype=torch.float64)
         sums = part if sums is None else sums + part
+        if "products" in told:
+            products = products + torch.tensor(told["products"], dtype=torch.float64)
+        else:  # a shard from before they were kept
+            begun_before = True
         shards.append(
             {
                 "file": file.name,
@@ -361,6 +368,9 @@ def write_manifest(source: Source, out: Path) -> dict[str, Any]:
         "low_frequency_variance": (squares / safe - mean.square()).clamp(min=0).tolist(),
         "shards": shards,
     }
+    if not begun_before:
+        covariance = products / safe[0, ..., None, None] - torch.einsum("chw,dhw->hwcd", mean, mean)
+        manifest["low_frequency_covariance"] = covariance.tolist()
     write_whole(out / "skipped.jsonl", "".join(line + "\n" for line in lines))
     write_whole(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest

@@ -1,7 +1,107 @@
-"""Remedies for the wrong start, each a small file behind one protocol."""
+"""Remedies for the wrong start, each a small file behind one protocol, and which of them a model can have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from .first_step import FirstStep
+from .flat_colour import GREY, FlatColour
 from .off import Off
-from .protocol import Remedy
+from .one_more_step import NAME, NEEDS, TITLE, OneMoreStep
+from .protocol import Absent, Remedy
+from .signal_leak import SignalLeak, Statistics
+from .trailing import Trailing
+from .zero_snr import GUIDANCE_RESCALE, ZeroSnr
 
-__all__ = ["FirstStep", "Off", "Remedy"]
+__all__ = [
+    "UNTRIED",
+    "Absent",
+    "FirstStep",
+    "FlatColour",
+    "Off",
+    "OneMoreStep",
+    "Remedy",
+    "SignalLeak",
+    "Statistics",
+    "Trailing",
+    "ZeroSnr",
+    "available",
+]
+
+_RETRAINED = "needs the base retrained; no such base here, but one's own may be measured as any other model"
+UNTRIED = (
+    Absent("offset-noise", "offset noise", "the base, retrained", _RETRAINED),  # Guttenberg, Cross Labs 2023
+    Absent("input-perturbation", "input perturbation", "the base, retrained", _RETRAINED),  # arXiv 2301.11706
+)
+"""Remedies that are no way to start sampling but to train."""
+
+
+def available(
+    pipe: Any,
+    modules: Sequence[str] = ("tiny-unet", "tiny"),
+    *,
+    embedded: bool = False,
+    statistics: Path | None = None,
+    colours: Sequence[str] = (GREY,),
+    one_more_step: str | None = None,
+) -> tuple[list[Remedy], list[Absent]]:
+    """The remedies that a pipeline can have, ``off`` first, and the others with the reason; both in the order of the table.
+
+    Args:
+        pipe: the base model.
+        modules: for SingDiffusion's first step: each with its mean and, where it tells variances, with its moments.
+        embedded: whether the base is one of ``tiny.MODELS``, whose statistics need no folder.
+        statistics: for the signal leak, a folder that ``singdiffusion encode`` wrote.
+        colours: for flat starts.
+        one_more_step: a converted OneMoreStep module.
+
+    Raises:
+        SingDiffusionError: something that was named does not exist, or is not what it should be.
+    """
+    signal_leak, oms = _signal_leak(pipe, embedded, statistics), _one_more_step(one_more_step)
+    wanted: list[Remedy | Absent] = [
+        Off(),
+        Trailing(),
+        ZeroSnr(),
+        ZeroSnr(guidance_rescale=GUIDANCE_RESCALE),
+        ZeroSnr(spacing="leading"),
+        signal_leak,
+        *map(FlatColour, colours),
+        oms,
+        *(remedy for module in modules for remedy in _first_steps(module)),
+    ]
+    fitting: list[Remedy] = []
+    absent: list[Absent] = []
+    for each in wanted:
+        reason = None if isinstance(each, Absent) else each.unfit(pipe)
+        if isinstance(each, Absent):
+            absent.append(each)
+        elif reason is not None:
+            absent.append(Absent.of(each, reason))
+        else:
+            fitting.append(each)
+    return fitting, [*absent, *UNTRIED]
+
+
+def _first_steps(module: str) -> list[Remedy]:
+    first = FirstStep(module, "mean")
+    more = [FirstStep(module, "moments", first.sing)] if getattr(first.sing.module, "tells_variances", False) else []
+    return [first, *more]
+
+
+def _signal_leak(pipe: Any, embedded: bool, folder: Path | None) -> Remedy | Absent:
+    if folder is not None:
+        return SignalLeak(Statistics.of_folder(folder))
+    if embedded:
+        return SignalLeak(Statistics.of_embedded(pipe))
+    reason = "no statistics of the data's latents are given: a folder that singdiffusion encode wrote"
+    return Absent(SignalLeak.name, SignalLeak.title, SignalLeak.needs, reason)
+
+
+def _one_more_step(module: str | None) -> Remedy | Absent:
+    if module is not None:
+        return OneMoreStep(module)
+    reason = "no OneMoreStep module is given; a published one can be converted"
+    return Absent(NAME, TITLE, NEEDS, reason)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
-from ...errors import SingDiffusionError
 from ...plugin import SingDiffusion
-from ...plugin.pipelines import untouched
 from ..gallery import weights_digest
 from ..prompts import slug
+from .plugged import plugged, refusal
 
 
 class FirstStep:
@@ -20,6 +18,7 @@ class FirstStep:
     Args:
         module: ``tiny``, another embedded module, a folder or a hub id.
         method: ``mean`` or ``moments``; the module's best by default.
+        sing: the module, where it is loaded already.
 
     Raises:
         SingDiffusionError: there is no such module, or it cannot do this.
@@ -27,9 +26,9 @@ class FirstStep:
 
     needs = "a module for the latent space"
 
-    def __init__(self, module: str = "tiny", method: str | None = None):
+    def __init__(self, module: str = "tiny", method: str | None = None, sing: SingDiffusion | None = None):
         self.module = module
-        self.sing = SingDiffusion.from_pretrained(module)
+        self.sing = sing or SingDiffusion.from_pretrained(module)
         self.method = method or self.sing.method
 
     @property
@@ -41,14 +40,7 @@ class FirstStep:
         return f"SingDiffusion, {self.module} ({self.method})"
 
     def unfit(self, pipe: Any) -> str | None:
-        reason = untouched(pipe)
-        if reason is not None:
-            return reason
-        try:
-            with self.applied(pipe):
-                return None
-        except SingDiffusionError as error:
-            return str(error)
+        return refusal(pipe, self.applied(pipe))
 
     def settings(self, pipe: Any) -> dict[str, Any]:
         return {"remedy": "singdiffusion", "method": self.method, "weights": self._digest}
@@ -57,13 +49,8 @@ class FirstStep:
     def _digest(self) -> str:
         return weights_digest({"module": self.sing.module})
 
-    @contextmanager
-    def applied(self, pipe: Any) -> Iterator[dict[str, Any]]:
-        self.sing.enable(pipe, method=self.method)
-        try:
-            yield {}
-        finally:
-            self.sing.disable()
+    def applied(self, pipe: Any) -> AbstractContextManager[dict[str, Any]]:
+        return plugged(self.sing, pipe, method=self.method)
 
     def networks(self) -> list[Any]:
         return [self.sing.module] + ([self.sing.text_encoder] if self.sing.text_encoder is not None else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -39,3 +40,22 @@ class Remedy(Protocol):
     def networks(self) -> list[Any]:
         """Networks that it holds in memory beside the pipeline's."""
         ...
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A remedy that a table has no column for, and why, in one line.
+
+    Attributes:
+        name, title, needs: as a ``Remedy``'s.
+        reason: for people.
+    """
+
+    name: str
+    title: str
+    needs: str
+    reason: str
+
+    @classmethod
+    def of(cls, remedy: Remedy, reason: str) -> Absent:
+        return cls(remedy.name, remedy.title, remedy.needs, reason)

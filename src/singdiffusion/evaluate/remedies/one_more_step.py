@@ -1,0 +1,47 @@
+"""OneMoreStep: a network that predicts v at t = 1, with guidance of its own (Hu et al., CVPR 2024, arXiv 2311.15744).
+
+Its estimate of the picture at t = 1 is -v, and the step with it is ours (``core.singular.as_sample``), so a published module that
+``singdiffusion convert`` has made into one of ours is all that it takes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...errors import SingDiffusionError
+from .first_step import FirstStep
+
+NAME, TITLE, NEEDS = "one-more-step", "OneMoreStep", "a OneMoreStep module for the latent space"
+
+
+class OneMoreStep(FirstStep):
+    """A converted OneMoreStep module.
+
+    Args:
+        module: its folder or hub id, as converted.
+
+    Raises:
+        SingDiffusionError: there is no such module, it was not converted, or is none of OneMoreStep's.
+    """
+
+    needs = NEEDS
+
+    def __init__(self, module: str):
+        if (Path(module) / "oms_module").is_dir():
+            raise SingDiffusionError(f"{module} is in OneMoreStep's own layout: singdiffusion convert {module} FOLDER")
+        super().__init__(module, "mean")
+        config = self.sing.config
+        if config is None or config.prediction != "v_prediction" or config.alpha != 0:
+            raise SingDiffusionError(f"{module} is no OneMoreStep module: it does not predict v at t = 1")
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def title(self) -> str:
+        return TITLE
+
+    def settings(self, pipe: Any) -> dict[str, Any]:
+        return super().settings(pipe) | {"remedy": NAME}
