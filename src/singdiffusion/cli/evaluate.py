@@ -213,24 +213,42 @@ def _run(**options: Any) -> Run:
 
 Captions = Annotated[
     Path | None,
-    typer.Option(help="Captions (.json as COCO_3W_prompt.json, .jsonl, .csv, .txt); those of the embedded models' pictures by default."),
+    typer.Option(
+        help="Captions (.json as COCO_3W_prompt.json, .jsonl, .csv, .txt); those of the embedded models' pictures by default."
+    ),
 ]
 RealPicturesOption = Annotated[
     Path | None,
-    typer.Option("--real", help="Real pictures: a folder, or an .npz file of statistics; the embedded models' own by default."),
+    typer.Option(
+        "--real", help="Real pictures: a folder, or an .npz file of statistics; the embedded models' own by default."
+    ),
 ]
-SaveReal = Annotated[Path | None, typer.Option(help="Keep the real pictures' statistics in this .npz file, for --real.")]
+SaveReal = Annotated[
+    Path | None, typer.Option(help="Keep the real pictures' statistics in this .npz file, for --real.")
+]
 Count = Annotated[
     int | None,
-    typer.Option("--pictures", min=2, max=1_000_000, help="Pictures in all, a caption each; as many as captions by default, at most 30,000."),
+    typer.Option(
+        "--pictures",
+        min=2,
+        max=1_000_000,
+        help="Pictures in all, a caption each; as many as captions by default, at most 30,000.",
+    ),
 ]
 Features = Annotated[
     list[str] | None,
     typer.Option(help="Distances on features of: tiny, efficientnet, inception (FID), clip; may be repeated. tiny and efficientnet by "
                  "default for the embedded models, inception for others."),
 ]  # fmt: skip
-InceptionFile = Annotated[Path | None, typer.Option("--inception", help="Inception's weights as torch-fidelity distributes them, where these cannot be downloaded.")]
-ClipFeatures = Annotated[str | None, typer.Option("--clip", help="For --features clip: a CLIP model's folder or hub id.")]
+InceptionFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--inception", help="Inception's weights as torch-fidelity distributes them, where these cannot be downloaded."
+    ),
+]
+ClipFeatures = Annotated[
+    str | None, typer.Option("--clip", help="For --features clip: a CLIP model's folder or hub id.")
+]
 Text = Annotated[
     str | None,
     typer.Option("--text", help="Scores pictures with their captions: tiny, a CLIP model's folder or hub id, or none."),
@@ -272,7 +290,9 @@ class Crowds:
         from ..errors import SingDiffusionError
 
         if len(self.known.statistics) > 1:
-            raise SingDiffusionError("--save-real keeps the statistics of one network's features; name one with --features")
+            raise SingDiffusionError(
+                "--save-real keeps the statistics of one network's features; name one with --features"
+            )
         self.known.statistics[0].save(file)
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -482,27 +502,46 @@ def pareto(
 @evaluate.command()
 def remedies(
     model: Annotated[
-        str, typer.Option(help="tiny, tiny-v, tiny-community or tiny-controlnet, a folder, a hub id or a single .safetensors file.")
+        str,
+        typer.Option(
+            help="tiny, tiny-v, tiny-community or tiny-controlnet, a folder, a hub id or a single .safetensors file."
+        ),
     ] = "tiny",
     modules: Annotated[
         list[str] | None,
-        typer.Option("--module", help="tiny and tiny-unet by default for the embedded models, a module's folder or hub id; may be repeated."),
+        typer.Option(
+            "--module",
+            help="tiny and tiny-unet by default for the embedded models, a module's folder or hub id; may be repeated.",
+        ),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="Prompts for brightness (.txt, .json, .jsonl, .csv); the paper's four by default.")
+        Path | None,
+        typer.Option(help="Prompts for brightness (.txt, .json, .jsonl, .csv); the paper's four by default."),
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, max=1_000_000, help="Pictures a prompt.")] = 16,
     captions: Captions = None,
     crowd: Annotated[
-        int | None, typer.Option(min=2, max=1_000_000, help="Pictures of captions in all; as many as captions by default, at most 30,000.")
+        int | None,
+        typer.Option(
+            min=2, max=1_000_000, help="Pictures of captions in all; as many as captions by default, at most 30,000."
+        ),
     ] = None,
     real: RealPicturesOption = None,
     statistics: Annotated[
-        Path | None, typer.Option(help="For the signal leak: a folder that singdiffusion encode wrote, of the base's training pictures.")
+        Path | None,
+        typer.Option(
+            help="For the signal leak: a folder that singdiffusion encode wrote, of the base's training pictures."
+        ),
     ] = None,
-    color: Annotated[list[str] | None, typer.Option(help="Flat colours to start from, #rrggbb or names; grey by default.")] = None,
-    one_more_step: Annotated[str | None, typer.Option(help="A converted OneMoreStep module's folder or hub id.")] = None,
-    pairs: Annotated[int, typer.Option(min=1, max=1000, help="Pictures without and with, in turn, for the time of each remedy.")] = 6,
+    color: Annotated[
+        list[str] | None, typer.Option(help="Flat colours to start from, #rrggbb or names; grey by default.")
+    ] = None,
+    one_more_step: Annotated[
+        str | None, typer.Option(help="A converted OneMoreStep module's folder or hub id.")
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=1, max=1000, help="Pictures without and with, in turn, for the time of each remedy.")
+    ] = 6,
     features: Features = None,
     inception: InceptionFile = None,
     clip: ClipFeatures = None,

@@ -12,7 +12,7 @@ from .document import Document
 from .gallery import Job
 from .painting import Painter
 from .prompts import Prompt
-from .remedies import available
+from .remedies import Remedy, available
 from .score_tables import remedies_document
 from .scores import Real, score
 from .selection import real_greys, said_of
@@ -58,7 +58,7 @@ def compare_remedies(
     columns = brightness_table.measure(painter, remedies, prompts, pictures, seed, advance)
     scores = [score(painter, remedy, jobs, guidance, real, text, advance) for remedy in remedies]
     known = real_greys(model, prompts)
-    costs = {remedy.name: painter.cost(remedy, prompts[0].text, pairs) for remedy in remedies}
+    costs = {remedy.name: _cost(painter, remedy, prompts[0].text, pairs) for remedy in remedies if remedy.name != "off"}
     document = remedies_document(
         scores,
         columns,
@@ -70,3 +70,10 @@ def compare_remedies(
         said_of(painter.pipe, prompts),
     )
     return document, len(remedies) * (len(prompts) * pictures + len(jobs))
+
+
+def _cost(painter: Painter, remedy: Remedy, prompt: str, pairs: int) -> cost.Cost:
+    options: dict[str, Any] = dict(painter.options)
+    if painter.controls is not None:
+        options["controls"] = [painter.controls.images[0]]
+    return cost.measure(painter.pipe, remedy, prompt, pairs=pairs, negative_prompt=painter.negative, **options)

@@ -175,11 +175,6 @@ class Painter:
             self.painted += gallery.paint(jobs, batch, self.batch, self.processes, advance)
         return gallery
 
-    def cost(self, remedy: Remedy, prompt: str, pairs: int) -> Cost:
-        """Seconds a picture without and with a remedy, in turn, and the memory that it holds."""
-        more: dict[str, Any] = {} if self.controls is None else {"controls": [self.controls.images[0]]}
-        return measure_cost(self.pipe, remedy, prompt, pairs=pairs, negative_prompt=self.negative, **self.options, **more)
-
     def _paint_batch(self, jobs: list[Job], options: dict[str, Any]) -> list[Image.Image]:
         prompts, seeds = [job.prompt.text for job in jobs], [job.seed for job in jobs]
         controls = None if self.controls is None else [self.controls.of(job) for job in jobs]

@@ -33,7 +33,9 @@ def fidelity_table(scores: Sequence[Scores], title: str, changes: bool = True) -
     for each in scores:
         name = [each.model] if several_models else []
         name += [f"guidance {each.guidance:g}"] if several_scales else []
-        off = next((o for o in scores if (o.model, o.guidance, o.remedy.name) == (each.model, each.guidance, "off")), None)
+        off = next(
+            (o for o in scores if (o.model, o.guidance, o.remedy.name) == (each.model, each.guidance, "off")), None
+        )
         distances = [
             _changed(found.frechet, None if off is None or off is each or not changes else off.fidelity[i].frechet)
             for i, found in enumerate(each.fidelity)
@@ -118,9 +120,7 @@ def _by_scale(scores: Sequence[Scores], real: Real) -> list[tuple[str, str]]:
     return sections
 
 
-def fidelity_document(
-    scores: Sequence[Scores], real: Real, settings: dict[str, Any], notes: Sequence[str]
-) -> Document:
+def fidelity_document(scores: Sequence[Scores], real: Real, settings: dict[str, Any], notes: Sequence[str]) -> Document:
     """``evaluate fidelity``."""
     notes = _notes(scores, real, notes)
     figures = provenance("evaluate fidelity") | {
@@ -191,7 +191,9 @@ def pareto_document(
         "text score if it reaches at least this score at a smaller distance.",
         figures,
         [
-            fidelity_table(scores, f"{scores[0].pictures:,} pictures a point, the same captions and seeds", changes=False),
+            fidelity_table(
+                scores, f"{scores[0].pictures:,} pictures a point, the same captions and seeds", changes=False
+            ),
             Table(["distance", "curve", "against the model without it"], rows),
         ],
         [*sections, *_by_scale([each for each in scores if each.guidance in _ends(scores)], real)],
@@ -250,7 +252,8 @@ def remedies_document(
     heads += ["brightness distance", "time over without", "MiB held", "needs trained"]
     rows = []
     for each in scores:
-        cost, name = costs[each.remedy.name], each.remedy.name
+        name = each.remedy.name
+        cost = costs.get(name)  # none of ``off`` itself
         rows.append(
             [
                 each.remedy.title,
@@ -258,8 +261,8 @@ def remedies_document(
                 *(f"{found.frechet:.4g}" for found in each.fidelity),
                 *([_number(each.text.score if each.text else None, 2)] if text else []),
                 _number(each.brightness_distance, 1),
-                f"{cost.ratio:.3f}",
-                f"{cost.mib:.1f}",
+                _number(1.0 if cost is None else cost.ratio, 3),
+                _number(0.0 if cost is None else cost.mib, 1),
                 each.remedy.needs,
             ]
         )
@@ -271,10 +274,8 @@ def remedies_document(
             | {
                 "miss": misses[each.remedy.name],
                 "needs": each.remedy.needs,
-                "cost": costs[each.remedy.name].as_json(),
-                "prompts": {
-                    id: found.as_json() for id, found in _column(columns, each.remedy.name).found.items()
-                },
+                "cost": costs[each.remedy.name].as_json() if each.remedy.name in costs else None,
+                "prompts": {id: found.as_json() for id, found in _column(columns, each.remedy.name).found.items()},
             }
             for each in scores
         ],
@@ -285,12 +286,21 @@ def remedies_document(
         (f"“{prompt}”", pictures([(c.remedy.title, c.shown[id]) for c in columns], prompt))
         for id, prompt in settings["prompts"].items()
     ]
-    crowd = (f"Captions, guidance {scores[0].guidance:g}", _looks(scores, "captions") + plot(_greys(scores, real), "brightness"))
+    crowd = (
+        f"Captions, guidance {scores[0].guidance:g}",
+        _looks(scores, "captions") + plot(_greys(scores, real), "brightness"),
+    )
     return Document(
         "Remedies for the wrong start, side by side",
         "The same model, prompts and seeds, started in every way that is available for it.",
         figures,
-        [Table(heads, rows, f"{scores[0].model}: {scores[0].pictures:,} pictures of captions, guidance {scores[0].guidance:g}")],
+        [
+            Table(
+                heads,
+                rows,
+                f"{scores[0].model}: {scores[0].pictures:,} pictures of captions, guidance {scores[0].guidance:g}",
+            )
+        ],
         [*prompts, crowd],
         [*(f"{each.title}: left out, {each.reason}" for each in absent), *notes],
     )

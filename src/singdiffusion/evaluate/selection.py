@@ -99,7 +99,9 @@ def captions_for(model: str, file: Path | None) -> list[Prompt]:
     if file is not None:
         return read_prompts(file)
     if model not in tiny.MODELS:
-        raise SingDiffusionError(f"say which captions {model} shall paint: --captions FILE (.txt, .json, .jsonl or .csv)")
+        raise SingDiffusionError(
+            f"say which captions {model} shall paint: --captions FILE (.txt, .json, .jsonl or .csv)"
+        )
     return named(tiny.pictures().captions)
 
 
@@ -121,13 +123,17 @@ def real_for(
         real = RealPictures(source, processes=processes)
         return Real.of_pictures(extractors, real.batches(), real.warnings)
     if model not in tiny.MODELS:
-        raise SingDiffusionError(f"say which real pictures {model} is compared with: --real FOLDER, or statistics in an .npz file")
+        raise SingDiffusionError(
+            f"say which real pictures {model} is compared with: --real FOLDER, or statistics in an .npz file"
+        )
     drawn = tiny.pictures().drawn[:pictures]
     mine = drawn[processes.share(range(len(drawn)))]
     return Real.of_pictures(extractors, (part for part in mine.split(32) if len(part)))
 
 
-def extractors_for(models: Sequence[str], names: Sequence[str] | None, inception: Path | None, clip: str | None) -> list[Any]:
+def extractors_for(
+    models: Sequence[str], names: Sequence[str] | None, inception: Path | None, clip: str | None
+) -> list[Any]:
     """The networks on whose features distances are taken: for the embedded models those that come with the package and its extra,
     for others Inception, by default.
 
