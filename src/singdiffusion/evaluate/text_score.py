@@ -65,11 +65,17 @@ class PictureTextScore:
         self.device = torch.device(device)
         # with a folder or a hub id torchmetrics would read OpenAI's only, by a processor that may need torchvision
         self._metric = CLIPScore(lambda: (_Embeddings(network), self._read)).to(self.device)  # type: ignore[arg-type]
-        if self.device.type != "mps":  # which has no float64
-            self._metric.score = self._metric.score.double()
         self._truncated = SumMetric(nan_strategy="error").to(self.device)
+        self.reset()
         self.label = "picture-text score, embedded encoder" if embedded else "CLIP score"
         self.backbone = f"{'embedded encoder' if embedded else label_of(source)}, weights {digest_of(network)}"
+
+    def reset(self) -> None:
+        """Begin with other pictures."""
+        self._metric.reset()
+        if self.device.type != "mps":  # which has no float64
+            self._metric.score = self._metric.score.double()
+        self._truncated.reset()
 
     @torch.no_grad()
     def see(self, pictures: Tensor, captions: Sequence[str]) -> None:
