@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train clean
+.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate demos clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
-	@echo "make results   measure the embedded models and the theory, write docs/ anew (minutes)"
-	@echo "make bench-step, bench-train    what the first step costs, and training"
+	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"
+	@echo "make results   docs/results.md: the whole evaluation of the embedded models (an hour)"
+	@echo "make bench-step, bench-train, bench-evaluate    what the first step, training and painting at scale cost"
 	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
@@ -50,12 +51,18 @@ tiny: $(VENV)/.recipes
 	$(BIN)/python -m recipes.tiny all
 
 results: $(DONE)
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/results.py
+
+demos: $(DONE)
 	$(BIN)/python docs/tables.py
-	$(BIN)/python docs/results.py
+	$(BIN)/python docs/embedded.py
 	$(BIN)/singdiffusion theory --out docs/theory
 
 bench-train: $(DONE)
 	$(BIN)/python benchmarks/train.py --json build/bench-train.json
+
+bench-evaluate: $(DONE)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/evaluate.py --json build/bench-evaluate.json
 
 bench-step: $(DONE)
 	$(BIN)/python benchmarks/step.py --json build/bench-step.json

@@ -1,109 +1,125 @@
-"""Measure the embedded models and write docs/embedded.md and the demo's picture: ``make results``, some three minutes."""
+"""Run ``singdiffusion evaluate`` on the embedded models and write docs/results.md: ``make results``, an hour on two cores; pictures that are there are kept."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-from singdiffusion import tiny
+from typing import Any
 
 HERE = Path(__file__).parent
-OUT = HERE.parent / "out" / "results"
-
-PAGE = """\
-# One module, four models
-
-*Written by `make results`, which runs `singdiffusion demo --model MODEL` for each; the weights are made by `make tiny`.*
-
-The module that comes with the package (`tiny`, a decoder of mean and covariance; what `tiny-unet`, the paper's network, does is beside it in
-[performance.md](performance.md)) was trained once, on the latents of the embedded base and with its text encoder. It never saw the base's U-Net, so it
-serves every model of that latent space unchanged:
-
-- `tiny`, the base: epsilon-prediction, Stable Diffusion 1.5's case.
-- `tiny-v`: trained on to predict v, Stable Diffusion 2's case.
-- `tiny-community`: U-Net and text encoder trained on in another style with captions of its own, as community checkpoints are. Its
-  text encoder is no longer the one the module knows, so the module reads the prompt with the one it brings.
-- `tiny-controlnet`: the base with a ControlNet for edges; the solid grounds get no edges, the logos those of eight icons that no model
-  here was trained on, and "real" is then those icons as drawn.
-
-{totals}
-
-`tiny-v` errs less from the start: with v a network can read the ground off the prompt alone, whatever it is started from, and this one
-knows few prompts. Its pictures of single prompts still err by 10 to 30 grey levels and vary with the seed.
-
-Mean grey of {pictures} pictures a prompt, 0 black to 255 white (± standard deviation over pictures), guidance {guidance}, {steps} DDIM steps, seeds
-from {seed}. *Miss* is the distance of the mean grey from that of real pictures, summed over the four prompts.
-
-{tables}
-Without above, with below, each with the same seeds (guidance 5, `python -m recipes.tiny export`): `tiny-v`; `tiny-community`, in three
-rows; `tiny-controlnet` along edges of icons that it never saw.
-
-![The variants, without and with SingDiffusion](pictures/tiny_variants.png)
-
-The community model's second row shows a limit: a module that reads the prompt itself understands it as far as *its* text encoder does,
-and this one never heard "noto style, red apple, black bg". Its third row is the way out, the first step told in words that it knows while
-the model paints its own prompt: `sing.enable(pipe, prompt="red apple on a black background")`. Modules trained on CLIP's text and captions from
-the web meet this much less than one that knows five hundred words.
-
-In Python: `tiny.load_pipeline(model="tiny-v")`. On the command line: `singdiffusion generate ... --model tiny-community`, and with
-`--control PICTURE` for `tiny-controlnet`; its own edges are in `tiny.hints()`.
-"""
+OUT = HERE.parent / "out" / "evaluation"
+MODELS = "--model tiny --model tiny-v --model tiny-community --model tiny-controlnet"
+COMMANDS = {
+    "brightness": f"evaluate brightness {MODELS} --module tiny --module tiny-unet",
+    "fidelity": f"evaluate fidelity {MODELS} --steps 20 --pictures 384",
+    "pareto": "evaluate pareto --module tiny-unet --module tiny --steps 20 --pictures 384",
+    "remedies": "evaluate remedies --steps 20 --pictures 32 --crowd 384",
+    "remedies-v": "evaluate remedies --model tiny-v --steps 20 --pictures 32 --crowd 384",
+}
 
 
-def measure(model: str) -> dict:
-    """What ``singdiffusion demo`` finds, with its defaults."""
-    out = OUT / model
-    command = [
-        sys.executable,
-        "-m",
-        "singdiffusion",
-        "demo",
-        "--model",
-        model,
-        "--out",
-        out,
-        "--json",
-        out / "figures.json",
-    ]
-    subprocess.run([str(part) for part in command], check=True)
+def run(name: str) -> dict[str, Any]:
+    """The figures of one command; its pictures are shared with the others."""
+    out = OUT / name
+    args = [*shlex.split(COMMANDS[name]), "--cache", OUT / "pictures", "--out", out, "--device", "cpu"]
+    subprocess.run([sys.executable, "-m", "singdiffusion", *map(str, args)], check=True)
     return json.loads((out / "figures.json").read_text())
 
 
-def misses(found: dict) -> tuple[float, float]:
-    """(off, on), summed over the prompts."""
-    rows = found["prompts"]
-    return tuple(sum(abs(row[key]["mean"] - row["real"]["mean"]) for row in rows) for key in ("off", "on"))  # type: ignore[return-value]
+def load(name: str) -> dict[str, Any]:
+    return json.loads((OUT / name / "figures.json").read_text())
 
 
-def table(model: str, found: dict) -> str:
-    """A model's table."""
-    lines = [f"## {model}\n", "| prompt | real pictures | without | with SingDiffusion |", "|---|---|---|---|"]
-    cell = lambda spread: f"{spread['mean']:.1f} ± {spread['std']:.1f}"  # noqa: E731
-    for row in found["prompts"]:
-        lines.append(f"| {row['prompt']} | {cell(row['real'])} | {cell(row['off'])} | {cell(row['on'])} |")
-    return "\n".join(lines) + "\n"
+def table(name: str) -> str:
+    """The tables that a command wrote for papers, without its notes."""
+    text = (OUT / name / "table.md").read_text()
+    lines = text.split("\n")
+    last = max(i for i, line in enumerate(lines) if line.startswith("|"))
+    return "\n".join(lines[: last + 1])
+
+
+def command(name: str) -> str:
+    return f"```\nsingdiffusion {COMMANDS[name]} --out out/{name} --cache out/pictures\n```"
+
+
+def by(found: dict[str, Any], **wanted: Any) -> dict[str, Any]:
+    """The one result that is so."""
+    (row,) = [row for row in found["results"] if all(row[key] == value for key, value in wanted.items())]
+    return row
+
+
+def change(after: float, before: float) -> str:
+    return f"{100 * (after / before - 1):+.0f} %"
+
+
+def fidelity_words(found: dict[str, Any]) -> str:
+    """What the first step does to each model's distances, in words."""
+    lines = []
+    for model in ("tiny", "tiny-v", "tiny-community", "tiny-controlnet"):
+        parts = []
+        for scale in (1.0, 7.5):
+            off, on = (by(found, model=model, remedy=name, guidance=scale) for name in ("off", "tiny-moments"))
+            changes = " and ".join(
+                f"{change(b['frechet'], a['frechet'])} ({b['extractor'].partition(',')[0]})"
+                for a, b in zip(off["fidelity"], on["fidelity"], strict=True)
+            )
+            words = "without guidance" if scale == 1 else f"at guidance {scale:g}"
+            parts.append(
+                f"{words} {changes}, brightness distance {off['brightness_distance']:.1f} to {on['brightness_distance']:.1f}"
+            )
+        lines.append(f"- `{model}`: Fréchet distance {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def pareto_words(found: dict[str, Any]) -> str:
+    lines = []
+    for each in found["verdicts"]:
+        where = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in each["worse"])
+        words = (
+            f"better at every text score, {each['gain']:.2f} times nearer on average"
+            if not where
+            else f"better at {each['share']:.0%} of the text scores, worse at {where}"
+        )
+        lines.append(f"- {each['distance']}, {each['curve']}: {words}.")
+    return "\n".join(lines)
+
+
+def absent_words(found: dict[str, Any]) -> str:
+    return "\n".join(f"- {each['title']}: {each['reason']}." for each in found["absent"])
+
+
+def page() -> str:
+    """docs/results.md."""
+    brightness, fidelity, pareto, remedies = (load(name) for name in ("brightness", "fidelity", "pareto", "remedies"))
+    miss = {(row["model"], row["remedy"]): row["miss"] for row in brightness["summary"]}
+    summed = "; ".join(
+        f"`{model}` {miss[model, 'off']:.0f} without, {miss[model, 'tiny-moments']:.0f} with `tiny`, {miss[model, 'tiny-unet-mean']:.0f} with `tiny-unet`"
+        for model in dict.fromkeys(model for model, _ in miss)
+    )
+    return (HERE / "results.md.in").read_text().format(
+        **{f"command_{name.replace('-', '_')}": command(name) for name in COMMANDS},
+        **{f"table_{name.replace('-', '_')}": table(name) for name in COMMANDS},
+        summed=summed,
+        fidelity_words=fidelity_words(fidelity),
+        pareto_words=pareto_words(pareto),
+        absent=absent_words(remedies),
+        versions=", ".join(f"{key} {value}" for key, value in brightness["versions"].items()),
+        real=fidelity["results"][0]["fidelity"][0]["real_pictures"],
+    )  # fmt: skip
 
 
 def main(again: bool) -> None:
-    """Measure, unless it is ``--page-only`` that is asked for, and write the page."""
-    found = {
-        model: measure(model) if again else json.loads((OUT / model / "figures.json").read_text())
-        for model in tiny.MODELS
-    }
-    totals = ["| model | miss without | miss with | smaller by |", "|---|---|---|---|"]
-    for model, each in found.items():
-        off, on = misses(each)
-        totals.append(f"| `{model}` | {off:.0f} | {on:.0f} | {off / on:.0f} times |")
-    page = PAGE.format(
-        totals="\n".join(totals),
-        tables="\n".join(table(model, each) for model, each in found.items()),
-        **{key: found["tiny"]["settings"][key] for key in ("pictures", "guidance", "steps", "seed")},
-    )
-    (HERE / "embedded.md").write_text(page)
-    shutil.copy(OUT / "tiny" / "grid.png", HERE / "pictures" / "demo.png")
+    """Measure, unless it is ``--page-only`` that is asked for, and write the page and its curves."""
+    if again:
+        for name in COMMANDS:
+            run(name)
+    (HERE / "results.md").write_text(page())
+    for i in range(2):
+        shutil.copy(OUT / "pareto" / f"pareto-{i}.png", HERE / "pictures" / f"pareto_{i}.png")
 
 
 if __name__ == "__main__":

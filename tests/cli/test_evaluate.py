@@ -133,3 +133,136 @@ def test_a_folder_is_a_model_too(tmp_path):
     found = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert [row["remedy"].endswith("module-moments") for row in found["summary"]] == [False, True]
     assert found["real"] == {}
+
+
+CROWD = ("--steps", 3, "--device", "cpu", "--features", "efficientnet")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Pictures of guidance 1 and 4, painted once for all tests of crowds."""
+    return tmp_path_factory.mktemp("crowds")
+
+
+def test_fidelity(cache, tmp_path):
+    args = ("--pictures", 12, "--guidance", 1, "--guidance", 4, "--text", "tiny")
+    cli("evaluate", "fidelity", *CROWD, *args, "--cache", cache, "--out", tmp_path)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert [(row["remedy"], row["guidance"]) for row in found["results"]] == [
+        ("off", 1), ("tiny-moments", 1), ("off", 4), ("tiny-moments", 4)
+    ]  # fmt: skip
+    for row in found["results"]:
+        (distance,) = row["fidelity"]
+        assert distance["pictures"] == distance["real_pictures"] == row["pictures"] == row["text"]["pictures"] == 12
+        assert distance["frechet"] > 0
+        assert distance["title"] == "Fréchet distance"
+        assert 0 <= distance["precision"] <= 1
+        assert row["text"]["label"] == "picture-text score, embedded encoder"
+    off, on = found["results"][:2]
+    assert on["brightness_distance"] < off["brightness_distance"]
+    assert any("fewer than 10,000" in note for note in found["notes"])
+    words = (tmp_path / "index.html").read_text() + (tmp_path / "table.md").read_text()
+    assert "FID |" not in words
+    assert "CLIP score |" not in words
+
+
+def test_pareto(cache, tmp_path):
+    args = ("--pictures", 12, "--guidance", 1, "--guidance", 4, "--text", "tiny", "--behind", "sd-1.5")
+    cli("evaluate", "pareto", *CROWD, *args, "--cache", cache, "--out", tmp_path)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["painted"] == 0  # what fidelity painted
+    (verdict,) = found["verdicts"]
+    assert verdict["curve"].startswith("SingDiffusion")
+    assert 0 <= verdict["share"] <= 1
+    assert "read off the authors" in (tmp_path / "pareto-0.svg").read_text()
+    with Image.open(tmp_path / "pareto-0.png") as picture:
+        assert picture.width > 600
+
+
+def test_remedies(tmp_path):
+    args = ("--pictures", 2, "--crowd", 8, "--pairs", 1, "--text", "none", "--batch", 8)
+    _, err = cli("evaluate", "remedies", *CROWD, *args, "--out", tmp_path)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    rows = {row["remedy"]: row for row in found["results"]}
+    assert {"off", "trailing", "signal-leak", "tiny-unet-mean", "tiny-mean", "tiny-moments"} <= set(rows)
+    assert {row["remedy"] for row in found["absent"]} >= {"one-more-step", "offset-noise", "input-perturbation"}
+    assert all(row["reason"] for row in found["absent"])
+    assert rows["off"]["cost"] is None
+    for name, row in rows.items():
+        assert name == "off" or row["cost"]["ratio"] > 0
+    assert rows["tiny-moments"]["miss"] < 0.2 * rows["off"]["miss"]
+    assert rows["tiny-moments"]["cost"]["mib"] > 1
+    assert "offset noise" in err
+
+
+def test_real_pictures_of_ones_own(cache, tmp_path):
+    real = tmp_path / "real"
+    (real / "sub").mkdir(parents=True)
+    for i, picture in enumerate(tiny.pictures().drawn[:6]):
+        image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+        image = image.resize((80, 72)) if i % 2 else image  # of several sizes
+        image.save(real / ("sub" if i % 3 else ".") / f"{i}.{'jpg' if i == 5 else 'png'}")
+    (real / "broken.png").write_bytes(b"no picture")
+    captions = tmp_path / "captions.csv"
+    captions.write_text("id,caption\n1,red apple on a black background\n2,solid white background\n")
+    args = (
+        "evaluate",
+        "fidelity",
+        *CROWD,
+        "--captions",
+        captions,
+        "--pictures",
+        5,
+        "--guidance",
+        1,
+        "--text",
+        "none",
+        "--cache",
+        cache,
+    )
+    _, err = cli(*args, "--real", real, "--save-real", tmp_path / "real.npz", "--out", tmp_path / "one")
+    said = " ".join(err.split())
+    assert "1 of 7 files" in said
+    assert "1 of 7 real pictures are JPEGs" in said
+    assert "5 generated pictures against 6 real ones" in said
+    cli(*args, "--real", tmp_path / "real.npz", "--out", tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "figures.json").read_text())["results"] for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert a["fidelity"][0]["frechet"] == pytest.approx(b["fidelity"][0]["frechet"], rel=1e-9)
+        assert a["brightness_distance"] is not None
+        assert b["brightness_distance"] is None
+
+
+def test_bad_input_of_crowds(tmp_path):
+    fidelity = ("evaluate", "fidelity", *CROWD, "--out", tmp_path / "out", "--pictures", 4)
+    (tmp_path / "empty").mkdir()
+    refused(
+        *fidelity, "--real", tmp_path / "empty", "--text", "none", match="holds 0 pictures, and at least 2 are needed"
+    )
+    refused(*fidelity, "--real", tmp_path / "none", "--text", "none", match="there is no folder")
+    (tmp_path / "bad.npz").write_bytes(b"no statistics")
+    refused(*fidelity, "--real", tmp_path / "bad.npz", "--text", "none", match="holds no statistics")
+    refused(*fidelity, "--features", "vgg", "--text", "none", match="unknown extractor 'vgg'")
+    refused(*fidelity, "--text", tmp_path / "empty", match="cannot be read")
+    refused(*fidelity, "--text", "owner/no-clip", match="the hub did not give it")
+    refused(
+        "evaluate", "fidelity", "--features", "clip", "--out", tmp_path, match="needs weights: a folder or a hub id"
+    )
+    refused("evaluate", "pareto", "--text", "none", "--out", tmp_path, match="the curve needs a text score")
+    refused("evaluate", "pareto", "--behind", "sd-3", "--out", tmp_path, match="known: sd-1.5, sd-2.0-base")
+    model = ("--model", str(tiny.folder()), "--module", "tiny")
+    refused(*fidelity, *model, "--text", "none", match="say which captions")
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a\nb\n")
+    refused(*fidelity, *model, "--text", "none", "--captions", captions, match="say which real pictures")
+    refused(
+        "evaluate",
+        "remedies",
+        *CROWD,
+        "--out",
+        tmp_path / "out",
+        "--statistics",
+        tmp_path / "empty",
+        match="singdiffusion encode writes one",
+    )
+    assert not list((tmp_path / "out").rglob("*.png"))
