@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import low_frequencies
@@ -81,6 +81,23 @@ def test_the_manifests_statistics_are_those_of_the_latents(base, tmp_path):
     torch.testing.assert_close(torch.tensor(manifest["low_frequency_mean"]).double(), low.mean(0), rtol=0, atol=2e-3)
     variance = torch.tensor(manifest["low_frequency_variance"]).double()
     torch.testing.assert_close(variance, low.var(0, correction=0), rtol=2e-2, atol=1e-4)
+    covariance = torch.tensor(manifest["low_frequency_covariance"]).double()
+    torch.testing.assert_close(covariance.diagonal(dim1=-2, dim2=-1).permute(2, 0, 1), variance, rtol=1e-4, atol=1e-6)
+    expected = torch.stack([torch.cov(low[..., h, w].T, correction=0) for h in range(4) for w in range(4)])
+    torch.testing.assert_close(covariance.flatten(0, 1), expected, rtol=2e-2, atol=2e-3)
+
+
+def test_shards_from_before_covariances_were_kept_give_a_manifest_without_them(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 5)), unit_size=4)
+    (tmp_path / "out").mkdir()
+    whole = run(source, tmp_path / "out", base)
+    file = min((tmp_path / "out").glob("*.safetensors"))
+    told = encode.read_told(file)
+    del told["products"]
+    save_file(load_file(file), file, {"singdiffusion": json.dumps(told)})
+    manifest = encode.write_manifest(source, tmp_path / "out")
+    assert set(whole) - set(manifest) == {"low_frequency_covariance"}
+    assert manifest["low_frequency_mean"] == whole["low_frequency_mean"]
 
 
 def test_low_frequencies_instead_of_latents(base, tmp_path):

@@ -5,9 +5,9 @@ with guidance rescaled. A base that has not learnt it is told times that do not 
 the schedule alone does, not what [ZT] can do.
 
 An epsilon model cannot have it so: at alpha = 0 its prediction says nothing of the picture. diffusers' DDIM and DDPM divide 0 by 0 and paint
-NaN; its Euler, DPM++ and UniPC put alpha = 2^-12 in the place of 0 and multiply every error of the first prediction by 4,096, so that the embedded
-base paints the same grey mush for black and for white. What users get who only switch ``rescale_betas_zero_snr`` on is finite,
-since ``leading`` spacing, the default of most models, starts before the last timestep: that is ``spacing="leading"``.
+NaN; its Euler, DPM++ and UniPC put alpha = 2^-12 in the place of 0 and multiply every error of the first prediction by 4,096: the embedded base
+then paints black at a mean grey of 113 and white at 140 with any of the three. What users get who only switch ``rescale_betas_zero_snr`` on is
+finite, since ``leading`` spacing, the default of most models, starts before the last timestep: that is ``spacing="leading"``.
 """
 
 from __future__ import annotations
