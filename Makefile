@@ -38,6 +38,15 @@ test-slow: $(DONE)
 
 test-all: test test-slow
 
+# torch-fidelity's and clean-fid's own code, in a folder of their own: a torchvision without its operators must not be found by transformers.
+FIDELITY := build/fidelity
+
+.PHONY: test-fidelity
+test-fidelity: $(DONE)
+	test -d $(FIDELITY)/torch_fidelity || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --target $(FIDELITY) torch-fidelity==0.4.0 clean-fid==0.1.35 torchvision==0.28.0
+	$(BIN)/python -m pytest tests/evaluate/test_with_torch_fidelity.py
+
 lint: $(DONE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""Fidelity and brightness of the same pictures by one process or several: ``python -m tests.evaluate.shares FOLDER`` writes RANKofCOUNT.json."""
+"""Fidelity, brightness and text score of the same pictures by one process or several.
+
+``python -m tests.evaluate.shares FOLDER``, in which there is a CLIP model, ``clip``, writes RANKofCOUNT.json.
+"""
 
 import json
 import os
@@ -10,6 +13,7 @@ import torch.distributed
 
 from singdiffusion.evaluate.fidelity import Crowd, compare
 from singdiffusion.evaluate.real import Lumas
+from singdiffusion.evaluate.text_score import PictureTextScore
 
 
 class Blocks(torch.nn.Module):
@@ -40,8 +44,13 @@ def main():
     some = Crowd(Blocks(), kept=5)  # the last of two processes sees none
     if rank == 0:
         some.see(draw(20, 0, 256, 2))
+    score = PictureTextScore(Path(sys.argv[1], "clip"))
+    captions = ["bell", "solid black background", "a red apple " * 20]
+    for caption, pictures in list(zip(captions, draw(6, 0, 256, 3).split(2), strict=True))[rank::count]:
+        score.see(pictures, [caption] * 2)
     found = compare(real.statistics(), generated.statistics()).as_json()
     found |= {"lumas": lumas.values().tolist(), "some": some.statistics().mean.tolist()}
+    found |= {f"text {key}": value for key, value in score.compute().as_json().items()}
     Path(sys.argv[1], f"{rank}of{count}.json").write_text(json.dumps(found))
     if count > 1:
         torch.distributed.destroy_process_group()

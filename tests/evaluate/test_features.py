@@ -1,5 +1,7 @@
 """Extractors: trained weights that see more than brightness, CLIP's own preprocessing without torchvision, clean-fid's resizing."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,15 @@ def test_clean_resizing_does_not_alias():
     stripes[..., ::2] = 255
     inner = clean_resize(stripes)[..., 10:-10, 10:-10]
     assert (inner - 127.5).abs().max() < 3
+
+
+def test_inception_without_torch_fidelity():
+    if importlib.util.find_spec("torch_fidelity"):
+        pytest.skip("torch-fidelity is installed")
+    with pytest.raises(
+        SingDiffusionError, match=r"pip install 'singdiffusion\[inception\]'\): No module named 'torch_fid"
+    ):
+        make_extractor("inception")
 
 
 # -- CLIP -------------------------------------------------------------------------------------------------------------

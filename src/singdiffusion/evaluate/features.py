@@ -112,7 +112,7 @@ class Inception(nn.Module):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[reportMissingImports]
         except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
             raise SingDiffusionError(
-                "features of Inception need torch-fidelity and a torchvision built for this torch (pip install torch-fidelity): "
+                "features of Inception need torch-fidelity and a torchvision built for this torch (pip install 'singdiffusion[inception]'): "
                 + (str(error) or type(error).__name__).splitlines()[0]
             ) from error
         file = inception_weights() if weights is None else Path(weights)

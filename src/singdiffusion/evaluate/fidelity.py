@@ -60,7 +60,7 @@ class Statistics:
         covariance: float64 (D, D), that of a sample.
         count: pictures; None: not known.
         extractor, protocol: of the features; None: not known.
-        features: float64 (K, D), of up to ``kept`` of the pictures, drawn at random; None: not known.
+        features: (K, D), of up to ``kept`` of the pictures, drawn at random, as the network gave them; None: not known.
     """
 
     mean: np.ndarray
@@ -95,9 +95,12 @@ class Statistics:
             raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, sigma {covariance.shape}")
         if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
             raise SingDiffusionError(f"{file} holds no statistics: NaN or infinity in mu or sigma")
+        features = told.get("features")
+        if features is not None and features.shape[1:] != mean.shape:
+            raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, features {features.shape}")
         count = int(told["count"]) if "count" in told else None
         words = {key: str(told[key]) for key in ("extractor", "protocol") if key in told}
-        return cls(mean, covariance, count, **words, features=told.get("features"))
+        return cls(mean, covariance, count, **words, features=features)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Crowd:
     """Pictures seen so far: sums over all of them in float64, and the features of some.
 
     Those are drawn by a digest of the picture (the least ``kept`` are held), so that they are a fair sample of any number, in whatever order
-    and by however many processes they are seen.
+    and by however many processes they are seen; pictures that are the same to the last bit are kept or left together.
 
     Args:
         extractor: (B, 3, H, W) uint8 -> (B, D), with ``name``, ``num_features`` = D and ``protocol``.
@@ -175,7 +178,7 @@ class Crowd:
         self._total += exact.sum(0)
         self._outer += exact.mT @ exact
         self._count += len(exact)
-        for picture, row in zip(pictures.cpu().numpy(), exact.cpu().numpy(), strict=True):
+        for picture, row in zip(pictures.cpu().numpy(), features.cpu().numpy(), strict=True):
             self._keep(int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=8).digest()), row)
         return features
 
@@ -242,7 +245,8 @@ def compare(real: Statistics, generated: Statistics) -> Fidelity:
     if real.features is not None and generated.features is not None:
         ours, theirs = (torch.from_numpy(each.features).double() for each in (real, generated))
         compared = min(len(ours), len(theirs))
-        kernel, spread = kernel_distance(ours, theirs)
+        if compared > 1:
+            kernel, spread = kernel_distance(ours, theirs)
         if compared > NEIGHBOURS:  # the first of a fair sample are one too
             precision, recall = precision_recall(ours[:compared], theirs[:compared])
     return Fidelity(
@@ -319,7 +323,7 @@ def kernel_distance(real: Tensor, generated: Tensor) -> tuple[float, float]:
     metric.update(real, real=True)
     metric.update(generated, real=False)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # that of the CPU, which alone draws
         mean, std = metric.compute()
     return float(mean), float(std)
 
