@@ -223,7 +223,7 @@ def encoder_card(
         vision=shape(model.config.vision_config),
         text=shape(model.config.text_config),
         projection=model.config.projection_dim,
-        scale=float(model.logit_scale.exp()),
+        scale=model.logit_scale.exp().item(),
         parameters=model.num_parameters() / 1e6,
         stages=_stage("encoder", runs, encoder.BATCH),
         **{table: "\n".join(_shares(name, row) for name, row in of.items()) for table, of in figures.items()},
