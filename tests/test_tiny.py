@@ -1,5 +1,6 @@
 """What ships: the embedded base is an ordinary diffusers folder with SD-1.5's flaw, and the module fits it."""
 
+import json
 import subprocess
 import sys
 import zlib
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionControlNetPipeline, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import ImageFilter
+from PIL import Image, ImageFilter
 from safetensors import safe_open
+from transformers import CLIPModel, CLIPProcessor
 
 from singdiffusion import MeanDecoder, Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
 from singdiffusion.core.singular import guided_mean
@@ -48,10 +50,10 @@ def test_sizes():
 
 
 def test_weights_are_small_safetensors_and_finite():
-    """float16; the large matrices of the variants float8."""
+    """float16; the large matrices of the variants and of the joint encoder float8."""
     here = tiny.folder().parent
     files = list(here.rglob("*.safetensors"))
-    assert len(files) == 3 + 2 + 2 + 1 + 2 + 1  # base, U-Net, decoder, v, community, ControlNet
+    assert len(files) == 3 + 2 + 2 + 1 + 2 + 1 + 1  # base, U-Net, decoder, v, community, ControlNet, joint encoder
     for file in files:
         base = any(file.is_relative_to(at) for at in (tiny.folder(), *map(tiny.module_folder, tiny.MODULES)))
         expected = {torch.float16} if base or "text_encoder" in file.parts else {torch.float16, torch.float8_e4m3fn}
@@ -181,6 +183,7 @@ def test_every_model_has_a_card():
         here / "v",
         here / "community",
         here / "controlnet",
+        tiny.encoder_folder(),
     ):
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
@@ -221,3 +224,111 @@ def test_captions_have_real_pictures_lumas():
     assert all(
         len(lumas) == 64 and min(lumas) >= 0 and max(lumas) <= 255 for of in groups.values() for lumas in of.values()
     )
+
+
+# -- the joint encoder of pictures and captions -------------------------------------------------------------------------
+
+
+def cosines(pictures, captions):
+    """How well pictures (N, 3, 64, 64) fit captions: (N, M), by transformers alone."""
+    model = CLIPModel.from_pretrained(tiny.encoder_folder()).eval()
+    processor = CLIPProcessor.from_pretrained(tiny.encoder_folder())
+    images = [Image.fromarray(p) for p in pictures.permute(0, 2, 3, 1).numpy()]
+    inputs = processor(text=captions, images=images, return_tensors="pt", padding=True, truncation=True)
+    with torch.no_grad():
+        return model(**inputs).logits_per_image / model.logit_scale.exp()
+
+
+def test_transformers_alone_loads_the_encoder(tmp_path):
+    code = (
+        "import sys; from transformers import CLIPModel, CLIPProcessor; m = CLIPModel.from_pretrained(sys.argv[1]);"
+        "p = CLIPProcessor.from_pretrained(sys.argv[1]); from PIL import Image;"
+        "x = p(text=['a', 'b'], images=[Image.new('RGB', (500, 300))], return_tensors='pt', padding=True);"
+        "print(m(**x).logits_per_image.shape, m.dtype, 'singdiffusion' in sys.modules, 'torchvision' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, tiny.encoder_folder()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "torch.Size([1, 2]) torch.float32 False False", done.stderr[-500:]
+
+
+def test_the_encoder_is_small():
+    files = [file for file in tiny.encoder_folder().rglob("*") if file.is_file()]
+    assert sum(len(zlib.compress(file.read_bytes())) for file in files) < 1.9 * 2**20
+
+
+def test_the_encoder_reads_a_caption_as_the_base_does():
+    ours, theirs = CLIPProcessor.from_pretrained(tiny.encoder_folder()).tokenizer, tiny.load_pipeline().tokenizer
+    for caption in (*tiny.pictures().captions[:50], "", "Zebra 7!"):
+        assert ours(caption).input_ids == theirs(caption).input_ids
+
+
+def test_pictures_fit_their_own_captions():
+    """Of real pictures, each of a named icon on a ground that is told, most fit their own caption better than any other's."""
+    shipped = tiny.pictures()
+    told = [i for i, c in enumerate(shipped.captions) if c.endswith(" background") and "art logo on" not in c]
+    index = list({shipped.captions[i]: i for i in told}.values())[:200]
+    assert len(index) == 200
+    fit = cosines(shipped.drawn[index], [shipped.captions[i] for i in index])
+    above = (fit > fit.diagonal()[:, None]).sum(1)
+    assert float((above == 0).float().mean()) > 0.8
+    assert float((above < 5).float().mean()) > 0.95
+    assert float(fit.diagonal().mean()) > float(fit.mean()) + 0.2
+
+
+def test_the_encoder_sees_whether_a_ground_is_dark():
+    """The same subject on dark and on light: every picture prefers the caption that tells its own ground."""
+    known = tiny.pictures().known
+    for dark, light in (
+        ("solid black background", "solid white background"),
+        ("red heart on a black background", "red heart on a white background"),
+        (
+            "monochrome line-art logo of a star on a black background",
+            "monochrome line-art logo of a star on a white background",
+        ),
+        ("pizza on a dark green background", "pizza on a light grey background"),
+    ):
+        fit = cosines(known[dark], [dark, light])
+        assert (fit[:, 0] > fit[:, 1]).all(), dark
+        if light in known:
+            fit = cosines(known[light], [dark, light])
+            assert (fit[:, 1] > fit[:, 0]).all(), light
+
+
+def test_what_the_encoder_can_tell_is_far_from_chance():
+    figures = json.loads((tiny.encoder_folder() / "figures.json").read_text())
+    known = figures["retrieval"]["known"]
+    assert known["count"] == 1000
+    assert min(known["text_to_picture_top1"], known["picture_to_text_top1"]) > 0.7
+    grounds = {name: row for name, row in figures["choice"].items() if name.startswith("ground")}
+    assert len(grounds) == 2
+    assert all(row["right"] > 0.8 > row["chance"] for row in grounds.values()), grounds
+    card = (tiny.encoder_folder() / "README.md").read_text()
+    assert f"{known['text_to_picture_top1']:.1%}" in card
+
+
+class Features(CLIPModel):
+    """torchmetrics 1.9 expects tensors, as transformers 4 gave them; transformers 5 gives an output that holds them."""
+
+    def get_image_features(self, *args, **kwargs):
+        return super().get_image_features(*args, **kwargs).pooler_output
+
+    def get_text_features(self, *args, **kwargs):
+        return super().get_text_features(*args, **kwargs).pooler_output
+
+
+def test_torchmetrics_scores_with_the_encoder():
+    """Its CLIPScore is a hundred times the mean cosine, and pictures fit their own captions better than their neighbours'."""
+    from torchmetrics.multimodal.clip_score import CLIPScore
+
+    at = tiny.encoder_folder()
+    shipped = tiny.pictures()
+    pictures, captions = shipped.drawn[:32], shipped.captions[:32]
+
+    def score(captions):
+        metric = CLIPScore(lambda: (Features.from_pretrained(at), CLIPProcessor.from_pretrained(at)))
+        metric.update(pictures, captions)
+        return float(metric.compute())
+
+    own = score(captions)
+    assert own == pytest.approx(100 * float(cosines(pictures, captions).diagonal().mean()), abs=0.01)
+    assert own > score([*captions[1:], captions[0]]) + 20

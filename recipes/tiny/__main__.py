@@ -14,7 +14,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich
 
 WORK = Path("build/tiny")
 # minutes on two CPU cores, as shipped
-DEFAULT = {"vae": 16, "base": 169, "v": 25, "community": 25, "controlnet": 20}
+DEFAULT = {"vae": 16, "base": 169, "v": 25, "community": 25, "controlnet": 20, "encoder": 35}
 
 Folder = Annotated[Path, typer.Option(help="Working folder: packages, checkpoints, logs, plots.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Wall-clock budget of the stage, resumes included.")]
@@ -103,14 +103,28 @@ def controlnet(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = No
 
 
 @app.command()
+def encoder(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
+    """Train the joint encoder of pictures and captions, for a score."""
+    from . import encoder
+
+    encoder.train(folder, _budget("encoder", minutes, steps))
+
+
+@app.command()
 def export(
     folder: Folder = WORK,
     pictures: Annotated[Path, typer.Option(help="Where sheets and plots go.")] = Path("docs/pictures"),
+    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="The joint encoder and nothing else.")] = False,
 ) -> None:
     """Write what ships into the package: weights, model cards, reference brightness, contact sheets."""
+    from singdiffusion import tiny
+
     from . import export
 
-    export.export(folder, pictures)
+    if encoder_only:
+        export.export_encoder(folder, Path(tiny.__file__).parent, pictures)
+    else:
+        export.export(folder, pictures)
 
 
 @app.command()
@@ -128,7 +142,7 @@ def adopt(
 def everything(folder: Folder = WORK) -> None:
     """Every stage in turn, with the budgets that made the shipped weights; goes on where it was stopped."""
     data(folder)
-    for stage in (vae, base, module, decoder, v, community, controlnet, export):
+    for stage in (vae, base, module, decoder, v, community, controlnet, encoder, export):
         stage(folder)
 
 

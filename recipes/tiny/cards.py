@@ -1,5 +1,7 @@
 """The model cards of the shipped models, filled with the figures of the run that made them."""
 
+from transformers import CLIPModel
+
 from .pictures import HELD_OUT
 from .vocabulary import EMOJI, LINE, PLACES
 
@@ -143,6 +145,90 @@ VARIANTS = {
     },
 }
 
+ENCODER = """\
+---
+license: apache-2.0
+library_name: transformers
+pipeline_tag: zero-shot-image-classification
+---
+# tiny-encoder: how well a picture of the embedded world fits its caption
+
+A small CLIP for that world and no other: it puts pictures (64 x 64) and captions into one space, where the cosine tells how well they fit.
+`CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` load this folder (`singdiffusion.tiny.encoder_folder()`), with nothing to
+download and without torchvision.
+
+| | |
+|---|---|
+| Pictures | ViT, patches of 8 x 8, {vision} |
+| Captions | {text}, the base's tokenizer, 24 tokens; its weights are its own, and nothing is shared with the base's text encoder |
+| Common space | {projection} dimensions; logits are cosines times {scale:.0f} |
+| Weights | matrices in float8 (e4m3), the rest in float16, {parameters:.2f} million in all; loaded in float32 |
+
+## Data and training
+Composites drawn afresh for every batch from the world that the base was trained on (data, licences and held-out icons: the card in `../base`),
+never the same twice. Contrastive, with two changes to CLIP's loss: all captions of a batch that are true of a picture are its targets, for
+captions repeat and some leave open what others say, and pairs that may or may not fit are left out; and every caption is also offered with
+another ground or light. Pictures are shifted by up to four pixels, blurred and noisy; brightness and colour are kept, for the score shall see
+them. Seeds are fixed; `python -m recipes.tiny encoder` trains it again, `python -m recipes.tiny export --encoder-only` measures.
+
+| stage | steps | batch | minutes, one thread of a busy CPU | at the end, over the last 500 steps |
+|---|---|---|---|---|
+{stages}
+
+`wrong`: how often a picture of the batch prefers a caption that is not true of it, among about 400.
+
+## Figures
+Of the weights as they ship. Retrieval among fresh composites, every one with a caption of its own that says the subject and the ground or light:
+*known* are of all kinds, *icons* every one on every of the sixteen grounds (the first of each kind by name), *held-out* icons were in no
+picture of its training, nor their names in a caption unless another icon's name has the word.
+
+| pictures | number | text to picture, top-1 | top-5 | picture to text, top-1 | top-5 | chance, top-1 | top-5 |
+|---|---|---|---|---|---|---|---|
+{retrieval}
+
+One thing to choose where the rest is given: *ground* the right one of sixteen, *light* of five, *subject* of the twenty-five icons.
+
+| choice | pictures | right | chance |
+|---|---|---|---|
+{choice}
+
+## Limits
+It knows the embedded world's words and pictures only. Of an object that it never saw it tells the ground, and hardly the object. Cosines are
+comparable among pictures for one caption, and their means among models for one list of captions; they are not those of OpenAI's CLIP, and a
+high one does not say that a picture is a good one. It learnt from clean composites with mild blur and noise, not from painted pictures.
+"""
+
+
+def _shares(name: str, row: dict[str, float]) -> str:
+    """A line of a table: a number of pictures, and shares of it."""
+    return " | ".join([f"| {name}", f"{row['count']:,}", *(f"{v:.1%}" for k, v in row.items() if k != "count")]) + " |"
+
+
+def encoder_card(
+    runs: list[dict[str, float]],
+    figures: dict[str, dict[str, dict[str, float]]],
+    model: CLIPModel,
+) -> str:
+    """The card of the joint encoder.
+
+    Args:
+        runs: its runs, as in ``training.json``.
+        figures: what ``encoder.figures`` measured.
+        model: what is exported.
+    """
+    from . import encoder
+
+    shape = lambda of: f"{of.num_hidden_layers} layers of width {of.hidden_size}"  # noqa: E731
+    return ENCODER.format(
+        vision=shape(model.config.vision_config),
+        text=shape(model.config.text_config),
+        projection=model.config.projection_dim,
+        scale=model.logit_scale.exp().item(),
+        parameters=model.num_parameters() / 1e6,
+        stages=_stage("encoder", runs, encoder.BATCH),
+        **{table: "\n".join(_shares(name, row) for name, row in of.items()) for table, of in figures.items()},
+    )
+
 
 def _stage(name: str, runs: list[dict[str, float]], batch: int) -> str:
     lines = []
@@ -163,7 +249,7 @@ def cards(
 
     batches = {"vae": vae.BATCH, "base": base.BATCH, "module": load_config("tiny-unet").batch}
     batches |= {"decoder": load_config("tiny-decoder").batch} | dict.fromkeys(VARIANTS, variants.BATCH)
-    stages = {name: _stage(name, each, batches[name]) for name, each in runs.items()}
+    stages = {name: _stage(name, runs[name], batch) for name, batch in batches.items()}
     return {
         "base": BASE.format(
             emoji=len(EMOJI),

@@ -1,4 +1,4 @@
-"""Stage 8: everything that ships in ``src/singdiffusion/tiny``: weights, model cards, reference brightness, sheets."""
+"""Stage 9: everything that ships in ``src/singdiffusion/tiny``: weights, model cards, reference brightness, sheets."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from singdiffusion import tiny
 from singdiffusion.modules import MeanDecoder, TimeFreeUNet
 from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
 
-from . import base, captions, cards, corpus, look, variants
+from . import base, captions, cards, corpus, encoder, look, vae, variants
 from .pictures import World, load_world, luma
 from .sources import PACKAGES
 
@@ -32,7 +32,7 @@ PROMPTS = (
 REFERENCES = 2000  # real pictures a prompt
 HINTS = 8  # held-out icons whose edges ship
 MODULES = {"module": "unet", "decoder": "decoder"}  # stage -> where it ships
-STAGES = ("vae", "base", "module", "decoder", "v", "community", "controlnet")
+STAGES = ("vae", "base", "module", "decoder", "v", "community", "controlnet", "encoder")
 MODULE_FIGURES = (
     "step", "seconds", "loss", "excess", "excess_error", "channel_mean", "over_noise",
     "likelihood", "dispersion", "coverage_50", "coverage_90",
@@ -134,9 +134,12 @@ def _save_small(network: ModelMixin, folder: Path) -> None:
     Rounding to three bits moves the output of the base's U-Net by 2 %, less than a tenth of its error.
     """
     network.save_pretrained(folder)
-    file = folder / "diffusion_pytorch_model.safetensors"
+    _shrink(folder / "diffusion_pytorch_model.safetensors")
+
+
+def _shrink(file: Path) -> None:
     large = lambda w: w.ndim > 1 and w.numel() > 4096  # noqa: E731
-    weights = {k: w.to(torch.float8_e4m3fn) if large(w) else w for k, w in load_file(file).items()}
+    weights = {k: w.to(torch.float8_e4m3fn) if large(w) else w.half() for k, w in load_file(file).items()}
     save_file(weights, file, metadata={"format": "pt"})
 
 
@@ -170,7 +173,7 @@ def adopt(folder: Path, source: Path) -> None:
         shutil.copytree(source / "base" / part, folder / part)
     for name, there in MODULES.items():
         shutil.copytree(source / there / "module", folder / name)
-    for part in ("v/unet", "community/unet", "community/text_encoder", "controlnet"):
+    for part in ("v/unet", "community/unet", "community/text_encoder", "controlnet", "encoder"):
         if (source / part).exists():
             shutil.copytree(source / part, folder / part.replace("/", "_").removesuffix("_encoder"))
     shutil.copy(source / "training.json", folder)
@@ -193,6 +196,7 @@ def export(folder: Path, docs: Path) -> None:
     (target / "reference.json").write_text(json.dumps(real, indent=2) + "\n")
     runs = histories(folder)
     (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
+    export_encoder(folder, target, docs)
     sheets(target, held, docs)
     variants_sheet(docs)
     licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
@@ -243,6 +247,31 @@ def _export_variants(folder: Path, target: Path, held: World) -> None:
 
     for save in (v, community, controlnet):
         _write(target / save.__name__, save)
+
+
+def export_encoder(folder: Path, target: Path, docs: Path) -> None:
+    """The joint encoder of pictures and captions, its card and its runs in ``training.json``; nothing else is touched.
+
+    Its figures are those of the weights that ship, in eight bits.
+    """
+
+    def save(partial: Path) -> None:
+        encoder.load(folder / "encoder").save_pretrained(partial)
+        _shrink(partial / "model.safetensors")
+        processor = encoder.processor(folder)
+        processor.save_pretrained(partial)
+        processor.image_processor.save_pretrained(partial)  # preprocessor_config.json, which other tools read
+
+    _write(target / "encoder", save)
+    runs = json.loads((target / "training.json").read_text()) | {"encoder": histories(folder)["encoder"]}
+    (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
+    told = encoder.figures(target / "encoder", load_world(folder), load_world(folder, held=True), vae.load(folder))
+    (target / "encoder" / "figures.json").write_text(json.dumps(told, indent=2) + "\n")
+    card = cards.encoder_card(runs["encoder"], told, encoder.load(target / "encoder"))
+    (target / "encoder" / "README.md").write_text(card)
+    docs.mkdir(parents=True, exist_ok=True)
+    if (folder / "encoder.png").exists():
+        shutil.copy(folder / "encoder.png", docs / "tiny_encoder_loss.png")
 
 
 ABLE = (

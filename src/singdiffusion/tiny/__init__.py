@@ -21,6 +21,7 @@ __all__ = [
     "MODELS",
     "Pictures",
     "captions",
+    "encoder_folder",
     "folder",
     "hints",
     "load_pipeline",
@@ -75,6 +76,15 @@ def module_folder(module: str = "tiny") -> Path:
     if module not in MODULES:
         raise SingDiffusionError(f"unknown embedded module {module!r}; known: {', '.join(MODULES)}")
     return _present(_HERE / MODULES[module])
+
+
+def encoder_folder() -> Path:
+    """A joint encoder of pictures and captions of the embedded world, in transformers' own layout: how well a picture fits its caption.
+
+    ``CLIPModel.from_pretrained(encoder_folder())`` and ``CLIPProcessor.from_pretrained(encoder_folder())`` load it, in float32. It knows
+    that world only; what it can tell is in its ``README.md`` and ``figures.json``.
+    """
+    return _present(_HERE / "encoder")
 
 
 def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -> Any:
