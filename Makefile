@@ -9,6 +9,7 @@ DONE := $(VENV)/.installed
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
+	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
 	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"

@@ -92,6 +92,7 @@ def test_prompts_of_a_file_controls_and_long_captions(tmp_path):
     assert found["summary"][0]["miss"] is None
 
 
+@pytest.mark.slow  # a process each
 def test_bad_input(tmp_path):
     out = ("--out", tmp_path / "out")
     (tmp_path / "empty.txt").write_text("\n")
@@ -179,6 +180,7 @@ def test_pareto(cache, tmp_path):
         assert picture.width > 600
 
 
+@pytest.mark.slow
 def test_remedies(tmp_path):
     args = ("--pictures", 2, "--crowd", 8, "--pairs", 1, "--text", "none", "--batch", 8)
     _, err = cli("evaluate", "remedies", *CROWD, *args, "--out", tmp_path)
@@ -233,6 +235,7 @@ def test_real_pictures_of_ones_own(cache, tmp_path):
         assert b["brightness_distance"] is None
 
 
+@pytest.mark.slow
 def test_bad_input_of_crowds(tmp_path):
     fidelity = ("evaluate", "fidelity", *CROWD, "--out", tmp_path / "out", "--pictures", 4)
     (tmp_path / "empty").mkdir()
