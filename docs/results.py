@@ -16,7 +16,7 @@ MODELS = "--model tiny --model tiny-v --model tiny-community --model tiny-contro
 COMMANDS = {
     "brightness": f"evaluate brightness {MODELS} --module tiny --module tiny-unet",
     "fidelity": f"evaluate fidelity {MODELS} --steps 20 --pictures 384",
-    "pareto": "evaluate pareto --module tiny-unet --module tiny --steps 20 --pictures 384",
+    "pareto": "evaluate pareto --steps 20 --pictures 384",
     "remedies": "evaluate remedies --steps 20 --pictures 32 --crowd 384",
     "remedies-v": "evaluate remedies --model tiny-v --steps 20 --pictures 32 --crowd 384",
 }

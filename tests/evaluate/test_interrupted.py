@@ -28,6 +28,12 @@ def files(out):
     }
 
 
+def launch(processes):
+    """``accelerate launch``, as a user types it, on the CPU."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    return [*command, "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "singdiffusion"]
+
+
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
     out = tmp_path_factory.mktemp("quiet")
@@ -59,22 +65,43 @@ def test_killed_ten_times_at_random(quiet, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_one(quiet, tmp_path):
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "singdiffusion"]
-    args = [*launch, "evaluate", "brightness", *map(str, ARGS), "--out", str(tmp_path)]
+    args = [*launch(2), "evaluate", "brightness", *map(str, ARGS), "--out", str(tmp_path)]
     done = subprocess.run(args, env=ENV, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert figures(tmp_path) == figures(quiet)
     assert files(tmp_path) == files(quiet)
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one_on_crowds(tmp_path):
+    """Distances and text score to float rounding; the pictures to the bit."""
+    args = [
+        "evaluate",
+        "fidelity",
+        "--pictures",
+        "21",
+        "--steps",
+        "3",
+        "--guidance",
+        "2",
+        "--device",
+        "cpu",
+        "--features",
+        "efficientnet",
+    ]
+    done = subprocess.run(
+        [*launch(2), *args, "--out", str(tmp_path / "two")], env=ENV, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    cli(*args, "--out", tmp_path / "one")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    one, two = (json.loads((tmp_path / name / "figures.json").read_text())["results"] for name in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        for key in ("frechet", "kernel", "precision", "recall"):
+            assert a["fidelity"][0][key] == pytest.approx(b["fidelity"][0][key], rel=1e-6)
+        assert a["text"]["score"] == pytest.approx(b["text"]["score"], rel=1e-5)
+        assert a["text"]["pictures"] == b["text"]["pictures"] == 21
+        assert (a["grey"], a["brightness_distance"]) == pytest.approx((b["grey"], b["brightness_distance"]), rel=1e-9)
 
 
 @pytest.mark.slow
