@@ -125,10 +125,10 @@ def document(
         "notes": notes,
     }
     models = list(dict.fromkeys(column.model for column in columns))
-    tables = [
-        _table(model, [c for c in columns if c.model == model], prompts, real.get(model, {}), summed)
-        for model in models
-    ]
+    tables = [] if len(models) == 1 else [_overview(columns, prompts, summed)]
+    for model in models:
+        those = [column for column in columns if column.model == model]
+        tables.append(_table(model, those, prompts, real.get(model, {}), summed))
     sections = [(f"“{prompt.text}”", _section(prompt, columns, real)) for prompt in prompts[:MOST_SECTIONS]]
     if len(prompts) > MOST_SECTIONS:
         notes = [
@@ -147,6 +147,19 @@ def document(
 
 
 MOST_SECTIONS = 40
+
+
+def _overview(columns: Sequence[Column], prompts: Sequence[Prompt], summed: dict[int, float | None]) -> Table:
+    """All models in one table, as [SD] table 1."""
+    heads = [f"{column.model}: {column.remedy.title}" for column in columns]
+    rows = [
+        [prompt.text, *(f"{c.found[prompt.id].mean:.1f} ± {c.found[prompt.id].std:.1f}" for c in columns)]
+        for prompt in prompts
+    ]
+    totals = [summed[id(column)] for column in columns]
+    if any(total is not None for total in totals):
+        rows.append(["summed miss", *("–" if total is None else f"{total:.1f}" for total in totals)])
+    return Table(["prompt", *heads], rows, "All models: mean grey ± standard deviation over pictures")
 
 
 def _table(
@@ -178,7 +191,7 @@ def _section(prompt: Prompt, columns: Sequence[Column], real: dict[str, dict[str
     several = len({column.model for column in columns}) > 1
     label = lambda c: f"{c.model}, {c.remedy.title}" if several else c.remedy.title  # noqa: E731
     rows = [(label(column), column.shown[prompt.id]) for column in columns]
-    return pictures(rows, prompt.text) + plot(
+    return pictures(rows, [prompt.text]) + plot(
         _histograms(prompt, columns, label, real), f"histogram of brightness for {prompt.text}"
     )
 

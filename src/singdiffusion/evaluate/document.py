@@ -66,19 +66,32 @@ def plot(svg: str, alt: str) -> str:
     return f'<div class="plot" role="img" aria-label="{html.escape(alt)}">{body}</div>'
 
 
-def pictures(rows: Sequence[tuple[str, Sequence[Image.Image]]], alt: str) -> str:
-    """A row of pictures a label, under each other, so that the same seed stands in the same column."""
-    parts = []
+def pictures(rows: Sequence[tuple[str, Sequence[Image.Image]]], prompts: Sequence[str]) -> str:
+    """A row of pictures a label, under each other, so that the same prompt and seed stand in the same column.
+
+    Args:
+        prompts: one for all pictures, or one a column, which then stand above.
+    """
+    said = list(prompts) if len(prompts) > 1 else list(prompts) * SHOWN
+    parts = (
+        [_row("", [f"<span>{html.escape(prompt)}</span>" for prompt in said[:SHOWN]], "said")]
+        if len(prompts) > 1
+        else []
+    )
     for label, images in rows:
-        shown = "".join(
-            f'<img src="data:image/png;base64,{base64.b64encode(png(image)).decode()}" alt="{html.escape(alt)}, '
-            f'{html.escape(label)}, picture {i + 1}" width="{image.width}" height="{image.height}">'
-            for i, image in enumerate(images[:SHOWN])
-        )
-        parts.append(
-            f'<figure class="row"><figcaption>{html.escape(label)}</figcaption><div class="pictures">{shown}</div></figure>'
-        )
+        shown = [
+            f'<img src="data:image/png;base64,{base64.b64encode(png(image)).decode()}" alt="{html.escape(prompt)}, '
+            f'{html.escape(label)}" title="{html.escape(prompt)}" width="{image.width}" height="{image.height}">'
+            for image, prompt in zip(images[:SHOWN], said, strict=False)
+        ]
+        parts.append(_row(label, shown))
     return "".join(parts)
+
+
+def _row(label: str, cells: Sequence[str], kind: str = "") -> str:
+    caption = f"<figcaption>{html.escape(label)}</figcaption>" if label else "<div></div>"
+    tag = "figure" if label else "div"
+    return f'<{tag} class="row {kind}">{caption}<div class="pictures">{"".join(cells)}</div></{tag}>'
 
 
 @dataclass
@@ -119,10 +132,10 @@ class Document:
     def html(self) -> str:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         body = "\n".join(table.html() for table in self.tables)
-        body += f'<section><h2>To be known</h2><ul class="notes">{notes}</ul></section>' if notes else ""
         body += "\n".join(
             f"<section><h2>{html.escape(heading)}</h2>{content}</section>" for heading, content in self.sections
         )
+        body += f'<section><h2>To be known</h2><ul class="notes">{notes}</ul></section>' if notes else ""
         return _PAGE.format(
             title=html.escape(self.title),
             intro=html.escape(self.intro),
@@ -157,10 +170,12 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 _MORE_STYLE = """
+thead th { white-space: normal; vertical-align: bottom } th:first-child { min-width: 200px } td:last-child { white-space: normal }
 caption { text-align: left; color: var(--soft); font-size: .92rem; padding: 0 0 8px; caption-side: top }
 .row { display: grid; grid-template-columns: 148px 1fr; gap: 14px; align-items: center; margin: 0 0 10px }
 .row figcaption { display: block; color: var(--soft); font-size: .86rem; margin: 0; overflow-wrap: anywhere }
 .row .pictures { grid-template-columns: repeat(8, minmax(0, 1fr)) }
+.said { align-items: end } .said span { font-size: .72rem; line-height: 1.25; color: var(--soft); overflow-wrap: anywhere }
 .plot svg { width: 100%; height: auto; max-width: 900px; display: block; margin: 0 auto; background: #fff; border-radius: 8px }
 .notes { margin: 0; padding-left: 20px } .notes li { margin: 0 0 6px; max-width: 76ch }
 details { margin: 26px 0 0; color: var(--soft) } summary { cursor: pointer } pre { overflow-x: auto; font-size: .8rem }

@@ -105,17 +105,17 @@ def _greys(scores: Sequence[Scores], real: Real) -> str:
     return svg(made)
 
 
-def _looks(scores: Sequence[Scores], alt: str) -> str:
+def _looks(scores: Sequence[Scores]) -> str:
     several = len({each.model for each in scores}) > 1
     rows = [(f"{e.model}, {e.remedy.title}" if several else e.remedy.title, e.shown) for e in scores]
-    return pictures(rows, alt)
+    return pictures(rows, scores[0].prompts)
 
 
 def _by_scale(scores: Sequence[Scores], real: Real) -> list[tuple[str, str]]:
     sections = []
     for scale in dict.fromkeys(each.guidance for each in scores):
         those = [each for each in scores if each.guidance == scale]
-        content = _looks(those, f"guidance {scale:g}") + plot(_greys(those, real), "mean and spread of brightness")
+        content = _looks(those) + plot(_greys(those, real), "mean and spread of brightness")
         sections.append((f"Guidance {scale:g}", content))
     return sections
 
@@ -283,12 +283,12 @@ def remedies_document(
         "notes": notes,
     }
     prompts = [
-        (f"“{prompt}”", pictures([(c.remedy.title, c.shown[id]) for c in columns], prompt))
+        (f"“{prompt}”", pictures([(c.remedy.title, c.shown[id]) for c in columns], [prompt]))
         for id, prompt in settings["prompts"].items()
     ]
     crowd = (
         f"Captions, guidance {scores[0].guidance:g}",
-        _looks(scores, "captions") + plot(_greys(scores, real), "brightness"),
+        _looks(scores) + plot(_greys(scores, real), "brightness"),
     )
     return Document(
         "Remedies for the wrong start, side by side",

@@ -69,7 +69,7 @@ class Scores:
         text: how well they fit their captions; None where that was not asked for.
         grey, grey_std: mean over pictures of their mean luma, 0..255, and its standard deviation.
         brightness_distance: Wasserstein-1 between the mean lumas of generated and real pictures; None where the latter are not known.
-        shown: the first pictures.
+        shown, prompts: the first pictures and their captions.
         settings: of the gallery.
     """
 
@@ -83,6 +83,7 @@ class Scores:
     grey_std: float
     brightness_distance: float | None
     shown: list[Image.Image]
+    prompts: list[str]
     settings: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
@@ -136,5 +137,6 @@ def score(
         float(greys.std()),
         None if real.lumas is None else brightness_distance(real.lumas, greys),
         [gallery.read(job) for job in jobs[:SHOWN]],
+        [job.prompt.text for job in jobs[:SHOWN]],
         gallery.settings,
     )
