@@ -270,7 +270,7 @@ def test_pictures_fit_their_own_captions():
     assert len(index) == 200
     fit = cosines(shipped.drawn[index], [shipped.captions[i] for i in index])
     above = (fit > fit.diagonal()[:, None]).sum(1)
-    assert float((above == 0).float().mean()) > 0.8
+    assert float((above == 0).float().mean()) > 0.85
     assert float((above < 5).float().mean()) > 0.95
     assert float(fit.diagonal().mean()) > float(fit.mean()) + 0.2
 
@@ -298,10 +298,10 @@ def test_what_the_encoder_can_tell_is_far_from_chance():
     figures = json.loads((tiny.encoder_folder() / "figures.json").read_text())
     known = figures["retrieval"]["known"]
     assert known["count"] == 1000
-    assert min(known["text_to_picture_top1"], known["picture_to_text_top1"]) > 0.7
+    assert min(known["text_to_picture_top1"], known["picture_to_text_top1"]) > 0.9
     grounds = {name: row for name, row in figures["choice"].items() if name.startswith("ground")}
     assert len(grounds) == 2
-    assert all(row["right"] > 0.8 > row["chance"] for row in grounds.values()), grounds
+    assert all(row["right"] > 0.95 and row["chance"] < 0.07 for row in grounds.values()), grounds
     card = (tiny.encoder_folder() / "README.md").read_text()
     assert f"{known['text_to_picture_top1']:.1%}" in card
 
