@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 OUT = HERE.parent / "out" / "evaluation"
 MODELS = "--model tiny --model tiny-v --model tiny-community --model tiny-controlnet"
 COMMANDS = {
-    "brightness": f"evaluate brightness {MODELS} --module tiny --module tiny-unet",
+    "brightness": f"evaluate brightness {MODELS}",
     "fidelity": f"evaluate fidelity {MODELS} --steps 20 --pictures 384",
     "pareto": "evaluate pareto --steps 20 --pictures 384",
     "remedies": "evaluate remedies --steps 20 --pictures 32 --crowd 384",
@@ -97,7 +97,7 @@ def page() -> str:
     brightness, fidelity, pareto, remedies = (load(name) for name in ("brightness", "fidelity", "pareto", "remedies"))
     miss = {(row["model"], row["remedy"]): row["miss"] for row in brightness["summary"]}
     summed = "; ".join(
-        f"`{model}` {miss[model, 'off']:.0f} without, {miss[model, 'tiny-moments']:.0f} with `tiny`, {miss[model, 'tiny-unet-mean']:.0f} with `tiny-unet`"
+        f"`{model}` {miss[model, 'off']:.0f} without and {miss[model, 'tiny-moments']:.0f} with it"
         for model in dict.fromkeys(model for model, _ in miss)
     )
     return (HERE / "results.md.in").read_text().format(
