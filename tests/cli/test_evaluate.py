@@ -9,7 +9,7 @@ from PIL import Image
 
 from singdiffusion import tiny
 from singdiffusion.evaluate.brightness import grey
-from tests.commands import cli, refused
+from tests.commands import cli, refused, start
 
 SMALL = ("--steps", 4, "--device", "cpu")
 BRIGHTNESS = ("evaluate", "brightness", "--pictures", 3, *SMALL)
@@ -269,3 +269,33 @@ def test_bad_input_of_crowds(tmp_path):
         match="singdiffusion encode writes one",
     )
     assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_clip_from_the_hubs_cache(cache, tmp_path):
+    """As it lies after a download: models--owner--name/snapshots/REVISION, and refs/main that names the revision."""
+    repository = tmp_path / "hub" / "models--owner--clip"
+    shutil.copytree(tiny.encoder_folder(), repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+    args = [
+        "evaluate",
+        "fidelity",
+        "--steps",
+        "3",
+        "--device",
+        "cpu",
+        "--pictures",
+        "4",
+        "--guidance",
+        "1",
+        "--cache",
+        cache,
+    ]
+    args += ["--features", "clip", "--clip", "owner/clip", "--text", "owner/clip", "--out", tmp_path / "out"]
+    process = start(*args, HF_HUB_CACHE=str(tmp_path / "hub"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err[-800:]
+    (row, _) = json.loads((tmp_path / "out" / "figures.json").read_text())["results"]
+    assert row["text"]["label"] == "CLIP score"
+    assert row["text"]["backbone"].startswith("clip, weights")
+    assert row["fidelity"][0]["extractor"].startswith("CLIP clip, weights")

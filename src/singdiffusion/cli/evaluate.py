@@ -232,7 +232,7 @@ Count = Annotated[
         "--pictures",
         min=2,
         max=1_000_000,
-        help="Pictures in all, a caption each; as many as captions by default, at most 30,000.",
+        help="Pictures in all, a caption each; as many as captions by default, at most 30,000, and 256 of the embedded models.",
     ),
 ]
 Features = Annotated[
@@ -276,7 +276,7 @@ class Crowds:
         run = self.run
         first = run.models[0]
         self.prompts = selection.captions_for(first, self.captions)
-        self.number = self.count or min(len(self.prompts), selection.MOST_CAPTIONS)
+        self.number = self.count or selection.count_for(run.models, self.prompts)
         self.jobs = jobs_of_captions(self.prompts, self.number, run.seed)
         extractors = selection.extractors_for(run.models, self.features, self.inception, self.clip)
         device = run.torch_device
@@ -523,7 +523,9 @@ def remedies(
     crowd: Annotated[
         int | None,
         typer.Option(
-            min=2, max=1_000_000, help="Pictures of captions in all; as many as captions by default, at most 30,000."
+            min=2,
+            max=1_000_000,
+            help="Pictures of captions in all; as many as captions by default, at most 30,000, and 256 of the embedded models.",
         ),
     ] = None,
     real: RealPicturesOption = None,
