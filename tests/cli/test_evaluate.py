@@ -117,6 +117,7 @@ def test_bad_input(tmp_path):
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_folder_is_a_model_too(tmp_path):
     """A model of one's own, in diffusers' layout, with a module's folder."""
     shutil.copytree(tiny.module_folder("tiny-decoder"), tmp_path / "module")
@@ -167,6 +168,7 @@ def test_fidelity(cache, tmp_path):
     assert "CLIP score |" not in words
 
 
+@pytest.mark.slow
 def test_pareto(cache, tmp_path):
     args = ("--pictures", 12, "--guidance", 1, "--guidance", 4, "--text", "tiny", "--behind", "sd-1.5")
     cli("evaluate", "pareto", *CROWD, *args, "--cache", cache, "--out", tmp_path)
@@ -197,6 +199,7 @@ def test_remedies(tmp_path):
     assert "offset noise" in err
 
 
+@pytest.mark.slow
 def test_real_pictures_of_ones_own(cache, tmp_path):
     real = tmp_path / "real"
     (real / "sub").mkdir(parents=True)

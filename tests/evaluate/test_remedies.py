@@ -460,6 +460,7 @@ def painter():
     return pipe, available(pipe, embedded=True, colours=["black", "white"])
 
 
+@pytest.mark.slow
 def test_brightness_on_the_embedded_model(painter):
     pipe, (fitting, _) = painter
     found = {remedy.name: [greys(pipe, remedy, prompt) for prompt in (BLACK, WHITE)] for remedy in fitting}
