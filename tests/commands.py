@@ -1,6 +1,7 @@
 """``singdiffusion`` as a real process, as a user starts it."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,14 @@ ENV = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "2
 
 def start(*args, **env):
     command = [sys.executable, "-m", "singdiffusion", *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | env)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV | env, preexec_fn=_foreground
+    )
+
+
+def _foreground():
+    """Ctrl-C reaches it, though the tests may have been started in the background, where a shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def cli(*args, status=0):

@@ -37,6 +37,7 @@ def test_audit(tmp_path):
     assert "Example: singdiffusion audit" in cli("audit", "--help")[0]
 
 
+@pytest.mark.slow
 def test_audit_fails_in_one_line(tmp_path):
     refused("audit", DATA / "sd-1.5.json", match="size of the latents is not known")
     refused("audit", DATA / "sd-1.5.json", "--latents", 0, 64, match="latents must be positive")
@@ -46,6 +47,7 @@ def test_audit_fails_in_one_line(tmp_path):
     refused("audit", "tiny", "--json", tmp_path, match="is a folder; name a file")
 
 
+@pytest.mark.slow
 def test_convert(tmp_path):
     module, folder = make_module(), tmp_path / "authors"
     folder.mkdir()

@@ -82,6 +82,7 @@ def test_several_prompts_and_none_as_module(model, tmp_path):
     assert Image.open(tmp_path / "o" / "one-0.png").text["singdiffusion"] == "without"
 
 
+@pytest.mark.slow
 def test_a_colour_or_another_prompt_at_the_first_step(model, sing_folder, tmp_path):
     common = ("--model", model, "--steps", 1, "--out", tmp_path / "o")
     cli("generate", "one", "--color", "#102030", *common)
@@ -112,6 +113,7 @@ def _unet_key(key, config):
     return _to_original(key, config).replace("time_emb_proj", "emb_layers.1")
 
 
+@pytest.mark.slow
 def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp_path):
     """In the original key layout, as community models are shared."""
     levels = len(pipe.vae.config.block_out_channels)
@@ -156,12 +158,14 @@ def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp
         (["--brightness", "9"], "No such option", 2),
     ],
 )
+@pytest.mark.slow
 def test_bad_options(model, sing_folder, tmp_path, options, match, status):
     common = ["--model", model, "--module", sing_folder, "--steps", "1", "--out", tmp_path / "o"]
     refused("generate", "a", *common, *options, match=match, status=status)
     assert not list((tmp_path / "o").glob("*")) if (tmp_path / "o").exists() else True
 
 
+@pytest.mark.slow
 def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
     out = ("--module", "none", "--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
@@ -224,6 +228,7 @@ def test_ctrl_c_leaves_whole_files(model, sing_folder, tmp_path):
         Image.open(file).load()
 
 
+@pytest.mark.slow
 def test_a_controlnet_follows_a_picture(tmp_path):
     from singdiffusion import tiny
 
@@ -260,6 +265,7 @@ def test_one_side_is_enough(model, tmp_path):
     assert (settings["height"], settings["width"]) == (32, 16)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_one_line(tmp_path):
     common = ("--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--seed", 10**30, *common, match="--seed", status=2)

@@ -37,6 +37,7 @@ def start(folder, steps, pause):
     return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     assert start(straight, 30, 0).wait(timeout=120) == 0
