@@ -141,14 +141,34 @@ CROWD = ("--steps", 3, "--device", "cpu", "--features", "efficientnet")
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Pictures of guidance 1 and 4, painted once for all tests of crowds."""
-    return tmp_path_factory.mktemp("crowds")
+def fidelity(tmp_path_factory):
+    """A report at guidance 1 and 4, and the pictures, which other tests take."""
+    out = tmp_path_factory.mktemp("fidelity")
+    cli(
+        "evaluate",
+        "fidelity",
+        *CROWD,
+        "--pictures",
+        12,
+        "--guidance",
+        1,
+        "--guidance",
+        4,
+        "--text",
+        "tiny",
+        "--out",
+        out,
+    )
+    return out
 
 
-def test_fidelity(cache, tmp_path):
-    args = ("--pictures", 12, "--guidance", 1, "--guidance", 4, "--text", "tiny")
-    cli("evaluate", "fidelity", *CROWD, *args, "--cache", cache, "--out", tmp_path)
+@pytest.fixture(scope="module")
+def cache(fidelity):
+    return fidelity / "pictures"
+
+
+def test_fidelity(fidelity):
+    tmp_path = fidelity
     found = json.loads((tmp_path / "figures.json").read_text())
     assert [(row["remedy"], row["guidance"]) for row in found["results"]] == [
         ("off", 1), ("tiny-moments", 1), ("off", 4), ("tiny-moments", 4)
