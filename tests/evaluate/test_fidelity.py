@@ -178,6 +178,16 @@ def test_precision_and_recall_of_what_is_covered_in_one_direction():
     assert precision_recall(new, new) == (1, 1)
 
 
+def test_precision_and_recall_of_ties_among_many_far_from_the_origin():
+    """Rows of points one apart, generated ones just as far from their ends: on the edge, but for what matrix products leave of distances."""
+    generator = torch.Generator().manual_seed(0)
+    starts = 1000 * torch.randn(30, 64, generator=generator, dtype=torch.float64)
+    along = torch.eye(64, dtype=torch.float64)[0]
+    real = (starts[:, None] + torch.arange(5)[:, None] * along).flatten(0, 1)
+    assert precision_recall(real, starts - along, k=1)[0] == 1
+    assert precision_recall(real, starts - 1.1 * along, k=1)[0] == 0
+
+
 # -- in parts, in any order, at any number ----------------------------------------------------------------------------
 
 
