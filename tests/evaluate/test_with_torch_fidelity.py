@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import library
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.evaluate.features import INCEPTION_FILE, Inception, clean_resize, inception_weights, make_extractor
@@ -26,7 +27,7 @@ def fidelity():
     """torch_fidelity, from ``build/fidelity`` or wherever it is installed."""
     # only now: transformers and diffusers, imported before, are not to find a torchvision
     sys.path.append(str(PACKAGES))
-    declared = torch.library.Library("torchvision", "FRAGMENT")
+    declared = library.Library("torchvision", "FRAGMENT")
     try:
         importlib.import_module("torchvision")
     except (ImportError, RuntimeError):

@@ -270,6 +270,7 @@ class Crowds:
     text: str | None
 
     def __post_init__(self) -> None:
+        from ..errors import SingDiffusionError
         from ..evaluate import selection
         from ..evaluate.gallery import jobs_of_captions
 
@@ -279,21 +280,16 @@ class Crowds:
         self.number = self.count or selection.count_for(run.models, self.prompts)
         self.jobs = jobs_of_captions(self.prompts, self.number, run.seed)
         extractors = selection.extractors_for(run.models, self.features, self.inception, self.clip)
+        if self.save_real is not None and len(extractors) > 1:
+            raise SingDiffusionError(
+                "--save-real keeps the statistics of one network's features; name one with --features"
+            )
         device = run.torch_device
         self.scorer = selection.text_for(run.models, self.text, device)
         self.known = selection.real_for(first, self.real, extractors, self.number, run.processes, device)
         if self.save_real is not None and run.processes.first:
-            self._save(self.save_real)
+            self.known.statistics[0].save(self.save_real)
         run.processes.wait()
-
-    def _save(self, file: Path) -> None:
-        from ..errors import SingDiffusionError
-
-        if len(self.known.statistics) > 1:
-            raise SingDiffusionError(
-                "--save-real keeps the statistics of one network's features; name one with --features"
-            )
-        self.known.statistics[0].save(file)
 
     def settings(self, **more: Any) -> dict[str, Any]:
         return self.run.settings(

@@ -109,6 +109,7 @@ def generate(
     check_json(json)
     hush()
     from ..evaluate import brightness, report
+    from ..evaluate.gallery import png
     from ..plugin import SingDiffusion
     from ..plugin.models import load_model
 
@@ -141,7 +142,8 @@ def generate(
     def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
         file = out / f"{names[prompt]}-{seed}{'' if kind == 'on' or sing is None else '-' + kind}.png"
         on = kind == "on" and sing is not None
-        files.write_whole(file, _png(image, prompt, seed, settings, on if kind != "compare" else None))
+        which = "without | with" if kind == "compare" else "with" if on else "without"
+        files.write_whole(file, png(image, prompt, seed, settings, optimize=True, singdiffusion=which))
         grey = None if kind == "compare" else round(brightness.grey(image), 3)
         written.append({"file": str(file), "prompt": prompt, "seed": seed, "singdiffusion": kind, "grey": grey})
 
@@ -192,23 +194,3 @@ def _names(prompts: list[str]) -> dict[str, str]:
             name = f"{slug}-{next(letters, len(names))}"
         names[prompt] = name
     return names
-
-
-def _png(image: Any, prompt: str, seed: int, settings: dict[str, Any], on: bool | None) -> bytes:
-    """A PNG whose text chunks say how it was made."""
-    import io
-    import json
-
-    from PIL.PngImagePlugin import PngInfo
-
-    from .. import __version__
-
-    info = PngInfo()
-    info.add_itxt("prompt", prompt)
-    info.add_text("seed", str(seed))
-    info.add_itxt("settings", json.dumps(settings, ensure_ascii=False))
-    info.add_text("singdiffusion", "without | with" if on is None else "with" if on else "without")
-    info.add_text("software", f"singdiffusion {__version__}")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, optimize=True)
-    return buffer.getvalue()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..errors import SingDiffusionError
 from ..plugin import SingDiffusion
+from .luma import LUMA
 from .painting import paint
 from .prompts import PAPER_PROMPTS
 
@@ -53,7 +54,7 @@ class PromptResult:
 def grey(image: Image.Image) -> float:
     """Mean luma of a picture, Rec. 601, 0..255, in full precision (not through 8-bit greys)."""
     rgb = np.asarray(image.convert("RGB"), np.float64)
-    return float((rgb @ np.array([0.299, 0.587, 0.114])).mean())
+    return float((rgb @ LUMA).mean())
 
 
 def missed(result: PromptResult) -> tuple[float, float]:

@@ -56,10 +56,6 @@ class Table:
         return f'<div class="scroll"><table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
-
-
 def plot(svg: str, alt: str) -> str:
     """A figure as SVG, in the page itself."""
     body = svg[svg.index("<svg") :]

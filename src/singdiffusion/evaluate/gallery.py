@@ -144,7 +144,9 @@ class Gallery:
             yield as_tensor([self.read(job) for job in jobs[start : start + size]])
 
 
-def png(image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], **more: str) -> bytes:
+def png(
+    image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], optimize: bool = False, **more: str
+) -> bytes:
     """A PNG whose text chunks say how it was made: prompt, seed, settings."""
     from PIL.PngImagePlugin import PngInfo
 
@@ -156,5 +158,5 @@ def png(image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], **
         info.add_text(key, value)
     info.add_text("software", f"singdiffusion {__version__}")
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info)
+    image.save(buffer, "PNG", pnginfo=info, optimize=optimize)
     return buffer.getvalue()

@@ -174,8 +174,9 @@ def pareto_document(
         every = curves(scores, i)
         name = _short(found.title, found.extractor)
         drawn = figure(every, text.label, name, behind)
-        files |= {f"pareto-{i}.svg": svg(drawn), f"pareto-{i}.png": png(drawn)}
-        sections.append((name, plot(svg(drawn), f"{name} over {text.label}")))
+        text_of_it = svg(drawn)
+        files |= {f"pareto-{i}.svg": text_of_it, f"pareto-{i}.png": png(drawn)}
+        sections.append((name, plot(text_of_it, f"{name} over {text.label}")))
         verdicts += [(name, ours, compare(ours, off)) for ours, off in _pairs(every, scores)]
     figures = provenance("evaluate pareto") | {
         "settings": settings,
