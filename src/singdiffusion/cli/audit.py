@@ -7,8 +7,13 @@ from typing import Annotated
 
 import typer
 
+from ..choices import scheduler_class
 from . import app
-from .common import check_json, hush, scheduler_class, write_json
+from .common import (
+    check_json,
+    hush,
+    write_json,
+)
 
 
 @app.command()

@@ -19,26 +19,6 @@ from ..errors import SingDiffusionError
 
 console = Console(stderr=True)
 
-# The names people use -> diffusers' classes; the class names themselves are taken too.
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "pndm": "PNDMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "kdpm2": "KDPM2DiscreteScheduler",
-    "kdpm2-ancestral": "KDPM2AncestralDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "dpm++-single": "DPMSolverSinglestepScheduler",
-    "dpm++-sde": "DPMSolverSDEScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "deis": "DEISMultistepScheduler",
-    "sa-solver": "SASolverScheduler",
-    "lcm": "LCMScheduler",
-    "tcd": "TCDScheduler",
-}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -107,26 +87,6 @@ def extra(name: str, command: str) -> Iterator[None]:
         ) from error
 
 
-def scheduler_class(name: str) -> str:
-    """The class that a scheduler's name stands for."""
-    class_name = SCHEDULERS.get(name.lower(), name)
-    if class_name not in SCHEDULERS.values():
-        raise SingDiffusionError(f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}")
-    return class_name
-
-
-def set_scheduler(pipe: Any, name: str) -> None:
-    """Give the pipeline another scheduler, made from its own one's configuration."""
-    import diffusers
-
-    class_name = scheduler_class(name)
-    try:
-        pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config)
-    except ImportError as error:  # DPMSolverSDEScheduler needs torchsde
-        line = " ".join(str(error).split())
-        raise SingDiffusionError(f"the scheduler {name} needs a package that is not installed: {line[:200]}") from error
-
-
 def control_image(pipe: Any, file: Path | None) -> Any:
     """The picture that a ControlNet follows: read where the pipeline has one, None where it has none."""
     from PIL import Image, UnidentifiedImageError
@@ -143,30 +103,6 @@ def control_image(pipe: Any, file: Path | None) -> Any:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise SingDiffusionError(f"--control {file} cannot be read as a picture") from error
-
-
-def whole_size(pipe: Any, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-    """Where one side is given, both: diffusers' pipelines pass over one that comes without the other."""
-    if height is None and width is None:
-        return None, None
-    own = pipe.unet.config.sample_size
-    rows, columns = own if isinstance(own, list | tuple) else (own, own)
-    return (
-        rows * pipe.vae_scale_factor if height is None else height,
-        columns * pipe.vae_scale_factor if width is None else width,
-    )
-
-
-def check_size(pipe: Any, height: int | None, width: int | None) -> None:
-    """Height and width must be multiples of what the VAE and the U-Net halve."""
-    levels = len(pipe.unet.config.block_out_channels) - 1
-    unit = pipe.vae_scale_factor * 2**levels
-    for name, value in (("height", height), ("width", width)):
-        if value is not None and (value <= 0 or value % unit):
-            near = max(unit, round(value / unit) * unit)
-            raise SingDiffusionError(
-                f"{name} must be a positive multiple of {unit} for this model, not {value}; try {near}"
-            )
 
 
 def write_json(file: Path | None, figures: dict[str, Any]) -> None:

@@ -12,21 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..choices import SCHEDULERS, check_size, scheduler_class, set_scheduler, whole_size
 from . import app
 from .common import (
-    SCHEDULERS,
     check_json,
-    check_size,
     console,
     extra,
     finite,
     hush,
     progress,
-    scheduler_class,
-    set_scheduler,
     torch_device,
     torch_dtype,
-    whole_size,
 )
 
 if TYPE_CHECKING:

@@ -9,20 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from ..choices import SCHEDULERS, check_size, set_scheduler, whole_size
 from . import app
 from .common import (
-    SCHEDULERS,
     check_json,
-    check_size,
     console,
     control_image,
     finite,
     hush,
     progress,
-    set_scheduler,
     torch_device,
     torch_dtype,
-    whole_size,
     write_json,
 )
 
