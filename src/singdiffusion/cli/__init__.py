@@ -40,7 +40,7 @@ def _options(
 
 def main() -> None:
     """Run a command. Exit status: 0, 1 (it failed, one line says why), 2 (wrong usage), 130 (interrupted)."""
-    from . import audit, convert, demo, encode, evaluate, generate, theory, train  # noqa: F401  (they register themselves)
+    from . import audit, convert, demo, encode, evaluate, generate, serve, theory, train  # noqa: F401  (they register themselves)
 
     try:
         status = app(standalone_mode=False)

@@ -128,10 +128,10 @@ def _section(result: PromptResult) -> str:
     return f'<section><h2>“{html.escape(result.prompt)}”</h2><div class="halves">{"".join(halves)}</div>{histogram(result)}</section>'
 
 
-def histogram(result: PromptResult, bins: int = 32) -> str:
-    """Inline SVG: how many pixels have which luma, off and on, as shares; the real mean as a line."""
+def histogram(result: PromptResult, bins: int = 32, keys: Sequence[str] = ("off", "on")) -> str:
+    """Inline SVG: how many pixels have which luma, off and on (or one of ``keys``), as shares; the real mean as a line."""
     width, height, left, bottom = 640, 150, 34, 34
-    shares = {key: _luma_shares(images, bins) for key, images in (("off", result.off), ("on", result.on))}
+    shares = {key: _luma_shares(getattr(result, key), bins) for key in keys}
     top = max(float(s.max()) for s in shares.values()) or 1.0
     step = (width - left) / bins
     shapes = []
@@ -149,7 +149,7 @@ def histogram(result: PromptResult, bins: int = 32) -> str:
         f'<text x="{left + v / 255 * (width - left):.0f}" y="{height + 14}" text-anchor="{anchor}">{v}</text>'
         for v, anchor in ((0, "start"), (64, "middle"), (128, "middle"), (192, "middle"), (255, "end"))
     )
-    label = f"Histogram of pixel brightness for {result.prompt}, without and with SingDiffusion"
+    label = f"Histogram of pixel brightness for {result.prompt}, {' and '.join(LABELS[key] for key in keys)}"
     return (
         f'<svg class="histogram" viewBox="0 0 {width} {height + bottom}" role="img" aria-label="{html.escape(label)}">'
         f'<line class="axis" x1="{left}" x2="{width}" y1="{height}" y2="{height}"/>{"".join(shapes)}{ticks}'

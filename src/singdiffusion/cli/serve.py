@@ -1,0 +1,106 @@
+"""``singdiffusion serve``"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import app
+from .common import console, control_image, extra, hush, torch_device, torch_dtype
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="tiny, tiny-v, tiny-community or tiny-controlnet (embedded), a folder in diffusers' layout, a hub id, or a "
+            "single .safetensors file."
+        ),
+    ] = "tiny",
+    model_config: Annotated[
+        Path | None,
+        typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it."),
+    ] = None,
+    module: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A module's folder or hub id, or none; said twice: a U-Net and a decoder to choose from. The embedded by default."
+        ),
+    ] = None,
+    control: Annotated[
+        list[Path] | None,
+        typer.Option(help="A picture for the ControlNet to follow, where the model has one; may be repeated."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than 127.0.0.1 let other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 7860,
+    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Most steps a request may ask for.")] = 150,
+    max_size: Annotated[int, typer.Option(min=8, max=4096, help="Most pixels of a side.")] = 1024,
+    max_count: Annotated[int, typer.Option(min=1, max=16, help="Most pictures of a request.")] = 4,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, max=500, help="Most requests that wait; the next is told to try again.")
+    ] = 16,
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
+) -> None:
+    """A page in the browser: a prompt, painted without and with SingDiffusion, and a slider between the two.
+
+    Example: singdiffusion serve --port 7860
+    """
+    hush()
+    with extra("web", "serve"):
+        from ..web.server import Server, free_port
+    from ..plugin.models import load_model
+    from ..web.settings import Limits
+    from ..web.studio import Studio, examples_of
+
+    free_port(host, port)  # before the model is loaded
+    pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
+    limits = Limits(steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
+    modules = {name: _module(name) for name in _names(model, module)}
+    studio = Studio(
+        model, pipe, modules, controls=_controls(model, pipe, control), examples=examples_of(model), limits=limits
+    )
+    server = Server(studio, host, port)
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        typer.echo(f"The page is at {server.url} (Ctrl-C stops it)")
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            console.print("Other machines can reach it; there is no password.")
+        server.wait()
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+    finally:
+        server.close()
+
+
+def _names(model: str, modules: list[str] | None) -> list[str]:
+    """The modules asked for; the embedded models have two."""
+    from .. import tiny
+    from ..errors import SingDiffusionError
+
+    if modules is None:
+        return ["tiny-unet", "tiny"] if model in tiny.MODELS else []
+    if "none" in modules and len(modules) > 1:
+        raise SingDiffusionError("--module none goes with no other module")
+    return [] if modules == ["none"] else modules
+
+
+def _module(name: str) -> Any:
+    from ..plugin import SingDiffusion
+
+    return SingDiffusion.from_pretrained(name)
+
+
+def _controls(model: str, pipe: Any, files: list[Path] | None) -> dict[str, Any]:
+    """Name -> what a ControlNet can follow; the embedded one brings some."""
+    from .. import tiny
+
+    if files is None and model in tiny.MODELS and getattr(pipe, "controlnet", None) is not None:
+        return tiny.hints()
+    return {file.stem: control_image(pipe, file) for file in files or []}

@@ -1,0 +1,129 @@
+// The place where pictures appear: progress, the before/after slider, files, and what was painted before.
+// Gradio gives `element`, `props` and `watch`; props.value is what page.py sends.
+const KEPT = 24;
+const STORE = "singdiffusion-session";
+const $ = (selector) => element.querySelector(selector);
+const make = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key in node && key !== "list") node[key] = value; else node.setAttribute(key, value);
+  }
+  node.append(...children);
+  return node;
+};
+const uri = (file) => "data:image/png;base64," + file;
+let session = [];
+let current = 0;
+
+// A reload keeps what was painted, as much of it as the browser stores.
+function keep() {
+  for (let count = session.length; count > 0; count -= 1) {
+    try { sessionStorage.setItem(STORE, JSON.stringify(session.slice(0, count))); return; } catch (full) { /* try with fewer */ }
+  }
+}
+function restore() {
+  try { session = JSON.parse(sessionStorage.getItem(STORE)) || []; } catch (damaged) { session = []; }
+}
+
+function download(file, name, text) {
+  const link = make("a", { href: "#", className: "download" }, text);
+  link.setAttribute("download", name);
+  link.addEventListener("click", () => {  // a blob: browsers limit how long a data: link may be
+    const bytes = Uint8Array.from(atob(file), (letter) => letter.charCodeAt(0));
+    const url = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+    link.href = url;
+    setTimeout(() => URL.revokeObjectURL(url), 60000);
+  });
+  return link;
+}
+
+function compare(pair) {
+  const alone = pair.with === null;
+  const figure = make("figure", { className: "compare" + (alone ? " alone" : "") });
+  figure.style.setProperty("--ratio", pair.width / pair.height);
+  const greys = pair.greys.map((grey) => `mean grey ${grey}`);
+  if (!alone) figure.append(make("img", { src: uri(pair.with), alt: `${pair.prompt}, with SingDiffusion, ${greys[1]}`, className: "with" }));
+  figure.append(make("img", { src: uri(pair.without), alt: `${pair.prompt}, without SingDiffusion, ${greys[0]}`, className: "without" }));
+  if (alone) return figure;
+  const slider = make("input", { type: "range", min: 0, max: 100, value: 50, step: 1 });
+  slider.setAttribute("aria-label", "Before and after: how much of the picture without SingDiffusion is shown");
+  const move = () => {
+    figure.style.setProperty("--at", slider.value + "%");
+    slider.setAttribute("aria-valuetext", `${slider.value} % without, ${100 - slider.value} % with`);
+  };
+  slider.addEventListener("input", move);
+  figure.append(make("span", { className: "tag without" }, "Without"), make("span", { className: "tag with" }, "With"),
+    make("span", { className: "line" }), slider);
+  move();
+  return figure;
+}
+
+function facts(pair) {
+  const list = make("p", { className: "facts" });
+  list.append(make("q", {}, pair.prompt), make("span", {}, `seed ${pair.seed}`), make("span", {}, `${pair.seconds} s`));
+  const greys = make("span", { className: "greys" }, "mean grey ", make("b", { className: "without" }, String(pair.greys[0])));
+  if (pair.greys.length > 1) greys.append(" → ", make("b", { className: "with" }, String(pair.greys[1])));
+  list.append(greys);
+  return list;
+}
+
+function render() {
+  const pair = session[current];
+  const shown = $(".shown");
+  shown.replaceChildren();
+  element.querySelector(".empty").hidden = Boolean(pair);
+  if (pair) {
+    const files = make("p", { className: "downloads" }, "Download, with settings inside: ", download(pair.without, pair.name + "-off.png", "without"));
+    if (pair.with !== null) files.append(" ", download(pair.with, pair.name + ".png", "with"), " ", download(pair.both, pair.name + "-compare.png", "side by side"));
+    const brightness = make("div", { className: "brightness" });
+    brightness.innerHTML = pair.histogram;  // ours; the prompt in it is escaped
+    const command = make("details", { className: "command" }, make("summary", {}, "The same on the command line"), make("code", {}, pair.command));
+    const key = make("p", { className: "histogram-key", ariaHidden: "true" }, make("span", { className: "without" }, "without"));
+    if (pair.with !== null) key.append(make("span", { className: "with" }, "with SingDiffusion"));
+    shown.append(compare(pair), facts(pair), files, brightness, key, command);
+  }
+  const strip = $(".session");
+  strip.hidden = session.length < 2;
+  $(".session ul").replaceChildren(...session.map((each, i) => {
+    const button = make("button", { type: "button" }, make("img", { src: uri(each.without), alt: "" }));
+    if (each.with !== null) button.append(make("img", { src: uri(each.with), alt: "" }));
+    button.setAttribute("aria-label", `Show ${each.prompt}, seed ${each.seed}`);
+    button.setAttribute("aria-pressed", String(i === current));
+    button.addEventListener("click", () => {
+      current = i;
+      render();
+      element.querySelectorAll(".session button")[i].focus();
+    });
+    return make("li", {}, button);
+  }));
+}
+
+function say(text, alert = false) {
+  const line = $(".status");
+  line.classList.toggle("failed", alert);
+  if (line.textContent !== text) line.textContent = text;
+}
+
+function update() {
+  const value = props.value || {};
+  const bar = $("progress");
+  bar.hidden = value.phase !== "painting";
+  element.firstElementChild.setAttribute("aria-busy", String(value.phase === "painting"));
+  if (value.phase === "painting") {
+    if (value.total) { bar.max = value.total; bar.value = value.done; } else bar.removeAttribute("value");
+  }
+  say(value.text || "", value.phase === "failed");
+  if (value.phase === "done" && value.id !== element.dataset.seen) {
+    element.dataset.seen = value.id;
+    session = [...value.pairs, ...session].slice(0, KEPT);
+    current = 0;
+    keep();
+    render();
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    if (matchMedia("(max-width: 859px)").matches) element.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+  }
+}
+
+restore();
+render();
+watch("value", update);

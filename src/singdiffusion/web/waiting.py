@@ -1,0 +1,82 @@
+"""One picture at a time, in the order of asking; those who wait are few, and whoever comes after them is told so at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ..errors import SingDiffusionError
+from .settings import Settings
+from .studio import Result, Studio
+
+EVERY = 0.1  # seconds between two reports of progress
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a request stands.
+
+    Attributes:
+        ahead: requests that come first.
+        part: ``without`` or ``with``; empty while it waits.
+        step, steps: of that part.
+    """
+
+    ahead: int = 0
+    part: str = ""
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass(eq=False)
+class _Ticket:
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    progress: Progress = Progress()
+
+    def on_step(self, part: str, step: int, steps: int) -> None:
+        self.progress = Progress(0, part, step, steps)
+
+
+class WaitingRoom:
+    """Requests of all visitors before one studio.
+
+    The painting is done in one thread that lives as long as the server: torch keeps memory for every thread it has worked in.
+    """
+
+    def __init__(self, studio: Studio):
+        self.studio = studio
+        self._tickets: list[_Ticket] = []
+        self._painter = ThreadPoolExecutor(1, thread_name_prefix="painter")
+
+    async def paint(self, settings: Settings) -> AsyncIterator[Progress | Result]:
+        """Progress every now and then, and last the pictures. Closing it stops the painting after the step it is at.
+
+        Raises:
+            SingDiffusionError: the request cannot be met, or too many wait already.
+        """
+        self.studio.check(settings)
+        if len(self._tickets) > self.studio.limits.waiting:
+            raise SingDiffusionError(f"busy: {len(self._tickets)} requests are waiting already; try again in a while")
+        ticket = _Ticket()
+        self._tickets.append(ticket)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._painter, self.studio.paint, settings, ticket.on_step, ticket.cancelled
+        )
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear it
+        try:
+            while not work.done():
+                yield ticket.progress if ticket.progress.part else Progress(ahead=self._tickets.index(ticket))
+                await asyncio.wait([work], timeout=EVERY)
+            yield work.result()
+        finally:
+            ticket.cancelled.set()
+            self._tickets.remove(ticket)
+
+    def close(self) -> None:
+        """Stop after the step that is being painted."""
+        for ticket in self._tickets:
+            ticket.cancelled.set()
+        self._painter.shutdown(wait=True, cancel_futures=True)
