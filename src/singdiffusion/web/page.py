@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -83,7 +84,8 @@ def build(studio: Studio, room: WaitingRoom) -> gr.Blocks:
                 with gr.Row():
                     paint = gr.Button("Paint", variant="primary", scale=3, min_width=120)
                     cancel = gr.Button("Cancel", interactive=False, scale=1, min_width=90)
-                examples = gr.Examples(studio.examples, inputs=prompt, label="Examples", api_name=False)
+                with gr.Row(elem_id="examples"):
+                    examples = [gr.Button(example, size="sm", min_width=40) for example in studio.examples]
             with gr.Column(elem_id="showing"):
                 stage = gr.HTML(value={}, html_template=EMPTY, js_on_load=asset("stage.js"), elem_id="stage")
             with gr.Column(elem_id="choosing"):
@@ -104,10 +106,10 @@ def _settings(studio: Studio) -> dict[str, Any]:
     made["method"] = gr.Radio(methods, value=studio.best, label="First step")
     with gr.Row():
         made["scheduler"] = gr.Dropdown(schedulers, value=OWN, label="Scheduler", min_width=200)
-        made["steps"] = gr.Slider(1, limits.steps, value=min(50, limits.steps), step=1, label="Steps", min_width=200)
+        made["steps"] = _whole("Steps", min(50, limits.steps), limits.steps, min_width=200)
     with gr.Row():
         made["guidance"] = gr.Slider(
-            0, 30, value=7.5, step=0.1, label="Guidance scale", info="1 or less: none", min_width=150
+            0, 30, value=7.5, step=0.1, label="Guidance scale", info="1 or less: none", min_width=200
         )
         with gr.Column(min_width=200):
             made["seed"] = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**32 - 1)
@@ -131,7 +133,7 @@ def _settings(studio: Studio) -> dict[str, Any]:
             made["height"] = gr.Number(
                 height, label="Height", precision=0, minimum=1, maximum=limits.side, min_width=90
             )
-            made["count"] = gr.Slider(1, limits.count, value=1, step=1, label="Pictures", min_width=120)
+            made["count"] = _whole("Pictures", 1, limits.count, min_width=120)
         controls = list(studio.controls)
         made["control"] = gr.Dropdown(
             controls,
@@ -140,6 +142,13 @@ def _settings(studio: Studio) -> dict[str, Any]:
             visible=bool(controls),
         )
     return made
+
+
+def _whole(label: str, value: int, most: int, min_width: int) -> Any:
+    """A whole number from 1 to ``most``; Gradio's slider needs two to choose from."""
+    if most == 1:
+        return gr.Number(1, label=label, precision=0, interactive=False, min_width=min_width)
+    return gr.Slider(1, most, value=value, step=1, label=label, min_width=min_width)
 
 
 def _plain(studio: Studio) -> str:
@@ -151,7 +160,7 @@ def _wire(
     studio: Studio,
     room: WaitingRoom,
     inputs: dict[str, Any],
-    examples: gr.Examples,
+    examples: list[gr.Button],
     paint: gr.Button,
     cancel: gr.Button,
     stage: gr.HTML,
@@ -192,24 +201,19 @@ def _wire(
             return f"<p>{_sentence(error)}</p>"
 
     every, private = list(inputs.values()), {"api_visibility": "private", "show_progress": "hidden"}
-    work = dict(fn=painted, inputs=every, outputs=[stage, cancel], concurrency_limit=None, **private)
-    running = [
-        paint.click(**work),
-        inputs["prompt"].submit(**work),
-        examples.load_input_event.then(**work),
-    ]
-    cancel.click(
-        lambda: ({"phase": "cancelled", "text": "Cancelled."}, gr.update(interactive=False)),
-        outputs=[stage, cancel],
-        cancels=running,
-        queue=False,
-        **private,
-    )
+    # preprocess=False: values come as the browser sends them, and ``read`` alone judges them
+    work = dict(fn=painted, inputs=every, outputs=[stage, cancel], preprocess=False, concurrency_limit=None, **private)
+    running = [paint.click(**work), inputs["prompt"].submit(**work)]
+    for example in examples:
+        text = json.dumps(example.value)
+        running.append(example.click(None, js=f"() => {text}", outputs=inputs["prompt"], **private).then(**work))
+    said = '[{phase: "cancelled", text: "Cancelled."}, {__type__: "update", interactive: false}]'
+    # in the browser: the stream that would bring an answer of the server is the one that ends
+    cancel.click(None, js=f"() => {said}", outputs=[stage, cancel], cancels=running, **private)
     inputs["told"].change(
         lambda told: (gr.update(visible=told == WORDS), gr.update(visible=told == COLOUR)),
         inputs["told"],
         [inputs["first_prompt"], inputs["color"]],
-        queue=False,
         **private,
     )
     gr.on(
@@ -220,6 +224,7 @@ def _wire(
         judged,
         every,
         verdict,
+        preprocess=False,
         trigger_mode="always_last",
         concurrency_limit=None,
         **private,

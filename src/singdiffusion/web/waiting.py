@@ -59,7 +59,8 @@ class WaitingRoom:
         """
         self.studio.check(settings)
         if len(self._tickets) > self.studio.limits.waiting:
-            raise SingDiffusionError(f"busy: {len(self._tickets)} requests are waiting already; try again in a while")
+            waiting = len(self._tickets) - 1
+            raise SingDiffusionError(f"busy: a picture is being painted and {waiting} more wait; try again in a while")
         ticket = _Ticket()
         self._tickets.append(ticket)
         work = asyncio.get_running_loop().run_in_executor(

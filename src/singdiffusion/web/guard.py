@@ -1,0 +1,185 @@
+"""What the server lets in: the few paths that the page and Gradio's client ask for, small requests, plain values.
+
+Gradio serves more than this page needs, files and uploads among it, and looks for files in every value that it gets. Here there are none:
+pictures travel inside the answers. What is turned away gets a status of the 400s and one line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+LARGEST = 256 * 1024  # bytes of a request; the page's own have a few thousand
+
+_EXACT = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
+_UNDER = ("/assets/", "/static/", "/svelte/")
+_API = (
+    "queue/",
+    "call/",
+    "heartbeat/",
+    "cancel",
+    "reset",
+    "startup-events",
+    "info",
+    "openapi.json",
+    "theme.css",
+    "app_id",
+)
+_PREFIX = "/gradio_api/"
+
+# All from here, nothing from elsewhere; Gradio's own scripts are inline and make functions of templates.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'self'; frame-ancestors 'self'"
+)
+_HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Refused(Exception):
+    """A request that goes no further: its HTTP status and one line."""
+
+    def __init__(self, status: int, line: str):
+        super().__init__(line)
+        self.status = status
+
+
+class Guard:
+    """ASGI middleware before Gradio's application.
+
+    Args:
+        app: Gradio's.
+        page: the ``gr.Blocks`` whose functions may be called.
+    """
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any):
+        self.app = app
+        self.page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def headed(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *_HEADERS]}
+            await send(message)
+
+        try:
+            if not allowed(scope["path"]):
+                raise Refused(404, "there is no such page here")
+            if scope["method"] == "POST":
+                receive = _again(self._checked(scope, await _body(scope, receive)), receive)
+        except Refused as refused:
+            await _answer(headed, refused)
+            return
+        await self.app(scope, receive, headed)
+
+    def _checked(self, scope: Scope, body: bytes) -> bytes:
+        """The body of a call, if it is one that a function of the page can take."""
+        path = scope["path"].rstrip("/")
+        if path == _PREFIX + "queue/join":
+            request = _object(body)
+            self._check_values(request, self._by_index(request.get("fn_index")))
+        elif path.startswith(_PREFIX + "call/v2/"):
+            self._check_names(_object(body), self._by_name(path.removeprefix(_PREFIX + "call/v2/")))
+        elif path.startswith(_PREFIX + "call/"):
+            self._check_values(_object(body), self._by_name(path.removeprefix(_PREFIX + "call/")))
+        return body
+
+    def _by_name(self, name: str) -> Any:
+        found = {fn.api_name: fn for fn in self.page.fns.values() if fn.api_visibility == "public"}
+        if name not in found:
+            raise Refused(404, f"there is no function {name[:40]!r} here; there are {', '.join(map(str, found))}")
+        return found[name]
+
+    def _by_index(self, index: Any) -> Any:
+        if not isinstance(index, int) or index not in self.page.fns:
+            raise Refused(422, "fn_index: there is no such function here; reload the page")
+        return self.page.fns[index]
+
+    def _check_values(self, request: dict[str, Any], fn: Any) -> None:
+        values = request.get("data")
+        if not isinstance(values, list):
+            raise Refused(422, "data: it must be a list of the function's values")
+        if len(values) != len(fn.inputs):
+            raise Refused(
+                422, f"data: {fn.api_name or 'this function'} takes {len(fn.inputs)} values, not {len(values)}"
+            )
+        if any(isinstance(value, list | dict) for value in values):
+            raise Refused(422, "data: every value must be a text, a number, true, false or null")
+
+    def _check_names(self, given: dict[str, Any], fn: Any) -> None:
+        known = inspect.signature(fn.fn).parameters
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise Refused(422, f"{unknown[0][:40]}: {fn.api_name} has no such setting; it has {', '.join(known)}")
+        for name, parameter in known.items():
+            if parameter.default is parameter.empty and name not in given:
+                raise Refused(422, f"{name}: it is missing")
+        if any(isinstance(value, list | dict) for value in given.values()):
+            raise Refused(422, "every value must be a text, a number, true, false or null")
+
+
+def allowed(path: str) -> bool:
+    """Whether a path is one that the page or a client asks for."""
+    if path in _EXACT:
+        return True
+    return ".." not in path and (path.startswith(_UNDER) or path.startswith(tuple(_PREFIX + each for each in _API)))
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(422, "the request is no JSON") from error
+    if not isinstance(found, dict):
+        raise Refused(422, "the request must be a JSON object")
+    return found
+
+
+async def _body(scope: Scope, receive: Receive) -> bytes:
+    """All of it, unless it is too large, by what it says or by what comes."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if not length.isdigit() or int(length) > LARGEST:
+        raise Refused(413, f"the request is too large; at most {LARGEST} bytes are taken")
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > LARGEST:
+            raise Refused(413, f"the request is too large; at most {LARGEST} bytes are taken")
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return body
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """What was read, once more for the application, and then whatever follows."""
+    first = True
+
+    async def told() -> Any:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return told
+
+
+async def _answer(send: Send, refused: Refused) -> None:
+    text = json.dumps({"detail": str(refused)}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})

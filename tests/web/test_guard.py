@@ -1,0 +1,128 @@
+"""What is let in: any path and any body, against the rules in the module's own words."""
+
+import asyncio
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("gradio")
+
+from singdiffusion.web.guard import LARGEST, Guard, allowed
+from singdiffusion.web.page import build
+from singdiffusion.web.studio import Studio
+from singdiffusion.web.waiting import WaitingRoom
+
+
+@pytest.fixture(scope="module")
+def guard(studio):
+    async def gradio(scope, receive, send):
+        message = await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": message.get("body", b"")})
+
+    assert isinstance(studio, Studio)
+    return Guard(gradio, build(studio, WaitingRoom(studio)))
+
+
+def ask(guard, path, body=b"", method="POST", length=None, chunk=1 << 16):
+    """(status, headers, body) of a request whose body comes in pieces."""
+    parts = [body[at : at + chunk] for at in range(0, len(body), chunk)] or [b""]
+    sent = []
+
+    async def receive():
+        part = parts.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [] if length is None else [(b"content-length", str(length).encode())]
+    asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": headers}, receive, send))
+    start, content = sent
+    return start["status"], dict(start["headers"]), content["body"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file/etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/upload",
+        "/gradio_api/proxy=http://127.0.0.1/",
+        "/gradio_api/stream/x",
+        "/gradio_api/component_server",
+        "/gradio_api/process_recording",
+        "/gradio_api/vibe-edit",
+        "/gradio_api/run/paint",
+        "/gradio_api/api/paint",
+        "/gradio_api/deep_link",
+        "/monitoring",
+        "/login",
+        "/docs",
+        "/static/../../../etc/passwd",
+        "/assets/..%2f..%2fetc/passwd/..",
+        "",
+        "//etc/passwd",
+    ],
+)
+def test_what_the_page_does_not_need_is_not_there(guard, path):
+    assert ask(guard, path, method="GET")[0] == 404
+    assert ask(guard, path)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/assets/index.js", "/gradio_api/queue/data"])
+def test_what_it_needs_is(guard, path):
+    status, headers, _ = ask(guard, path, method="GET")
+    assert status == 200
+    assert b"default-src 'self'" in headers[b"content-security-policy"]
+
+
+@given(st.text(max_size=60))
+def test_no_path_with_dots_gets_through(path):
+    if ".." in path:
+        assert not allowed(path)
+        assert not allowed("/assets/" + path)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("call/paint", b"no", 422, "no JSON"),
+        ("call/paint", b"[1]", 422, "JSON object"),
+        ("call/paint", b"{}", 422, "data: it must be a list"),
+        ("call/paint", b'{"data": ["a"]}', 422, "paint takes 13 values, not 1"),
+        (
+            "call/paint",
+            json.dumps({"data": [{"path": "/etc/passwd"}] + [None] * 12}).encode(),
+            422,
+            "every value must be",
+        ),
+        ("call/nothing", b'{"data": []}', 404, "there are paint, audit, about"),
+        ("call/v2/paint", b'{"steps": 5}', 422, "prompt: it is missing"),
+        ("call/v2/paint", b'{"prompt": "a", "nope": 1}', 422, "nope: paint has no such setting"),
+        ("call/v2/paint", b'{"prompt": {"url": "http://127.0.0.1"}}', 422, "every value must be"),
+        ("queue/join", b'{"data": [], "fn_index": 999}', 422, "no such function"),
+        ("queue/join", b'{"data": [], "fn_index": null}', 422, "no such function"),
+        ("call/paint", b"[" * 200_000, 422, "no JSON"),
+    ],
+)
+def test_what_no_function_can_take_is_refused_in_one_line(guard, path, body, status, says):
+    found, _, text = ask(guard, "/gradio_api/" + path, body)
+    assert found == status
+    assert says in json.loads(text)["detail"]
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_large_requests_are_refused_by_what_they_say_and_by_what_comes(guard, said):
+    body = b"x" * (LARGEST + 1)
+    status, _, text = ask(guard, "/gradio_api/call/paint", body, length=len(body) if said else None)
+    assert status == 413
+    assert "too large" in json.loads(text)["detail"]
+
+
+def test_what_is_let_in_arrives_unchanged(guard):
+    body = json.dumps({"data": ["rocket", *[None] * 12]}).encode()
+    assert ask(guard, "/gradio_api/call/paint", body, chunk=7)[2] == body

@@ -1,0 +1,310 @@
+"""The server as a real process, on loopback: its API, its limits, and what it does under load."""
+
+import base64
+import io
+import json
+import random
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from singdiffusion.web.settings import Settings
+from tests.commands import refused, start
+from tests.web.serving import serve
+
+gradio_client = pytest.importorskip("gradio_client")
+pytestmark = pytest.mark.slow
+
+BLACK = "solid black background"
+PARAMETERS = list(Settings.model_fields)
+
+
+@pytest.fixture(scope="module")
+def served():
+    with serve() as served:
+        yield served
+
+
+def picture(data_uri):
+    with Image.open(io.BytesIO(base64.b64decode(data_uri.removeprefix("data:image/png;base64,")))) as image:
+        return image.convert("RGB"), dict(image.text)
+
+
+def values(**change):
+    """What /paint takes, in its order."""
+    return list((Settings(prompt=BLACK, steps=2).model_dump() | change).values())
+
+
+def test_gradios_client_gets_pictures_with_their_settings(served, studio):
+    client = gradio_client.Client(served.url, verbose=False)
+    made = client.predict(BLACK, seed=5, steps=4, count=2, api_name="/paint")
+    direct = studio.paint(Settings(prompt=BLACK, seed=5, steps=4, count=2))
+    assert [each["seed"] for each in made["pictures"]] == [5, 6]
+    for each, pair in zip(made["pictures"], direct.pairs, strict=True):
+        for which, own in (("without", pair.without), ("with", pair.with_)):
+            image, text = picture(each[which]["png"])
+            np.testing.assert_allclose(np.asarray(image, int), np.asarray(own, int), atol=1)
+            assert text["prompt"] == BLACK
+            assert text["seed"] == str(each["seed"])
+            assert text["singdiffusion"] == which
+            assert json.loads(text["settings"])["steps"] == 4
+    assert made["pictures"][0]["with"]["mean_grey"] < 20 < made["pictures"][0]["without"]["mean_grey"]
+
+
+def test_the_api_describes_itself_and_says_what_it_can(served, studio):
+    client = gradio_client.Client(served.url, verbose=False)
+    described = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(described) == {"/paint", "/audit", "/about"}
+    assert [each["parameter_name"] for each in described["/paint"]["parameters"]] == PARAMETERS
+    about = client.predict(api_name="/about")
+    assert about["methods"] == {key: method.label for key, method in studio.methods.items()}
+    assert client.predict(steps=20, scheduler="euler", api_name="/audit") == studio.audit(
+        Settings(prompt="a", steps=20, scheduler="euler")
+    ).as_json() | {"latents": [16, 16], "warnings": []}
+
+
+def test_plain_http_by_names(served):
+    status, event, data = served.call("paint", {"prompt": BLACK, "steps": 2}, version="v2/")
+    assert (status, event) == (200, "complete")
+    assert data[0]["pictures"][0]["with"]["mean_grey"] < 20
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"prompt": ""}, "prompt: it is empty"),
+        ({"steps": 10_000}, "steps: at most 150"),
+        ({"steps": "many"}, "steps: Input should be a valid integer"),
+        ({"count": 99}, "count: at most 4"),
+        ({"width": 4096}, "width: at most 1024"),
+        ({"width": 65}, "width must be a positive multiple of 16"),
+        ({"scheduler": "../../etc/passwd"}, "scheduler: unknown"),
+        ({"color": "/etc/passwd"}, "is no colour"),
+        ({"control": "/etc/passwd"}, "control: unknown"),
+        ({"seed": -1}, "seed: "),
+        ({"guidance": float("nan")}, "guidance: Input should be a finite number"),
+    ],
+)
+def test_a_mistake_is_named(served, change, says):
+    status, event, data = served.call("paint", values(**change))
+    assert (status, event) == (200, "error")
+    assert says in data["error"]
+
+
+def test_no_file_of_the_server_is_reached(served):
+    for path in (
+        "gradio_api/file=/etc/passwd",
+        "file=/etc/passwd",
+        "gradio_api/upload",
+        "gradio_api/file=pyproject.toml",
+    ):
+        status, text = served.ask(path)
+        assert status == 404
+        assert "root:" not in text
+    for name in ("config", "gradio_api/info", "gradio_api/openapi.json", ""):
+        status, text = served.ask(name)
+        assert status == 200
+        assert "/site-packages/" not in text
+        assert "/home/" not in text
+
+
+PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("/etc/passwd"))
+FILES = st.dictionaries(st.sampled_from(["path", "url", "meta"]), st.text(max_size=9), max_size=3)
+ANY = st.one_of(PLAIN, st.lists(st.integers(), max_size=2), FILES)
+SMALL = {"steps": st.integers(-5, 3), "count": st.integers(-1, 2), "width": st.sampled_from([0, 16, 64, 7, 9999])}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from(PARAMETERS), ANY, min_size=1, max_size=4), st.fixed_dictionaries({}, optional=SMALL)
+)
+def test_any_value_of_any_parameter_gives_a_picture_a_400_or_one_line(served, change, small):
+    status, event, data = served.call("paint", values(**(change | small)))
+    _is_clear(status, event, data)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.recursive(ANY, lambda inner: st.lists(inner, max_size=3)).map(lambda v: json.dumps(v).encode()),
+    )
+)
+def test_any_body_of_any_call_is_answered(served, body):
+    for path in ("call/paint", "call/v2/paint", "call/audit", "queue/join", "cancel", "reset"):
+        status, text = served.ask("gradio_api/" + path, body)
+        assert status < 500, (path, body, text)
+        assert "Traceback" not in text
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PLAIN, min_size=14, max_size=14), st.booleans())
+def test_the_pages_own_functions_judge_their_values_too(served, found, judge):
+    """What the browser calls, called with anything: the page's words, or a status of the 400s."""
+    config = json.loads(served.ask("config")[1])
+    own = [each["id"] for each in config["dependencies"] if len(each["inputs"]) == 14]
+    assert len(own) >= 3
+    body = {"data": found, "fn_index": own[-1] if judge else own[0], "session_hash": f"s{random.getrandbits(60)}"}
+    status, _ = served.ask("gradio_api/queue/join", body)
+    assert status < 500
+    if status == 200:
+        _, stream = served.ask(f"gradio_api/queue/data?session_hash={body['session_hash']}", timeout=120)
+        last = [json.loads(line[5:]) for line in stream.splitlines() if line.startswith("data:")]
+        done = next(each for each in last if each["msg"] == "process_completed")
+        assert done["success"], done
+        assert "Traceback" not in stream
+
+
+def _is_clear(status, event, data):
+    assert status < 500
+    if status != 200:
+        assert data["detail"]
+    elif event == "error":
+        assert data["error"]
+        assert "Traceback" not in data["error"]
+        assert "the server's log" not in data["error"]
+        assert "\n" not in data["error"]
+    else:
+        assert event == "complete"
+        assert data[0]["pictures"]
+
+
+def test_a_client_that_goes_away_stops_the_painting(served):
+    client = gradio_client.Client(served.url, verbose=False)
+    job = client.submit(BLACK, steps=150, count=4, api_name="/paint")
+    while not job.outputs():
+        time.sleep(0.05)
+    assert job.cancel()
+    started = time.monotonic()
+    client.predict(BLACK, steps=1, api_name="/paint")
+    assert time.monotonic() - started < 3  # 1,200 steps would take longer by far
+
+
+def test_a_dropped_connection_stops_the_painting(served):
+    status, text = served.ask("gradio_api/call/paint", {"data": values(steps=150, count=4)})
+    assert status == 200
+    host, port = served.url.removeprefix("http://").strip("/").split(":")
+    with socket.create_connection((host, int(port))) as stream:
+        event = json.loads(text)["event_id"]
+        stream.sendall(f"GET /gradio_api/call/paint/{event} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        assert b"200 OK" in stream.recv(4096)
+        time.sleep(1)
+    started = time.monotonic()
+    assert served.call("paint", values(steps=1))[1] == "complete"
+    assert time.monotonic() - started < 15  # Gradio looks every so often whether anybody listens
+
+
+def test_200_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
+    def client(number):
+        found = []
+        for i in range(13 if number < 8 else 12):
+            seed = number * 100 + i
+            status, event, data = served.call("paint", values(seed=seed, prompt=BLACK if i % 2 else "rocket"))
+            assert (status, event) == (200, "complete"), data
+            found.append((seed, data[0]["pictures"][0]["seed"], data[0]["pictures"][0]["with"]["mean_grey"], i % 2))
+        return found
+
+    def soak():
+        with ThreadPoolExecutor(16) as pool:
+            return [each for found in pool.map(client, range(16)) for each in found]
+
+    first = soak()
+    before = served.memory
+    second = soak()
+    assert len(first) == len(second) == 200
+    assert all(asked == got for asked, got, _, _ in first)
+    assert first == second  # every visitor got their own pictures, whoever else was asking
+    assert all(grey < 20 for _, _, grey, black in first if black)
+    assert served.memory - before < 25
+    assert "Traceback" not in "".join(served.log)
+
+
+def test_too_many_at_once_are_told_to_try_again():
+    with serve("--max-waiting", 2, "--module", "none") as served:
+
+        def ask(_):
+            return served.call("paint", values(steps=40, method="", prompt="rocket"))
+
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(ask, range(8)))
+        busy = [data["error"] for _, event, data in found if event == "error"]
+        assert len(found) - len(busy) >= 3
+        assert busy
+        assert all("busy" in line and "try again" in line for line in busy)
+
+
+def test_ctrl_c_in_the_middle_stops_it_cleanly():
+    with serve() as served:
+        asking = threading.Thread(target=lambda: _ignore(lambda: served.call("paint", values(steps=150, count=4))))
+        asking.start()
+        time.sleep(1)
+    asking.join(20)
+    log = "".join(served.log)
+    assert served.process.returncode == 0, log
+    assert "stopped" in log
+    assert "Traceback" not in log
+
+
+def _ignore(call):
+    with suppress(Exception):
+        call()
+
+
+def test_a_limit_of_the_command_line_is_kept():
+    with serve("--max-steps", 5, "--max-size", 64, "--max-count", 1) as served:
+        for change, says in (({"steps": 6}, "at most 5"), ({"width": 128}, "at most 64"), ({"count": 2}, "at most 1")):
+            assert says in served.call("paint", values(**change))[2]["error"]
+        client = gradio_client.Client(served.url, verbose=False)
+        assert len(client.predict("rocket", api_name="/paint")["pictures"]) == 1
+
+
+def test_a_taken_port_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused("serve", "--port", taken.getsockname()[1], match="choose another --port")
+
+
+@pytest.mark.parametrize(
+    ("options", "match", "status"),
+    [
+        (["--host", "8.8.8.8"], "cannot listen on 8.8.8.8", 1),
+        (["--host", "no such host"], "cannot listen on no such host", 1),
+        (["--model", "nowhere"], "there is no model 'nowhere'", 1),
+        (["--module", "nowhere"], "nowhere", 1),
+        (["--module", "none", "--module", "tiny"], "--module none goes with no other", 1),
+        (["--module", "tiny", "--module", "tiny-decoder"], "one too many", 1),
+        (["--control", "picture.png"], "--control goes with a ControlNet", 1),
+        (["--max-steps", "0"], "--max-steps", 2),
+        (["--port", "99999"], "--port", 2),
+        (["--device", "warp"], "'warp' is not available", 1),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(options, match, status):
+    refused("serve", "--port", 0, *options, match=match, status=status) if "--port" not in options else refused(
+        "serve", *options, match=match, status=status
+    )
+
+
+def test_the_controlnet_model_brings_what_it_follows():
+    with serve("--model", "tiny-controlnet") as served:
+        client = gradio_client.Client(served.url, verbose=False)
+        names = client.predict(api_name="/about")["controls"]
+        assert len(names) > 1
+        one, other = (
+            client.predict("logo", steps=2, control=name, api_name="/paint")["pictures"][0] for name in names[:2]
+        )
+        assert one["without"]["png"] != other["without"]["png"]
+
+
+def test_it_listens_on_loopback_alone():
+    process = start("serve", "--help")
+    assert "127.0.0.1" in process.communicate(timeout=60)[0]
