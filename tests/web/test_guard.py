@@ -23,7 +23,7 @@ def guard(studio):
         await send({"type": "http.response.body", "body": message.get("body", b"")})
 
     assert isinstance(studio, Studio)
-    return Guard(gradio, build(studio, WaitingRoom(studio)))
+    return Guard(gradio, build(WaitingRoom(lambda: studio)))
 
 
 def ask(guard, path, body=b"", method="POST", length=None, chunk=1 << 16):

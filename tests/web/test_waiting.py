@@ -19,7 +19,7 @@ async def paint(room, done, name, **settings):
 
 
 def test_the_last_word_is_the_picture(studio):
-    news = asyncio.run(paint(WaitingRoom(studio), [], "a", steps=30))
+    news = asyncio.run(paint(WaitingRoom(lambda: studio), [], "a", steps=30))
     *progress, result = news
     assert isinstance(result, Result)
     assert progress
@@ -30,7 +30,7 @@ def test_the_last_word_is_the_picture(studio):
 
 def test_in_the_order_of_asking(studio):
     async def main():
-        room, done = WaitingRoom(studio), []
+        room, done = WaitingRoom(lambda: studio), []
         news = await asyncio.gather(*(paint(room, done, i, steps=8) for i in range(4)))
         return done, news
 
@@ -45,7 +45,7 @@ def test_too_many_are_told_so_at_once_and_those_who_wait_lose_nothing(make_pipe)
     studio = Studio("x", make_pipe(), limits=Limits(waiting=2))
 
     async def main():
-        room, done = WaitingRoom(studio), []
+        room, done = WaitingRoom(lambda: studio), []
         work = [asyncio.create_task(paint(room, done, i, steps=10)) for i in range(6)]
         return await asyncio.gather(*work, return_exceptions=True)
 
@@ -58,7 +58,7 @@ def test_too_many_are_told_so_at_once_and_those_who_wait_lose_nothing(make_pipe)
 
 def test_whoever_leaves_makes_room(studio):
     async def main():
-        room, done = WaitingRoom(studio), []
+        room, done = WaitingRoom(lambda: studio), []
         first = room.paint(Settings(prompt=PROMPT, steps=150))
         await anext(first)
         second = asyncio.create_task(paint(room, done, "second"))
@@ -73,4 +73,4 @@ def test_whoever_leaves_makes_room(studio):
 
 def test_a_bad_request_does_not_wait(studio):
     with pytest.raises(SingDiffusionError, match="unknown 'foo'"):
-        asyncio.run(paint(WaitingRoom(studio), [], "a", scheduler="foo"))
+        asyncio.run(paint(WaitingRoom(lambda: studio), [], "a", scheduler="foo"))

@@ -54,19 +54,20 @@ def serve(
     """
     hush()
     with extra("web", "serve"):
-        from ..web.server import Server, free_port
+        from ..web.server import Server
     from ..plugin.models import load_model
     from ..web.settings import Limits
     from ..web.studio import Studio, examples_of
 
-    free_port(host, port)  # before the model is loaded
-    pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
     limits = Limits(steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
-    modules = {name: _module(name) for name in _names(model, module)}
-    studio = Studio(
-        model, pipe, modules, controls=_controls(model, pipe, control), examples=examples_of(model), limits=limits
-    )
-    server = Server(studio, host, port)
+
+    def load() -> Studio:
+        pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
+        modules = {name: _module(name) for name in _names(model, module)}
+        controls = _controls(model, pipe, control)
+        return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits)
+
+    server = Server(load, host, port)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         typer.echo(f"The page is at {server.url} (Ctrl-C stops it)")

@@ -69,8 +69,9 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(studio: Studio, room: WaitingRoom) -> gr.Blocks:
-    """The page of one model. Every picture is painted in ``room``."""
+def build(room: WaitingRoom) -> gr.Blocks:
+    """The page of the model of a waiting room, where every picture is painted."""
+    studio = room.studio
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(
             f'<div class="intro"><h1>{TITLE}</h1><p>The same model, prompt and seed, twice: as it is, and with its first step put right. '

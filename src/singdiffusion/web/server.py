@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 
 from ..errors import SingDiffusionError
 from . import page
@@ -37,17 +38,17 @@ class Server:
     """A page that is being served.
 
     Args:
-        studio: paints.
+        load: makes the studio that paints; called when the address is known to be free.
         host: address to listen on; 127.0.0.1 is reached from this machine alone.
         port: 0 for a free one.
     """
 
-    def __init__(self, studio: Studio, host: str = "127.0.0.1", port: int = 7860):
+    def __init__(self, load: Callable[[], Studio], host: str = "127.0.0.1", port: int = 7860):
         from starlette.middleware import Middleware
 
         port = free_port(host, port)
-        self.room = WaitingRoom(studio)
-        self.page = page.build(studio, self.room)
+        self.room = WaitingRoom(load)
+        self.page = page.build(self.room)
         self.page.queue(default_concurrency_limit=None, max_size=1000)
         _, self.url, _ = self.page.launch(
             server_name=host,

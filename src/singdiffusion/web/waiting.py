@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ from ..errors import SingDiffusionError
 from .settings import Settings
 from .studio import Result, Studio
 
-EVERY = 0.1  # seconds between two reports of progress
+EVERY = 0.2  # seconds between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,17 @@ class _Ticket:
 class WaitingRoom:
     """Requests of all visitors before one studio.
 
-    The painting is done in one thread that lives as long as the server: torch keeps memory for every thread it has worked in.
+    One thread loads the model, and it alone paints, as long as the server lives: where two threads of a process compute, OpenMP keeps
+    workers for each, and on a machine of two cores painting takes twice as long (``benchmarks/serve.py``).
+
+    Args:
+        load: makes the studio.
     """
 
-    def __init__(self, studio: Studio):
-        self.studio = studio
+    def __init__(self, load: Callable[[], Studio]):
         self._tickets: list[_Ticket] = []
         self._painter = ThreadPoolExecutor(1, thread_name_prefix="painter")
+        self.studio = self._painter.submit(load).result()
 
     async def paint(self, settings: Settings) -> AsyncIterator[Progress | Result]:
         """Progress every now and then, and last the pictures. Closing it stops the painting after the step it is at.
