@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate demos clean
+.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve page-picture demos clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -14,7 +14,7 @@ help:
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
 	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"
 	@echo "make results   docs/results.md: the whole evaluation of the embedded models (an hour)"
-	@echo "make bench-step, bench-train, bench-evaluate    what the first step, training and painting at scale cost"
+	@echo "make bench-step, bench-train, bench-evaluate, bench-serve   what the first step, training, painting at scale and the page cost"
 	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
@@ -73,6 +73,12 @@ bench-train: $(DONE)
 
 bench-evaluate: $(DONE)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/evaluate.py --json build/bench-evaluate.json
+
+bench-serve: $(DONE)
+	HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/serve.py --json build/bench-serve.json
+
+page-picture: $(DONE)
+	HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python docs/serve.py
 
 bench-step: $(DONE)
 	$(BIN)/python benchmarks/step.py --json build/bench-step.json
