@@ -26,7 +26,9 @@ def test_every_block_says_what_it_is(page):
         where = f"{page.name}:{block.line}"
         assert block.kind in RUN + SHOWN, f"{where}: say {', '.join(RUN + SHOWN)} after the fence"
         if block.kind == "text":
-            assert not re.search(r"^\s*(\$ |pip |python |make |singdiffusion |accelerate |import |from )", block.code, re.M), where
+            assert not re.search(
+                r"^\s*(\$ |pip |python |make |singdiffusion |accelerate |import |from )", block.code, re.M
+            ), where
 
 
 def a_readers_folder(here):
