@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve page-picture demos clean
+.PHONY: help demo test test-slow test-all lint format docs tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve page-picture demos clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
 	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
+	@echo "make docs      the documentation as a site -> build/site/index.html"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
 	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"
 	@echo "make results   docs/results.md: the whole evaluation of the embedded models (an hour)"
@@ -56,6 +57,10 @@ lint: $(DONE)
 format: $(DONE)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DONE)
+	$(BIN)/python docs/commands.py
+	$(BIN)/zensical build --strict
 
 tiny: $(VENV)/.recipes
 	$(BIN)/python -m recipes.tiny all

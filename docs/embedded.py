@@ -19,7 +19,7 @@ PAGE = """\
 *Written by `make demos`, which runs `singdiffusion demo --model MODEL` for each; the weights are made by `make tiny`.*
 
 The module that comes with the package (`tiny`, a decoder of mean and covariance; what `tiny-unet`, the paper's network, does is beside it in
-[performance.md](performance.md)) was trained once, on the latents of the embedded base and with its text encoder. It never saw the base's U-Net, so it
+[performance](performance.md)) was trained once, on the latents of the embedded base and with its text encoder. It never saw the base's U-Net, so it
 serves every model of that latent space unchanged:
 
 - `tiny`, the base: epsilon-prediction, Stable Diffusion 1.5's case.

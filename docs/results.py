@@ -43,7 +43,12 @@ def table(name: str) -> str:
 
 
 def command(name: str) -> str:
-    return f"```\nsingdiffusion {COMMANDS[name]} --out out/{name} --cache out/pictures\n```"
+    return f"""\
+*Needs minutes, all five together an hour.*
+
+```sh
+singdiffusion {COMMANDS[name]} --out out/{name} --cache out/pictures
+```"""
 
 
 def by(found: dict[str, Any], **wanted: Any) -> dict[str, Any]:

@@ -66,28 +66,55 @@ AUDIT = """\
 
 *The table is written by `python docs/tables.py` from the configurations in `tests/files/audit`.*
 
-```
-singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5   # a hub id: only configurations are fetched
+```sh
 singdiffusion audit path/to/model --steps 20 --scheduler euler --json audit.json
 singdiffusion audit path/to/scheduler_config.json --latents 64 64
 ```
 
 ```python
-from singdiffusion import audit
+from singdiffusion import audit, tiny
 
+pipe = tiny.load_pipeline()  # or any other; a scheduler will do, too
 print(audit(pipe, num_inference_steps=50))
+```
+
+Of a hub id only configurations are fetched.
+
+*Needs a download, if they are not in the cache.*
+
+```sh
+singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5
 ```
 
 | configuration | prediction | steps | latents | terminal SNR | first timestep | alpha | sigma / alpha | d | verdict |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-`d` = alpha sqrt(H W) / sigma: by how many standard deviations of the noise the mean of a latent channel is displaced, per unit of
-that mean, between what training ended with and what sampling starts from. Below 0.2 it is lost in the noise (absent), from 2 on it is
-what the eye sees (present), between them it costs very dark and very bright pictures a little (mild). With `leading` spacing fewer
-steps start earlier and lose more. v-prediction removes the division by alpha, not the bias.
+## The verdicts
 
-Combinations that break, and are said:
+| verdict | d | what it means | what to do |
+|---|---|---|---|
+| absent | below 0.2 | sampling starts where training ended; what is lost is lost in the noise | nothing |
+| mild | 0.2 to 2 | very dark and very bright pictures lose a little | a module or a colour gains it; there is little to gain |
+| present | 2 or more | it is what the eye sees: pictures are pulled to average grey | a module for this latent space, or a flat colour; the model stays as it is |
+
+`d` = alpha sqrt(H W) / sigma: by how many standard deviations of the noise the mean of a latent channel is displaced, per unit of
+that mean, between what training ended with and what sampling starts from. A mean is a sum over all H W numbers of a channel, and noise
+averages out in it, so the larger the latents, the plainer it shows: SDXL loses more than SD-1.5 at the same schedule.
+
+## How to read the columns
+
+- **terminal SNR**: alpha^2 / sigma^2 at the last timestep of training. 0 is pure noise, and nothing to fix.
+- **first timestep**: where sampling starts, which depends on scheduler, spacing and steps. With `leading` spacing fewer steps start earlier
+  and lose more.
+- **alpha**: how much of the picture the model expects to see there. Sampling gives it none.
+- **sigma / alpha**: by how much an error of a noise prediction grows in its estimate of the picture. v-prediction removes this division by
+  alpha, not the bias.
+- **d** and **verdict**: above.
+
+`singdiffusion audit` prints the same for one model, with the reason and the remedy as sentences; `--json FILE` writes it.
+
+## Combinations that break, and are said
 
 {warnings}
 """

@@ -31,6 +31,9 @@ def low_frequencies(x: Tensor, count: int) -> Tensor:
     """The count x count lowest DCT coefficients of each channel: (..., H, W) -> (..., count, count).
 
     Coefficient (0, 0) of an n x n channel is n times its mean.
+
+    Raises:
+        SingDiffusionError: count is not within 1 and the lesser of H and W.
     """
     return basis(x.shape[-2], count, x) @ x @ basis(x.shape[-1], count, x).T
 

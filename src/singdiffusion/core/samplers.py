@@ -140,7 +140,8 @@ def ode_adaptive(denoiser: Denoiser, x: Tensor, start: float = 1.0, rtol: float 
         denoiser: says y_bar.
         x: (B, ...), the state at ``start``.
         start: within (0, 1].
-        rtol, atol: relative and absolute tolerance, within (0, 1).
+        rtol: relative tolerance, within (0, 1).
+        atol: absolute tolerance, within (0, 1).
 
     Raises:
         SingDiffusionError: an argument is out of range, the solver gave up, or SciPy is not installed.

@@ -60,7 +60,11 @@ class Schedule:
 
     @classmethod
     def from_betas(cls, betas: Tensor | Iterable[float]) -> Schedule:
-        """alpha_t^2 = prod_{s <= t} (1 - beta_s), for betas [T] within [0, 1]."""
+        """alpha_t^2 = prod_{s <= t} (1 - beta_s), for betas [T] within [0, 1].
+
+        Raises:
+            SingDiffusionError: they are no row of such numbers.
+        """
         values = betas if isinstance(betas, Tensor) else torch.tensor(list(betas), dtype=torch.float64)
         if values.ndim != 1 or not torch.isfinite(values).all() or (values < 0).any() or (values > 1).any():
             raise SingDiffusionError("betas must be one row of finite numbers within [0, 1]")
@@ -68,7 +72,11 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: Any) -> Schedule:
-        """From a diffusers scheduler, or its configuration (a mapping, as in ``scheduler_config.json``)."""
+        """From a diffusers scheduler, or its configuration (a mapping, as in ``scheduler_config.json``).
+
+        Raises:
+            SingDiffusionError: it has no betas (flow matching, EDM), or a beta schedule that diffusers does not know.
+        """
         if not isinstance(config, Mapping):
             config = getattr(config, "config", config)
         if not isinstance(config, Mapping) or not ({"trained_betas", "beta_schedule"} & set(config)):
@@ -85,7 +93,11 @@ class Schedule:
 
     @classmethod
     def named(cls, name: str) -> Schedule:
-        """A well-known schedule: ``sd15`` (Stable Diffusion 1.x and 2.x: alpha_T = 0.0683)."""
+        """A well-known schedule: ``sd15`` (Stable Diffusion 1.x and 2.x: alpha_T = 0.0683).
+
+        Raises:
+            SingDiffusionError: there is none of this name.
+        """
         if name != "sd15":
             raise SingDiffusionError(f"unknown schedule {name!r}; known: sd15")
         return cls.from_config(_SD15)
@@ -103,7 +115,11 @@ class Schedule:
         return torch.logit(self._interpolated(t))
 
     def alpha(self, t: Time) -> Tensor:
-        """alpha_t, float64 of ``t``'s shape, for timesteps within [0, T - 1], integer or fractional."""
+        """alpha_t, float64 of ``t``'s shape, for timesteps within [0, T - 1], integer or fractional.
+
+        Raises:
+            SingDiffusionError: ``t`` is out of range or not finite; so with ``sigma``, ``snr`` and ``log_snr``.
+        """
         return self._interpolated(t).sqrt()
 
     def sigma(self, t: Time) -> Tensor:
@@ -143,6 +159,9 @@ class Schedule:
         Averaging r x r pixels divides the noise variance by r^2 and leaves a smooth picture alone: r^2 times the SNR hides
         in the narrower picture just what the original SNR hid in the wider (Hoogeboom et al., "simple diffusion",
         ICML 2023, section 3.1).
+
+        Raises:
+            SingDiffusionError: the ratio is not a positive number.
         """
         if not (math.isfinite(resolution_ratio) and resolution_ratio > 0):
             raise SingDiffusionError(f"resolution_ratio must be a positive number, not {resolution_ratio}")
@@ -150,7 +169,11 @@ class Schedule:
         return Schedule(gain * bar / (gain * bar + 1 - bar))
 
     def rescale_zero_terminal_snr(self) -> Schedule:
-        """Shift and scale alpha_t so that alpha_0 stays and alpha_{T-1} = 0 ([ZT] Algorithm 1, arXiv 2305.08891)."""
+        """Shift and scale alpha_t so that alpha_0 stays and alpha_{T-1} = 0 ([ZT] Algorithm 1, arXiv 2305.08891).
+
+        Raises:
+            SingDiffusionError: alpha is the same at all timesteps.
+        """
         alpha = self.alphas_cumprod.sqrt()
         if alpha[0] == alpha[-1]:
             raise SingDiffusionError("a constant schedule cannot be rescaled to zero terminal SNR")

@@ -29,6 +29,15 @@ def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) 
     At t = 1, where alpha = 0, v is -x_0, and epsilon is x_1 itself and tells nothing of x_0: it needs an alpha above 0, such as the
     base's own last one, for which x_1 is taken ([OMS]).
 
+    Args:
+        prediction: ``sample``, ``v_prediction`` or ``epsilon``.
+        output: what the network said, shape (B, ...).
+        x_1: noise, the same shape.
+        alpha: in [0, 1); above 0 for ``epsilon``.
+
+    Returns:
+        Shape (B, ...).
+
     Raises:
         SingDiffusionError: the prediction is unknown, alpha is not within [0, 1), or 0 for epsilon.
     """
@@ -39,7 +48,7 @@ def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) 
 
 
 def target_of(prediction: str, x_0: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
-    """What a network must put out for ``as_sample`` to give x_0: the inverse of it, with its errors."""
+    """What a network must put out for ``as_sample`` to give x_0: the inverse of it, with its arguments, shapes and errors."""
     sigma = _sigma(prediction, alpha)
     if prediction == "sample":
         return x_0
@@ -68,6 +77,9 @@ def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, norm
         y_pos: mean given the prompt, the same shape.
         guidance_scale: w, finite.
         normalise: divide by w.
+
+    Returns:
+        Shape (B, ...).
 
     Raises:
         SingDiffusionError: w or a mean is not finite, shapes differ, or ``y_neg`` is missing for w > 1.

@@ -95,8 +95,20 @@ def compare(
     controls: dict[str, Sequence[Image.Image]] | None = None,
     **options: Any,
 ) -> list[PromptResult]:
-    """Every prompt with every seed, off and on. ``sing`` must be enabled on ``pipe``; ``controls`` go by prompt, the other
-    options are as in ``generate``."""
+    """Every prompt with every seed, off and on.
+
+    Args:
+        pipe: the pipeline.
+        sing: enabled on it.
+        prompts: texts.
+        seeds: the same for all prompts, off and on.
+        real: prompt -> brightness of real pictures, where it is known.
+        controls: prompt -> what a ControlNet follows.
+        options: as in ``generate``.
+
+    Raises:
+        SingDiffusionError: ``sing`` is not enabled.
+    """
     if not sing.enabled:
         raise SingDiffusionError("enable SingDiffusion on the pipeline before comparing")
     results = []

@@ -59,7 +59,8 @@ class Statistics:
         mean: float64 (D,).
         covariance: float64 (D, D), that of a sample.
         count: pictures; None: not known.
-        extractor, protocol: of the features; None: not known.
+        extractor: what the features are of; None: not known.
+        protocol: how pictures were prepared for it; None: not known.
         features: (K, D), of up to ``kept`` of the pictures, drawn at random, as the network gave them; None: not known.
     """
 
@@ -109,13 +110,16 @@ class Fidelity:
 
     Attributes:
         frechet: |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)) [FID].
-        kernel, kernel_std: unbiased squared MMD with the kernel (x y / D + 1)^3, mean and standard deviation over subsets [KID]; it can be
-            negative. None, as are the next two, where no features of the real pictures are known.
+        kernel: unbiased squared MMD with the kernel (x y / D + 1)^3, mean over subsets [KID]; it can be negative. None, as are the
+            next three, where no features of the real pictures are known.
+        kernel_std: its standard deviation over subsets.
         precision: share of generated pictures nearer to a real one than its third neighbour is [PR].
         recall: the same with the roles changed.
-        pictures, real_pictures: how many; None: not known.
+        pictures: how many were generated; None: not known.
+        real_pictures: how many were real; None: not known.
         compared: features of each side behind precision and recall.
-        extractor, protocol: of the features.
+        extractor: what the features are of.
+        protocol: how pictures were prepared for it.
         warnings: lines that belong beside these figures.
     """
 

@@ -22,7 +22,7 @@ def lumas(pictures: Tensor) -> np.ndarray:
 
 
 def histogram(values: np.ndarray) -> np.ndarray:
-    """How many lumas are in each of ``BINS`` equal parts of 0..255: int64 (BINS,)."""
+    """How many lumas are in each of 32 equal parts of 0..255: int64 (32,)."""
     return np.histogram(values, bins=BINS, range=(0, 255.001))[0]
 
 
@@ -32,7 +32,7 @@ class Brightness:
 
     Attributes:
         greys: mean luma of each picture, 0..255.
-        histogram: share of all pixels in each of ``BINS`` equal parts of 0..255.
+        histogram: share of all pixels in each of 32 equal parts of 0..255.
     """
 
     greys: tuple[float, ...]

@@ -34,7 +34,8 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         cross_attention_dim: width D of the prompt embeddings.
         grid: frequencies a side of the mean.
         variances: frequencies a side, k, whose variance (and covariance between channels) it tells as well; 0: none.
-        width, layers: of the perceptron.
+        width: of the perceptron's hidden state.
+        layers: its residual blocks.
 
     Raises:
         SingDiffusionError: ``variances`` is more than ``grid``, or a number is not positive.

@@ -30,12 +30,14 @@ class Audit:
         prediction_type: what the denoiser predicts.
         terminal_snr: alpha^2 / sigma^2 at the last timestep of training; 0 is pure noise.
         first_timestep: where sampling starts.
-        alpha, sigma: of the state there, x = alpha x_0 + sigma noise (times the scheduler's own scale).
+        alpha: of the state there, x = alpha x_0 + sigma noise (times the scheduler's own scale).
+        sigma: likewise.
         gain: sigma / alpha, by which an error of a noise prediction grows in its estimate of the picture; inf at pure noise.
         d: alpha sqrt(H W) / sigma, the displacement of a channel's mean that sampling leaves out, in standard deviations of the
             noise, per unit of latent mean (docs/audit.md).
         verdict: "absent" (d below 0.2), "mild", or "present" (d of 2 or more).
-        reason, remedy: a sentence each.
+        reason: of the verdict, a sentence.
+        remedy: what to do, a sentence.
         warnings: combinations that break.
     """
 

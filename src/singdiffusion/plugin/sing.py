@@ -63,7 +63,8 @@ class SingDiffusion:
         module: a network with ``predict(x_1, prompt_embeds) -> y_bar``, and for ``moments`` with ``predict_moments``. Without one
             only ``enable(pipe, color=...)`` works.
         config: the latent space and the text that it was trained for.
-        tokenizer, text_encoder: those that it was trained with, for bases whose own are others. May be left out.
+        tokenizer: the one that it was trained with, for bases whose own is another. May be left out.
+        text_encoder: likewise; the two come together.
     """
 
     def __init__(
@@ -112,7 +113,11 @@ class SingDiffusion:
         return sing if device is None else sing.to(device)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write ``sing_config.json``, ``module/`` and, where it has its own, ``tokenizer/`` and ``text_encoder/``."""
+        """Write ``sing_config.json``, ``module/`` and, where it has its own, ``tokenizer/`` and ``text_encoder/``: all or nothing.
+
+        Raises:
+            SingDiffusionError: there is no module, or the folder exists and is none.
+        """
         if self.module is None or self.config is None:
             raise SingDiffusionError("there is no module to save")
         checkpoints.write(Path(folder), self.config, self.module, self.tokenizer, self.text_encoder)
@@ -157,10 +162,14 @@ class SingDiffusion:
             pipe: a pipeline of a class in ``pipelines.PIPELINES``.
             method: ``mean``, the paper's step, or ``moments``, which also restores the variance; by default ``moments`` where the
                 module tells variances.
-            prompt, negative_prompt: told to the first step alone, instead of the pipeline's own, to steer colour and light.
+            prompt: told to the first step alone, instead of the pipeline's own, to steer colour and light.
+            negative_prompt: likewise; only with ``prompt``.
             guidance_scale: of the first step alone; by default the pipeline's own.
             color: "#rrggbb", a CSS colour name or (red, green, blue) within 0..255: the first step starts from the mean latent of
                 this flat colour, through the pipeline's own VAE, whatever the prompt; no module is needed.
+
+        Returns:
+            Itself, so that ``SingDiffusion.from_pretrained(...).enable(pipe)`` is one line.
 
         Raises:
             SingDiffusionError: the pipeline's class is unknown, its latent space or its text is not the module's, one of the
@@ -374,13 +383,13 @@ class SingDiffusion:
         Guidance moves the mean and leaves the covariance that of the prompt. Guidance's own formula, the score
         s_neg + w (s_pos - s_neg), extrapolates both in the limit t -> 1, Sigma_neg + w (Sigma_pos - Sigma_neg); but a prompt that leaves
         brightness unsaid varies a little less than no prompt at all, and 7.5 times that difference takes all its variety away
-        (docs/performance.md has the measurement).
+        (measured in docs/performance.md).
 
         Args:
             x_1: noise, shape (B, C, H, W).
             prompt_embeds: embeddings of the text encoder that the module was trained with, shape (B, L, D).
             negative_prompt_embeds: the same of the negative prompt; needed for ``guidance_scale`` above 1.
-            guidance_scale: w of [SD] section 4.
+            guidance_scale: w of [SD] section 4; 1 or less: none.
             method: as for ``enable``.
 
         Returns:

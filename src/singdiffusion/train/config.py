@@ -67,7 +67,15 @@ class Network(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW. ``rate`` is the peak of the learning rate, ``clip`` the norm at which gradients are cut; adamw8bit needs bitsandbytes."""
+    """AdamW.
+
+    Attributes:
+        name: ``adamw``, or ``adamw8bit``, which needs bitsandbytes.
+        rate: peak of the learning rate.
+        betas: decay of its two averages.
+        weight_decay: decoupled from the gradient.
+        clip: norm at which gradients are cut.
+    """
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
     rate: float = Field(default=1e-4, gt=0)
@@ -77,8 +85,14 @@ class Optimizer(_Section):
 
 
 class Schedule(_Section):
-    """Learning rate by step: linear over ``warm_up`` steps, then constant; with ``cosine`` it falls from ``hold`` of the run on,
-    to ``final`` of the peak."""
+    """Learning rate by step.
+
+    Attributes:
+        shape: ``constant``, or ``cosine``, which falls after ``hold``.
+        warm_up: steps over which it rises linearly to the peak.
+        hold: share of the run after which it falls.
+        final: share of the peak to which it falls.
+    """
 
     shape: Literal["cosine", "constant"] = "cosine"
     warm_up: int = Field(default=500, ge=0)
@@ -87,7 +101,13 @@ class Schedule(_Section):
 
 
 class Checkpoints(_Section):
-    """Written every so many steps or minutes, whichever comes first, and when the run is told to stop; the last ``keep`` stay."""
+    """When they are written, whichever comes first; and in any case when the run is told to stop.
+
+    Attributes:
+        every_steps: steps between two; None: time alone decides.
+        every_minutes: minutes between two; None: steps alone decide.
+        keep: how many of the last stay.
+    """
 
     every_steps: int | None = Field(default=None, ge=1)
     every_minutes: float | None = Field(default=10.0, gt=0)
@@ -95,7 +115,12 @@ class Checkpoints(_Section):
 
 
 class Log(_Section):
-    """``every`` steps a line in log.jsonl and to the trackers (tensorboard, wandb, ... as accelerate knows them)."""
+    """What is told of a run.
+
+    Attributes:
+        every: steps between two lines in log.jsonl and to the trackers.
+        trackers: tensorboard, wandb, ... as accelerate knows them.
+    """
 
     every: int = Field(default=10, ge=1)
     trackers: list[str] = ["tensorboard"]
@@ -109,7 +134,8 @@ class Validation(_Section):
         batch: pictures at once.
         noises: draws of x_1 over which the output's variance is taken.
         prompts: painted with the base and the module each time; this loads the base.
-        steps, guidance_scale: of these pictures.
+        steps: denoising steps of these pictures.
+        guidance_scale: of these pictures.
     """
 
     every: int = Field(default=1000, ge=1)
@@ -134,7 +160,9 @@ class Config(_Section):
         seed: of the order of pictures, noise and caption dropout.
         ema: decay of the averaged weights; 0: none are kept.
         precision: autocast; weights and optimizer stay float32.
-        gradient_checkpointing, compile, channels_last: memory for time; torch.compile; memory format of a U-Net.
+        gradient_checkpointing: memory for time.
+        compile: by torch.compile.
+        channels_last: memory format of a U-Net.
         bring_text: put the base's text encoder into the module, for bases that have others.
         timeout: seconds after which a process that waits for another one in vain gives up.
     """

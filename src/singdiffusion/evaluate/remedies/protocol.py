@@ -47,7 +47,9 @@ class Absent:
     """A remedy that a table has no column for, and why, in one line.
 
     Attributes:
-        name, title, needs: as a ``Remedy``'s.
+        name: as a ``Remedy``'s.
+        title: likewise.
+        needs: likewise.
         reason: for people.
     """
 
