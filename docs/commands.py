@@ -52,7 +52,7 @@ def section(typed: str, command: Any) -> str:
 
 def named(option: str) -> str:
     """ "--steps <int range>" -> "--steps INTEGER"."""
-    return re.sub(r"<(?:list\[)?([a-z]+).*>", lambda found: KINDS[found[1]], option)
+    return re.sub(r"<(?:list\[)?(\w+).*>", lambda found: KINDS[found[1].lower()], option)
 
 
 def plainly(said: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ROOMS = ("core", "modules", "plugin", "data", "train evaluate theory", "cli")  # each may import those before it
+ROOMS = ("core", "modules", "plugin", "data", "train evaluate theory", "web", "cli")  # each may import those before it
 ANYWHERE = {"errors", "files", "tiny", "__version__"}
 
 
