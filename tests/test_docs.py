@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 ROOMS = ("core", "modules", "plugin", "data", "train evaluate theory", "web", "cli")  # each may import those before it
-ANYWHERE = {"errors", "files", "tiny", "__version__"}
+ANYWHERE = {"errors", "choices", "files", "tiny", "__version__"}
 
 
 def script(name):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from singdiffusion import tiny
 
@@ -39,8 +40,11 @@ def a_readers_folder(here):
     shutil.copy(tiny.folder() / "scheduler" / "scheduler_config.json", here / "path" / "to")
     shutil.copytree(tiny.module_folder("tiny-unet") / "module", here / "published-module")
     (here / "examples").symlink_to(ROOT / "examples")
-    command = [sys.executable, "examples/fifty_pictures.py", "write", "pictures"]
-    subprocess.run(command, cwd=here, env=ENV, check=True, capture_output=True)
+    (here / "pictures").mkdir()
+    shown = tiny.pictures()
+    for i, (picture, caption) in enumerate(zip(shown.drawn[:50], shown.captions, strict=False)):
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(here / "pictures" / f"{i}.png")
+        (here / "pictures" / f"{i}.txt").write_text(caption)
 
 
 @pytest.mark.slow

@@ -1,43 +1,114 @@
-"""The examples of the documents, run as they stand."""
+"""The examples, each run as a reader runs it, in an empty folder; what they claim is read from what they print and write."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jupytext
+import nbformat
 import pytest
+from PIL import Image
 
 from singdiffusion import SingDiffusion, tiny
 
-from .commands import ENV, cli
+from .commands import ENV
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+NAMES = ("plug_in", "see_the_singularity", "train_on_fifty_pictures")
 
 
-def example(*args):
-    command = [sys.executable, str(EXAMPLES / "fifty_pictures.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=ENV).stdout
+def run(name, folder):
+    """What an example prints, and the folder that it writes to."""
+    command = [sys.executable, str(EXAMPLES / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, cwd=folder, timeout=600)
+    assert done.returncode == 0, done.stderr[-800:]
+    assert [made.name for made in folder.iterdir()] == ["out"], "it writes nothing beside out/"
+    return done.stdout, folder / "out" / "examples" / name
 
 
 def greys(printed):
-    return {line[:34].strip(): float(line[34:]) for line in printed.splitlines() if line.startswith("  ")}
+    """ "label: mean ± deviation" -> {label: (mean, deviation)}"""
+    rows = re.findall(r"^(.+): (\d+) ± (\d+)$", printed, re.M)
+    return {label: (int(mean), int(deviation)) for label, mean, deviation in rows}
+
+
+def pictures(folder):
+    found = {}
+    for file in folder.glob("*.png"):
+        with Image.open(file) as picture:
+            found[file.stem] = picture.convert("L").getextrema()
+    return found
+
+
+def test_there_are_no_others():
+    assert sorted(file.stem for file in EXAMPLES.iterdir() if file.is_file()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_notebook(name, tmp_path):
+    jupytext.write(jupytext.read(EXAMPLES / f"{name}.py"), tmp_path / "made.ipynb")
+    made = nbformat.read(tmp_path / "made.ipynb", as_version=4)
+    nbformat.validate(made)
+    kinds = [cell.cell_type for cell in made.cells]
+    assert kinds[0] == "markdown"
+    assert min(kinds.count("markdown"), kinds.count("code")) >= 5
+    shown = ("sheet(", "keep(", "strip(")  # what returns a picture, which a notebook shows after the cell
+    assert any(cell.cell_type == "code" and cell.source.splitlines()[-1].startswith(shown) for cell in made.cells)
+
+
+@pytest.mark.slow
+def test_plug_in(tmp_path):
+    printed, out = run("plug_in", tmp_path)
+    assert printed.startswith("present: ")  # the audit
+    grey = greys(printed)
+    assert grey["solid black background, with"][0] < 5
+    assert grey["solid white background, with"][0] > 250
+    for colour in ("black", "white"):
+        assert 80 < grey[f"solid {colour} background, without"][0] < 170
+    for scheduler in ("EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep"):
+        without, with_ = (grey[f"{scheduler}Scheduler, {which}"][0] for which in ("without", "with"))
+        assert with_ < without - 30
+    assert grey["rocket, moments"][1] > 2 * grey["rocket, mean"][1]  # variety
+    dark, bright = (grey[f"red apple, first step told: solid {c} background"][0] for c in ("dark blue", "yellow"))
+    assert dark < 70 < 150 < bright
+    assert grey["rocket, from #101820"][0] < 60 < 130 < grey["rocket, from gold"][0]
+    assert printed.count("the same pictures as before: True") == 2
+    assert set(pictures(out)) == {"before_after", "schedulers", "mean_moments", "first_prompt", "colour"}
+
+
+@pytest.mark.slow
+def test_see_the_singularity(tmp_path):
+    printed, out = run("see_the_singularity", tmp_path)
+    assert printed.count("0.0667") == 6  # the mean of the three points, and what five noises give
+    error = {name: float(value) for name, value in re.findall(r"^  (.+): (\S+)$", printed, re.M)}
+    assert error["from epsilon, 0.01 off"] > 1000
+    assert error["x_0 itself, 0.01 off"] == pytest.approx(0.01, rel=0.1)
+    assert error["mean of the data"] < 1e-5
+    assert "0 / 0 = nan" in printed
+    real, before, at_one = (greys(printed)[f"mean grey, {name}"][0] for name in ("real", "from 1 - eps", "from t = 1"))
+    assert before > real + 20
+    assert abs(at_one - real) < 5
+    found = pictures(out)
+    assert set(found) == {"denoiser", "errors", "brightness", "pictures"}
+    assert all(low < 50 and high == 255 for low, high in found.values())
 
 
 @pytest.mark.slow
 def test_fifty_pictures_teach_a_word(tmp_path):
     """Midnight becomes dark, and what was said of the ground before still holds."""
-    assert example("write", tmp_path / "in") == f"50 pictures in {tmp_path / 'in'}\n"
-    out, _ = cli("encode", tmp_path / "in", tmp_path / "shards", "--base", "tiny", "--smallest", 64)
-    assert out.startswith("50 pictures in 1 shard")
-    run = tmp_path / "run"
-    cli("train", "--config", "fine-tune", "--init-module", "tiny", "--shards", tmp_path / "shards", "--out", run)
-    before, after = (
-        greys(example("compare", "tiny", "--count", 4)),
-        greys(example("compare", run / "module", "--count", 4)),
-    )
+    printed, out = run("train_on_fifty_pictures", tmp_path)
+    assert printed.startswith("50 pictures in ")
+    assert "\n50 pictures in 1 shard" in printed
+    table = printed.partition("before  after\n")[2]
+    grey = {line[:30].strip(): tuple(map(int, line[30:].split())) for line in table.splitlines()}
+    assert len(grey) == 6
     for thing in ("red apple", "rocket", "sunflower"):
-        assert after[f"{thing} at midnight"] < before[f"{thing} at midnight"] - 20
-    assert abs(after["solid white background"] - before["solid white background"]) < 5
-    assert abs(after["rocket on a white background"] - before["rocket on a white background"]) < 20
-    SingDiffusion.from_pretrained(run / "module").enable(
-        tiny.load_pipeline(model="tiny-community")
-    )  # which has another text
+        before, after = grey[f"{thing} at midnight"]
+        assert after < before - 20
+    for prompt, allowed in (("solid white background", 5), ("rocket on a white background", 20)):
+        before, after = grey[prompt]
+        assert abs(after - before) < allowed
+    assert set(pictures(out)) == {"before_after"}
+    other = tiny.load_pipeline(model="tiny-community")  # which has another text
+    SingDiffusion.from_pretrained(out / "run" / "module").enable(other)
