@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..choices import scheduler_class
 from . import app
-from .common import (
-    check_json,
-    hush,
-    write_json,
-)
+from .common import check_json, hush, write_json
+from .options import Figures, Steps
 
 
 @app.command()
@@ -25,12 +21,12 @@ def audit(
         ),
     ],
     scheduler: Annotated[str | None, typer.Option(help="Another scheduler than the model's own.")] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
+    steps: Steps = 50,
     latents: Annotated[
         tuple[int, int] | None,
         typer.Option(metavar="H W", help="Size of the latents; needed where no denoiser's configuration tells it."),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    json: Figures = None,
 ) -> None:
     """Tell whether a model starts from the wrong noise, how badly, and what to do. Needs no weights.
 

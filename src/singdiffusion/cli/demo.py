@@ -10,6 +10,7 @@ import typer
 
 from . import app
 from .common import check_json, console, finite, hush, progress, write_json
+from .options import Figures, Method, Steps
 
 
 @app.command()
@@ -18,15 +19,13 @@ def demo(
         str, typer.Option(help="The embedded model: tiny, tiny-v, tiny-community or tiny-controlnet.")
     ] = "tiny",
     module: Annotated[str, typer.Option(help="tiny, tiny-unet, a module's folder or a hub id.")] = "tiny",
-    method: Annotated[
-        str | None, typer.Option(help="mean or moments; moments by default where the module can.")
-    ] = None,
+    method: Method = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the grid.")] = Path("out/demo"),
     pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
+    steps: Steps = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 7.5,
     seed: Annotated[int, typer.Option(min=0, max=2**62, help="Seed of the first picture; the next take the next.")] = 0,
-    json: Annotated[Path | None, typer.Option(help="Write the figures here.")] = None,
+    json: Figures = None,
 ) -> None:
     """The paper's four prompts, without and with SingDiffusion, on an embedded model.
 

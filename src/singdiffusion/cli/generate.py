@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..choices import SCHEDULERS, check_size, set_scheduler, whole_size
+from ..choices import check_size, set_scheduler, whole_size
 from . import app
 from .common import (
     check_json,
@@ -22,6 +22,7 @@ from .common import (
     torch_dtype,
     write_json,
 )
+from .options import Dtype, Guidance, Height, Negative, Scheduler, Steps, Width
 
 
 @app.command()
@@ -54,10 +55,10 @@ def generate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also without SingDiffusion, and both side by side.")
     ] = False,
-    scheduler: Annotated[str | None, typer.Option(help="The model's own, or: " + ", ".join(SCHEDULERS))] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 or less: none.")] = 7.5,
-    negative: Annotated[str | None, typer.Option(help="Negative prompt.")] = None,
+    scheduler: Scheduler = None,
+    steps: Steps = 50,
+    guidance: Guidance = 7.5,
+    negative: Negative = None,
     first_prompt: Annotated[
         str | None, typer.Option(help="Told to the first step instead of the prompt, to steer colour and light.")
     ] = None,
@@ -73,9 +74,9 @@ def generate(
         int, typer.Option(min=0, max=2**62, help="Seed of a prompt's first picture; the next take the next.")
     ] = 0,
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
-    height: Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")] = None,
-    width: Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    height: Height = None,
+    width: Width = None,
+    dtype: Dtype = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
     json: Annotated[Path | None, typer.Option(help="Write settings, files and mean greys here.")] = None,
 ) -> None:

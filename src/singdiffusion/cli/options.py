@@ -1,0 +1,20 @@
+"""Options that several commands take, named and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..choices import SCHEDULERS
+
+Method = Annotated[str | None, typer.Option(help="mean or moments; moments by default where the module can.")]
+Scheduler = Annotated[str | None, typer.Option(help="The model's own, or: " + ", ".join(SCHEDULERS))]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
+Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 or less: none.")]
+Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
+Height = Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")]
+Width = Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
+Figures = Annotated[Path | None, typer.Option(help="Write the figures here.")]
