@@ -10,6 +10,7 @@ import typer
 
 from . import app
 from .common import console, control_image, extra, hush, torch_device, torch_dtype
+from .options import Dtype
 
 
 @app.command()
@@ -45,7 +46,7 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, max=500, help="Most requests that wait; the next is told to try again.")
     ] = 16,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Dtype = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
 ) -> None:
     """A page in the browser: a prompt, painted without and with SingDiffusion, and a slider between the two.
