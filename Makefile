@@ -66,6 +66,7 @@ results: $(DONE)
 demos: $(DONE)
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/embedded.py
+	$(BIN)/python -m recipes.tiny cards
 	$(BIN)/singdiffusion theory --out docs/theory
 
 bench-train: $(DONE)
