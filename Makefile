@@ -10,6 +10,8 @@ help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
 	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
+	@echo "make test-oldest, test-newest   the quick tests on the lowest and on the newest versions of what we depend on"
+	@echo "make dist      wheel and sdist into dist/, checked; the same bytes every time"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make docs      the documentation as a site -> build/site/index.html"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
@@ -39,6 +41,32 @@ test-slow: $(DONE)
 	$(BIN)/python -m pytest -n auto -m slow
 
 test-all: test test-slow
+
+# Environments of their own. Oldest: the versions that pyproject.toml begins with, torch apart (CONTRIBUTING.md). Newest: what is out today,
+# torch apart; no file pins it, so that it tells before a release, and not in between, what a new version of another package has broken.
+PARTS := .[test,evaluate,theory,train,web]
+OLDEST := .venv-oldest
+NEWEST := .venv-newest
+
+.PHONY: test-oldest test-newest dist
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e "$(PARTS)"
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n auto -m "not slow"
+
+test-newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	grep '^torch==' constraints.txt > $(NEWEST)/torch.txt
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/torch.txt --upgrade --upgrade-strategy eager -e "$(PARTS)"
+	$(NEWEST)/bin/python -m pytest -n auto -m "not slow"
+
+dist: $(DONE)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 # torch-fidelity's and clean-fid's own code, in a folder of their own: a torchvision without its operators must not be found by transformers.
 FIDELITY := build/fidelity
@@ -71,6 +99,7 @@ results: $(DONE)
 demos: $(DONE)
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/embedded.py
+	$(BIN)/python -m recipes.tiny cards
 	$(BIN)/singdiffusion theory --out docs/theory
 
 bench-train: $(DONE)

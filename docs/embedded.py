@@ -1,4 +1,5 @@
-"""Measure the embedded models by the demo and write docs/embedded.md and its picture: ``make demos``, some three minutes."""
+"""Measure the embedded models by the demo; write docs/embedded.md, its picture and the figures of the model cards: ``make demos``, some
+three minutes."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import sys
 from pathlib import Path
 
 from singdiffusion import tiny
+from singdiffusion.files import write_whole
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "out" / "results"
+FIGURES = Path(tiny.__file__).parent / "demo.json"  # ships: the model cards are written from it
 
 PAGE = """\
 # One module, four models
@@ -69,7 +72,15 @@ def measure(model: str) -> dict:
         out / "figures.json",
     ]
     subprocess.run([str(part) for part in command], check=True)
-    return json.loads((out / "figures.json").read_text())
+    told = json.loads((out / "figures.json").read_text())
+    rows = [
+        {"prompt": row["prompt"]} | {key: _spread(row[key]) for key in ("real", "off", "on")} for row in told["prompts"]
+    ]
+    return {"settings": told["settings"], "prompts": rows}
+
+
+def _spread(of: dict) -> dict:
+    return {key: of[key] for key in ("mean", "std")}
 
 
 def misses(found: dict) -> tuple[float, float]:
@@ -89,10 +100,10 @@ def table(model: str, found: dict) -> str:
 
 def main(again: bool) -> None:
     """Measure, unless it is ``--page-only`` that is asked for, and write the page."""
-    found = {
-        model: measure(model) if again else json.loads((OUT / model / "figures.json").read_text())
-        for model in tiny.MODELS
-    }
+    if again:
+        write_whole(FIGURES, json.dumps({model: measure(model) for model in tiny.MODELS}, indent=1) + "\n")
+        shutil.copy(OUT / "tiny" / "grid.png", HERE / "pictures" / "demo.png")
+    found = json.loads(FIGURES.read_text())
     totals = ["| model | miss without | miss with | smaller by |", "|---|---|---|---|"]
     for model, each in found.items():
         off, on = misses(each)
@@ -103,7 +114,6 @@ def main(again: bool) -> None:
         **{key: found["tiny"]["settings"][key] for key in ("pictures", "guidance", "steps", "seed")},
     )
     (HERE / "embedded.md").write_text(page)
-    shutil.copy(OUT / "tiny" / "grid.png", HERE / "pictures" / "demo.png")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,14 @@ def export(
 
 
 @app.command()
+def cards(target: Annotated[Path, typer.Option(help="The shipped models.")] = Path("src/singdiffusion/tiny")) -> None:
+    """Write the model cards anew from the figures that are stored beside the weights."""
+    from . import cards
+
+    cards.write(target)
+
+
+@app.command()
 def adopt(
     folder: Folder = WORK,
     source: Annotated[Path, typer.Option(help="The shipped models.")] = Path("src/singdiffusion/tiny"),

@@ -21,7 +21,6 @@ from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
 
 from . import base, captions, cards, corpus, encoder, look, vae, variants
 from .pictures import World, load_world, luma
-from .sources import PACKAGES
 
 PROMPTS = (
     "solid black background",
@@ -180,7 +179,10 @@ def adopt(folder: Path, source: Path) -> None:
 
 
 def export(folder: Path, docs: Path) -> None:
-    """Write the shipped models and their cards from a working folder in which every stage has run."""
+    """Write the shipped models and their cards from a working folder in which every stage has run.
+
+    The cards' brightness is that of the last ``make demos``, which has to follow.
+    """
     target = Path(tiny.__file__).parent
     world, held = load_world(folder), load_world(folder, held=True)
     pipe = base.pipeline(folder).to(torch.float16)
@@ -199,13 +201,11 @@ def export(folder: Path, docs: Path) -> None:
     export_encoder(folder, target, docs)
     sheets(target, held, docs)
     variants_sheet(docs)
-    licences = {package.name: (package.version, package.licence) for package in PACKAGES.values()}
     docs.mkdir(parents=True, exist_ok=True)
     for stage in runs:
         if (folder / f"{stage}.png").exists():
             shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
-    for name, card in cards.cards(runs, licences, real["prompts"]).items():
-        (target / name / "README.md").write_text(card)
+    cards.write(target)
 
 
 def _export_module(network: Any, pipe: StableDiffusionPipeline, folder: Path, target: Path) -> None:
@@ -267,8 +267,7 @@ def export_encoder(folder: Path, target: Path, docs: Path) -> None:
     (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
     told = encoder.figures(target / "encoder", load_world(folder), load_world(folder, held=True), vae.load(folder))
     (target / "encoder" / "figures.json").write_text(json.dumps(told, indent=2) + "\n")
-    card = cards.encoder_card(runs["encoder"], told, encoder.load(target / "encoder"))
-    (target / "encoder" / "README.md").write_text(card)
+    cards.write(target)
     docs.mkdir(parents=True, exist_ok=True)
     if (folder / "encoder.png").exists():
         shutil.copy(folder / "encoder.png", docs / "tiny_encoder_loss.png")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .modules import MeanDecoder, TimeFreeUNet
     from .plugin import Audit, SingConfig, SingDiffusion, audit
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "Audit",

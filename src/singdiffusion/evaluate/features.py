@@ -220,12 +220,10 @@ def clip_images(source: str | os.PathLike) -> Any:
     Raises:
         SingDiffusionError: there is no ``preprocessor_config.json``.
     """
-    try:
-        from transformers import CLIPImageProcessorPil as Processor
-    except ImportError:  # older transformers, whose processor without "Fast" was Pillow's
-        from transformers import CLIPImageProcessor as Processor
+    from transformers import CLIPImageProcessorPil
+
     with one_line(_missing(source)):
-        processor = Processor.from_pretrained(str(source))
+        processor = CLIPImageProcessorPil.from_pretrained(str(source))
 
     def prepare(pictures: Tensor) -> Tensor:
         arrays = list(pictures.cpu().numpy())

@@ -5,21 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure  # at the top: a run finds out at its start that it cannot draw
 
 from .checkpoints import read_lines
 
 
 def draw(folder: Path) -> None:
     """Write ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``; nothing while there are fewer than two points."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     logged, checked = read_lines(folder / "log.jsonl"), read_lines(folder / "validation.jsonl")
     if len(logged) < 2:
         return
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
     steps, losses = (np.array([row[key] for row in logged]) for key in ("step", "loss"))
     width = max(1, len(losses) // 40)
     axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
@@ -42,4 +39,3 @@ def draw(folder: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(folder / "loss.png", dpi=110)
-    plt.close(figure)

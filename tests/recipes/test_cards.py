@@ -1,0 +1,33 @@
+"""Every folder of weights that ships has a model card, and the cards say what was measured."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from recipes.tiny import cards
+from singdiffusion import tiny
+
+HERE = Path(tiny.__file__).parent
+FOLDERS = sorted({file.relative_to(HERE).parts[0] for file in HERE.rglob("*.safetensors")})
+
+
+def test_the_cards_are_up_to_date():
+    made = cards.cards(HERE)
+    assert sorted(made) == FOLDERS
+    for name, text in made.items():
+        assert (HERE / name / "README.md").read_text() == text, "run: python -m recipes.tiny cards"
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_card_is_one_of_the_hubs(name):
+    card = ModelCard((HERE / name / "README.md").read_text())
+    told = card.data.to_dict()
+    assert told["license"] == "apache-2.0"
+    assert told["language"] == "en"
+    assert told["library_name"] in ("diffusers", "singdiffusion", "transformers")
+    assert "singdiffusion" in told["tags"]
+    assert told.get("pipeline_tag", "text-to-image") in ("text-to-image", "zero-shot-image-classification")
+    headings = " ".join(line for line in card.text.splitlines() if line.startswith("## "))
+    parts = ["Intended use", "raining", "aluation", "Limits"] + ["Data", "Bias"] * (name == "base")
+    assert all(part in headings for part in parts), headings
