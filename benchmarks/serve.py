@@ -89,7 +89,8 @@ def main(
             page.wait_for_function(f"{shown} && {drawn}", polling=10)
             return time.perf_counter() - start
 
-        click(1_000_000), pipeline(0)  # warm
+        click(1_000_000)  # warm
+        pipeline(0)
         found = {"page": [], "pipeline": [], "command": []}
         for i in range(pairs):
             found["page"].append(click(i + 1))
