@@ -188,7 +188,6 @@ def test_every_model_has_a_card():
         card = (folder / "README.md").read_text()
         assert "license: apache-2.0" in card
         assert "minutes" in card
-    assert "What it can and cannot do" in (tiny.folder() / "README.md").read_text()
 
 
 def test_its_config_is_a_plain_unet():
