@@ -22,24 +22,15 @@ from .common import (
     torch_dtype,
     write_json,
 )
-from .options import Dtype, Guidance, Height, Negative, Scheduler, Steps, Width
+from .options import Dtype, Guidance, Height, Model, ModelConfig, Negative, Scheduler, Steps, Width
 
 
 @app.command()
 def generate(
     prompts: Annotated[list[str], typer.Argument(help="One or several prompts.", metavar="PROMPT...")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="tiny, tiny-v, tiny-community or tiny-controlnet (embedded), a folder in diffusers' layout, a hub id, or a "
-            "single .safetensors file."
-        ),
-    ] = "tiny",
-    model_config: Annotated[
-        Path | None,
-        typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it."),
-    ] = None,
+    model: Model = "tiny",
+    model_config: ModelConfig = None,
     module: Annotated[
         str | None,
         typer.Option(

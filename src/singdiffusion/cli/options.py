@@ -9,6 +9,16 @@ import typer
 
 from ..choices import SCHEDULERS
 
+Model = Annotated[
+    str,
+    typer.Option(
+        help="tiny, tiny-v, tiny-community or tiny-controlnet (embedded), a folder in diffusers' layout, a hub id, or a "
+        "single .safetensors file."
+    ),
+]
+ModelConfig = Annotated[
+    Path | None, typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it.")
+]
 Method = Annotated[str | None, typer.Option(help="mean or moments; moments by default where the module can.")]
 Scheduler = Annotated[str | None, typer.Option(help="The model's own, or: " + ", ".join(SCHEDULERS))]
 Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]

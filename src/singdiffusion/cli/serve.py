@@ -10,22 +10,13 @@ import typer
 
 from . import app
 from .common import console, control_image, extra, hush, torch_device, torch_dtype
-from .options import Dtype
+from .options import Dtype, Model, ModelConfig
 
 
 @app.command()
 def serve(
-    model: Annotated[
-        str,
-        typer.Option(
-            help="tiny, tiny-v, tiny-community or tiny-controlnet (embedded), a folder in diffusers' layout, a hub id, or a "
-            "single .safetensors file."
-        ),
-    ] = "tiny",
-    model_config: Annotated[
-        Path | None,
-        typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it."),
-    ] = None,
+    model: Model = "tiny",
+    model_config: ModelConfig = None,
     module: Annotated[
         list[str] | None,
         typer.Option(
