@@ -28,7 +28,7 @@ def verdict(found: Audit, fixed: bool, note: str | None = None) -> str:
     Args:
         found: of the model with the chosen scheduler, steps and size.
         fixed: whether a first step is chosen.
-        note: why this kind of model is left alone, where it is.
+        note: a sentence more.
     """
     heading, meaning = _VERDICTS[found.verdict]
     share = f"{100 * found.alpha:.2g} %"
@@ -41,7 +41,7 @@ def verdict(found: Audit, fixed: bool, note: str | None = None) -> str:
     given = "; it is given pure noise" if found.alpha > 2**-12 else ", as it was trained to"
     cure = " SingDiffusion’s first step puts the missing part there." if fixed and found.verdict != "absent" else ""
     warnings = "".join(f"<p>{html.escape(line[0].upper() + line[1:])}.</p>" for line in found.warnings)
-    said = "" if note is None else f"<p>SingDiffusion leaves this model as it is: {html.escape(note)}.</p>"
+    said = "" if note is None else f"<p>{html.escape(note)}</p>"
     return (
         f'<div class="verdict {found.verdict}"><p><strong>{heading}</strong> {model}{given}. {meaning}{cure}</p>'
         f"{_start(found.alpha, fixed)}{warnings}{said}</div>"

@@ -197,7 +197,7 @@ def _wire(
         try:
             settings = studio.check(read(wanted(values) | {"prompt": "any"}, studio.limits))
             fixed = settings.method != OFF or bool(settings.color)
-            return drawings.verdict(studio.audit(settings), fixed, studio.nothing_to_fix)
+            return drawings.verdict(studio.audit(settings), fixed, studio.note)
         except SingDiffusionError as error:
             return f"<p>{_sentence(error)}</p>"
 

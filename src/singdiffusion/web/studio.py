@@ -126,6 +126,15 @@ class Studio:
         """The method that a request gets which names none."""
         return list(self.methods)[-1]
 
+    @property
+    def note(self) -> str | None:
+        """What a visitor should know of the choice of methods, where there is none."""
+        if self.nothing_to_fix:
+            return f"SingDiffusion leaves this model as it is: {self.nothing_to_fix}."
+        if list(self.methods) == [OFF]:
+            return "No module was given to this server: only a flat colour, under More settings, can take its place."
+        return None
+
     def check(self, settings: Settings) -> Settings:
         """The same with nothing left open, or one line that says what this model cannot do.
 
