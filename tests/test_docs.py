@@ -3,7 +3,10 @@
 import ast
 import importlib.util
 import re
+from importlib.metadata import version
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -24,6 +27,10 @@ def test_tables_are_up_to_date():
         assert (DOCS / name).read_text() == text, "run: python docs/tables.py"
 
 
+@pytest.mark.skipif(
+    f"typer=={version('typer')}" not in (ROOT / "constraints.txt").read_text().split(),
+    reason="other versions of typer lay out help in other ways",
+)
 def test_commands_are_up_to_date():
     assert (DOCS / "commands.md").read_text() == script("commands").page(), "run: make docs"
 

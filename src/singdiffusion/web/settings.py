@@ -99,6 +99,7 @@ def read(values: Mapping[str, Any], limits: Limits) -> Settings:
 
 def _plainly(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the request"
+    name = ".".join(map(str, first["loc"]))
+    where = (name if name.isidentifier() else repr(name[:40])) if first["loc"] else "the request"
     said = {"missing": "it is missing", "extra_forbidden": "there is no such setting"}.get(first["type"])
     return f"{where}: {said or first['msg']}"
