@@ -38,7 +38,7 @@ test: $(DONE)
 	$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-slow: $(DONE)
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
 test-all: test test-slow
 

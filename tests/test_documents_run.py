@@ -61,7 +61,7 @@ def test_every_block_runs(page, tmp_path):
             cwd=tmp_path, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
-            status = process.wait(timeout=300)
+            status = process.wait(timeout=600)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -21,7 +21,7 @@ from tests.commands import refused, start
 from tests.web.serving import serve
 
 gradio_client = pytest.importorskip("gradio_client")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server")]
 
 BLACK = "solid black background"
 PARAMETERS = list(Settings.model_fields)
