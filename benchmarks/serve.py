@@ -2,8 +2,8 @@
 
     make bench-serve
 
-Three ways to one prompt without and with the first step, in turn, several times: the page, from the click on Paint until the browser has
-drawn both pictures; the calls of the pipeline that ``singdiffusion generate --compare`` makes, in a process that has loaded the model; and that
+Ways to one prompt without and with the first step, in turn, several times: the page, from the click on Paint until the browser has
+drawn both pictures; the HTTP API, by Gradio's client; the calls of the pipeline that ``singdiffusion generate --compare`` makes, in a process that has loaded the model; and that
 command as a whole, which loads it first.
 """
 
@@ -21,6 +21,7 @@ from typing import Annotated
 
 import torch
 import typer
+from gradio_client import Client
 from playwright.sync_api import sync_playwright
 
 from singdiffusion import SingDiffusion, tiny
@@ -89,23 +90,36 @@ def main(
             page.wait_for_function(f"{shown} && {drawn}", polling=10)
             return time.perf_counter() - start
 
+        client = Client(served.url, verbose=False)
+
+        def api(seed: int) -> float:
+            start = time.perf_counter()
+            client.predict(PROMPT, seed=seed, steps=steps, api_name="/paint")
+            return time.perf_counter() - start
+
         click(1_000_000)  # warm
+        api(0)
         pipeline(0)
-        found = {"page": [], "pipeline": [], "command": []}
+        found: dict[str, list[float]] = {"page": [], "api": [], "pipeline": [], "command": []}
         for i in range(pairs):
             found["page"].append(click(i + 1))
+            found["api"].append(api(i + 1))
             found["pipeline"].append(pipeline(i + 1))
         for i in range(commands):
             found["command"].append(command(i + 1))
         browser.close()
     medians = {name: statistics.median(times) for name, times in found.items()}
-    ratios = statistics.median(a / b for a, b in zip(found["page"], found["pipeline"], strict=True))
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(found[name], found["pipeline"], strict=True))
+        for name in ("page", "api")
+    }
     figures = {
         "steps": steps,
         "pairs": pairs,
         "threads": int(threads),
         "seconds": medians,
-        "page over pipeline": ratios,
+        "page over pipeline": ratios["page"],
+        "api over pipeline": ratios["api"],
         "page over command": medians["page"] / medians["command"],
     }
     print(json.dumps(figures, indent=2))

@@ -12,7 +12,7 @@ from ..errors import SingDiffusionError
 from .settings import Settings
 from .studio import Result, Studio
 
-EVERY = 0.2  # seconds between two reports of progress
+EVERY = 0.2  # seconds between two reports of progress; the picture itself is told at once
 
 
 @dataclass(frozen=True)
