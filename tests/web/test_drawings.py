@@ -20,8 +20,9 @@ def test_the_flaw_in_plain_words_and_at_its_place_on_the_line():
     assert "<strong>Affected.</strong>" in told
     assert "DDIM and 50 steps" in told
     assert "6.8 % of the picture; it is given pure noise" in told
-    left = float(re.search(r'mark expected" style="left:([\d.]+)%', told)[1])
-    assert left == pytest.approx(100 * (1 - found.alpha**0.5), abs=0.05)
+    placed = re.search(r'mark expected" style="left:([\d.]+)%', told)
+    assert placed
+    assert float(placed[1]) == pytest.approx(100 * (1 - found.alpha**0.5), abs=0.05)
     assert "what is lost" in told
     fixed = drawings.verdict(found, fixed=True)
     assert "puts the missing part there" in fixed
