@@ -138,11 +138,17 @@ def _bullets(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
+def _digits(number: float, digits: int) -> str:
+    """So many significant ones, of six: schedulers compute in float32, whose last bit differs between processors and must not decide a
+    tie (128 / 4096 = 0.03125)."""
+    return f"{float(f'{number:.6g}'):.{digits}g}"
+
+
 def _row(name: str, steps: int, found: Audit) -> str:
     gain = f"{found.gain:.2f}" if math.isfinite(found.gain) else "infinite"
     return (
-        f"| {name} | {found.prediction_type} | {steps} | {found.latents[0]} x {found.latents[1]} | {found.terminal_snr:.3g} "
-        f"| {found.first_timestep:.4g} | {found.alpha:.4g} | {gain} | {found.d:.3g} | {found.verdict} |"
+        f"| {name} | {found.prediction_type} | {steps} | {found.latents[0]} x {found.latents[1]} | {_digits(found.terminal_snr, 3)} "
+        f"| {_digits(found.first_timestep, 4)} | {_digits(found.alpha, 4)} | {gain} | {_digits(found.d, 3)} | {found.verdict} |"
     )
 
 
