@@ -35,7 +35,7 @@ demo: $(DONE)
 	HF_HUB_OFFLINE=1 $(BIN)/singdiffusion demo --out out/demo
 
 test: $(DONE)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-slow: $(DONE)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow

@@ -9,6 +9,8 @@ import sys
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("demo")  # painted once, whatever the number of workers
+
 
 def run(out, *options, status=0):
     """The demo as a user runs it: (folder, figures, process)."""

@@ -16,6 +16,7 @@ from .commands import ENV
 ROOT = Path(__file__).parents[1]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("site"),
     pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the site needs pip install '.[docs]'"),
 ]
 

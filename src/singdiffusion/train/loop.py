@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -341,7 +342,7 @@ class Trainer:
         own = torch.Generator()
         loader: Any = iter(DataLoader(
             dataset, batch_size=None, sampler=rest, num_workers=config.data.workers, generator=own,  # type: ignore[arg-type]
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_begin_worker,
         ))  # fmt: skip
         try:
             yield from loader
@@ -514,10 +515,15 @@ class Trainer:
             raise SingDiffusionError(f"{error.filename or self.out}: {error.strerror or error}") from error
 
 
-def _ignore_signals(_: int) -> None:
-    """A worker goes on when its whole process group is told to stop, for the step in hand needs it; it ends with its parent."""
+def _begin_worker(_: int) -> None:
+    """A worker goes on when its whole process group is told to stop, for the step in hand needs it; it ends with its parent.
+
+    Its thread that hands tensors over may then be at it (``multiprocessing.resource_sharer``): a connection that breaks is nothing to tell.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    told = sys.excepthook
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, ConnectionError | EOFError) else told(kind, *rest)
 
 
 def _is_about_others(error: RuntimeError) -> bool:
