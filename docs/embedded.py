@@ -52,7 +52,7 @@ the model paints its own prompt: `sing.enable(pipe, prompt="red apple on a black
 the web meet this much less than one that knows five hundred words.
 
 In Python: `tiny.load_pipeline(model="tiny-v")`. On the command line: `singdiffusion generate ... --model tiny-community`, and with
-`--control PICTURE` for `tiny-controlnet`; its own edges are in `tiny.hints()`.
+`--control PICTURE` for `tiny-controlnet`; its own edges are in `tiny.hints()`, and `--control NAME` takes one of these.
 """
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import random
+import resource
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from singdiffusion import tiny
 from singdiffusion.web.settings import Settings
 from tests.commands import refused, start
 from tests.web.serving import serve
@@ -256,6 +258,38 @@ def test_ctrl_c_in_the_middle_stops_it_cleanly():
 def _ignore(call):
     with suppress(Exception):
         call()
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the memory of another process is limited on Linux only")
+def test_what_fails_while_painting_is_a_few_words_and_in_the_log_and_the_next_request_is_met():
+    with serve("--max-size", 2048) as served:
+        assert served.call("paint", values(steps=1))[1] == "complete"
+        with open(f"/proc/{served.process.pid}/statm") as sizes:
+            taken = int(sizes.read().split()[0]) * resource.getpagesize()
+        no_limit = resource.prlimit(served.process.pid, resource.RLIMIT_AS)
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (taken + 2**28, no_limit[1]))
+        status, event, data = served.call("paint", values(steps=1, width=2048, height=2048))
+        assert (status, event) == (200, "error")
+        assert data["error"] == "painting failed; the server's log says why"
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, no_limit)
+        assert served.call("paint", values(steps=1))[1] == "complete"
+    assert "can't allocate memory" in "".join(served.log)
+
+
+def test_other_machines_are_told_no_path_of_this_one(tmp_path):
+    model = tmp_path / "my-model"
+    model.symlink_to(tiny.folder())
+    options = ["--model", model, "--module", tiny.module_folder("tiny-unet")]
+    for host, shown in (
+        ("127.0.0.1", str(model)),
+        ("127.0.0.2", "my-model"),
+    ):  # the second is no address that serve knows
+        with serve(*options, "--host", host) as served:
+            assert served.call("about", [])[2][0]["model"] == shown
+            painted = served.call("paint", values(steps=1))[2][0]["pictures"][0]["with"]["png"]
+            assert json.loads(picture(painted)[1]["settings"])["model"] == shown
+            assert shown in served.ask("")[1]
+            assert shown == str(model) or str(tmp_path) not in served.ask("")[1] + served.ask("config")[1]
 
 
 def test_a_limit_of_the_command_line_is_kept():

@@ -1,10 +1,12 @@
 """Pictures of one request, against the plug-in itself and against the command line."""
 
+import json
 import shlex
 import threading
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from singdiffusion import SingDiffusion, SingDiffusionError, audit, tiny
@@ -182,3 +184,24 @@ def test_the_command_that_the_page_shows_paints_the_same(studio, change, tmp_pat
         np.testing.assert_allclose(
             pixels(on).astype(int), pixels(pair.with_ or pair.without).astype(int), atol=1
         )  # a process of its own may add in another order
+
+
+@pytest.mark.slow
+def test_the_command_names_model_module_and_control_as_the_server_was_given_them(tmp_path):
+    module, hints = str(tiny.module_folder("tiny-unet")), tiny.hints()
+    pipe = tiny.load_pipeline(model="tiny-controlnet")
+    studio = Studio("tiny-controlnet", pipe, {module: SingDiffusion.from_pretrained(module)}, controls=hints)
+    made = studio.paint(Settings(prompt="logo", steps=3, control=list(hints)[1]))
+    words = shlex.split(drawings.command(made, 0))
+    assert words[words.index("--module") + 1] == module
+    words[words.index("--out") + 1] = str(tmp_path)
+    cli(*words[1:])
+    with Image.open(tmp_path / "logo-0.png") as on:
+        np.testing.assert_allclose(pixels(on).astype(int), pixels(made.pairs[0].with_).astype(int), atol=1)
+        assert json.loads(on.text["settings"])["module"] == made.made_with["module"] == module
+
+
+def test_the_command_says_where_it_does_not_compute_as_usual(make_pipe):
+    made = Studio("x", make_pipe().to(torch.bfloat16)).paint(Settings(prompt="a", steps=1))
+    assert "--dtype bfloat16" in drawings.command(made, 0)
+    assert "--device" not in drawings.command(made, 0)

@@ -87,8 +87,11 @@ def extra(name: str, command: str) -> Iterator[None]:
         ) from error
 
 
-def control_image(pipe: Any, file: Path | None) -> Any:
-    """The picture that a ControlNet follows: read where the pipeline has one, None where it has none."""
+def control_image(pipe: Any, file: Path | None, model: str = "") -> Any:
+    """The picture that a ControlNet follows: read where the pipeline has one, None where it has none.
+
+    The embedded model brings some of its own, which are known by their names.
+    """
     from PIL import Image, UnidentifiedImageError
 
     has_one = getattr(pipe, "controlnet", None) is not None
@@ -98,11 +101,22 @@ def control_image(pipe: Any, file: Path | None) -> Any:
         return None
     if not has_one:
         raise SingDiffusionError(f"--control goes with a ControlNet, and a {type(pipe).__name__} has none")
+    own = _own_hints(model)
+    if str(file) in own and not file.is_file():
+        return own[str(file)]
     try:
         with Image.open(file) as picture:
             return picture.convert("RGB")
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise SingDiffusionError(f"--control {file} cannot be read as a picture") from error
+        known = f"; the model's own are {', '.join(own)}" if own else ""
+        raise SingDiffusionError(f"--control {file} cannot be read as a picture{known}") from error
+
+
+def _own_hints(model: str) -> dict[str, Any]:
+    """Name -> edges that come with an embedded model."""
+    from .. import tiny
+
+    return tiny.hints() if model in tiny.MODELS else {}
 
 
 def write_json(file: Path | None, figures: dict[str, Any]) -> None:

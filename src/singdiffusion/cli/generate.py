@@ -59,7 +59,10 @@ def generate(
         str | None, typer.Option(help="Start from this flat colour, #rrggbb or a name; no module is needed.")
     ] = None,
     control: Annotated[
-        Path | None, typer.Option(help="A picture for the ControlNet to follow, where the model has one.")
+        Path | None,
+        typer.Option(
+            help="A picture for the ControlNet to follow, where the model has one; for tiny-controlnet also the name of one of its own."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**62, help="Seed of a prompt's first picture; the next take the next.")
@@ -109,7 +112,7 @@ def generate(
         set_scheduler(pipe, scheduler)
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
-    followed = control_image(pipe, control)
+    followed = control_image(pipe, control, model)
     sing = None
     if module != "none" or color is not None:
         sing = SingDiffusion() if module == "none" else SingDiffusion.from_pretrained(module)

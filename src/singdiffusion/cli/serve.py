@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..errors import SingDiffusionError
 from . import app
 from .common import console, control_image, extra, hush, torch_device, torch_dtype
 from .options import Dtype, Model, ModelConfig
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @app.command()
@@ -45,25 +50,30 @@ def serve(
     Example: singdiffusion serve --port 7860
     """
     hush()
+    logging.disable(logging.WARNING)  # what fails while painting is told to the visitor in a few words, and here why
     with extra("web", "serve"):
         from ..web.server import Server
+    from ..plugin import SingDiffusion
     from ..plugin.models import load_model
     from ..web.settings import Limits
     from ..web.studio import Studio, examples_of
 
     limits = Limits(steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
 
+    alone = host in LOOPBACK
+    shown = str if alone else bare_name
+
     def load() -> Studio:
         pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
-        modules = {name: _module(name) for name in _names(model, module)}
+        modules = {shown(name): SingDiffusion.from_pretrained(name) for name in _names(model, module)}
         controls = _controls(model, pipe, control)
-        return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits)
+        return Studio(shown(model), pipe, modules, controls=controls, examples=examples_of(model), limits=limits)
 
     server = Server(load, host, port)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         typer.echo(f"The page is at {server.url} (Ctrl-C stops it)")
-        if host not in ("127.0.0.1", "localhost", "::1"):
+        if not alone:
             console.print("Other machines can reach it; there is no password.")
         server.wait()
     except KeyboardInterrupt:
@@ -75,7 +85,6 @@ def serve(
 def _names(model: str, modules: list[str] | None) -> list[str]:
     """The modules asked for; the embedded models have two."""
     from .. import tiny
-    from ..errors import SingDiffusionError
 
     if modules is None:
         return ["tiny-unet", "tiny"] if model in tiny.MODELS else []
@@ -84,10 +93,9 @@ def _names(model: str, modules: list[str] | None) -> list[str]:
     return [] if modules == ["none"] else modules
 
 
-def _module(name: str) -> Any:
-    from ..plugin import SingDiffusion
-
-    return SingDiffusion.from_pretrained(name)
+def bare_name(name: str) -> str:
+    """A model's or module's name as other machines may see it: of a path of this one only the last part."""
+    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
 
 
 def _controls(model: str, pipe: Any, files: list[Path] | None) -> dict[str, Any]:
@@ -96,4 +104,9 @@ def _controls(model: str, pipe: Any, files: list[Path] | None) -> dict[str, Any]
 
     if files is None and model in tiny.MODELS and getattr(pipe, "controlnet", None) is not None:
         return tiny.hints()
-    return {file.stem: control_image(pipe, file) for file in files or []}
+    found: dict[str, Any] = {}
+    for file in files or []:
+        if file.name in found:
+            raise SingDiffusionError(f"--control {file}: there is one of this name already; give each picture another")
+        found[file.name] = control_image(pipe, file, model)
+    return found

@@ -12,7 +12,7 @@ from ..evaluate.brightness import PromptResult
 from ..evaluate.gallery import png
 from ..evaluate.prompts import slug
 from ..plugin import Audit
-from .settings import OFF, OWN, Settings
+from .settings import OFF, OWN
 from .studio import Pair, Result
 
 _VERDICTS = {
@@ -100,7 +100,7 @@ def _pair(result: Result, pair: Pair) -> dict[str, Any]:
         if pair.with_ is None
         else _base64(result, pair, report.side_by_side(pair.without, pair.with_), "without | with"),
         "histogram": report.histogram(compared, keys=("off", "on")[: len(images)]),
-        "command": command(settings, pair.seed, str(result.made_with["model"])),
+        "command": command(result, pair.seed),
     }
 
 
@@ -129,9 +129,10 @@ def as_json(result: Result) -> dict[str, Any]:
     return {"settings": result.settings.model_dump(), "seconds": round(result.seconds, 3), "pictures": pictures}
 
 
-def command(settings: Settings, seed: int, model: str) -> str:
-    """The command that paints the same."""
-    words = ["singdiffusion", "generate", settings.prompt, "--out", "out", "--model", model]
+def command(result: Result, seed: int) -> str:
+    """The command that paints the same, with names of model, module and control as the server has them."""
+    settings, names = result.settings, result.made_with
+    words = ["singdiffusion", "generate", settings.prompt, "--out", "out", "--model", str(names["model"])]
     options: dict[str, Any] = {
         "--negative": settings.negative_prompt,
         "--seed": seed,
@@ -143,14 +144,13 @@ def command(settings: Settings, seed: int, model: str) -> str:
         "--first-prompt": settings.first_prompt,
         "--color": settings.color,
     }
-    if settings.method == OFF and not settings.color:
-        options["--module"] = "none"
-    elif not settings.color:
-        options["--method"] = settings.method.rpartition("-")[2]
-        if settings.method.startswith("unet"):
-            options["--module"] = "tiny-unet" if model.startswith("tiny") else "MODULE"
-    if settings.control:
-        options["--control"] = settings.control
+    if not settings.color:
+        options["--module"] = names["module"]
+        options["--method"] = "" if settings.method == OFF else settings.method.rpartition("-")[2]
+    options["--control"] = settings.control
+    options |= {
+        f"--{name}": names[name] for name, usual in (("dtype", "float32"), ("device", "cpu")) if names[name] != usual
+    }
     for name, value in options.items():
         if value != "":
             words += [name, str(value)]

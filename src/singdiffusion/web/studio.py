@@ -35,11 +35,13 @@ class Method:
         label: for people.
         sing: the module's; None: off.
         name: ``mean`` or ``moments``.
+        module: the module's name, as the studio was given it; ``none`` without one.
     """
 
     label: str
     sing: SingDiffusion | None = None
     name: str | None = None
+    module: str = "none"
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class Studio:
                 key = f"{kind}-{method}"
                 if key in found:
                     raise SingDiffusionError(f"two modules are a {type(sing.module).__name__}; {name} is one too many")
-                found[key] = Method(_LABELS[key], sing, method)
+                found[key] = Method(_LABELS[key], sing, method, name)
         order = list(_LABELS)
         return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
 
@@ -239,8 +241,13 @@ class Studio:
 
     def _made_with(self, settings: Settings) -> dict[str, Any]:
         own = {"prompt", "seed", "count"}
-        return {"model": self.model, **{k: v for k, v in settings.model_dump().items() if k not in own and v != ""}} | {
-            "scheduler": type(self._scheduler(settings.scheduler)).__name__
+        return {
+            "model": self.model,
+            "module": "none" if settings.color else self.methods[settings.method].module,
+            **{k: v for k, v in settings.model_dump().items() if k not in own and v != ""},
+            "scheduler": type(self._scheduler(settings.scheduler)).__name__,
+            "dtype": str(self.pipe.dtype).removeprefix("torch."),
+            "device": self.pipe.device.type,
         }
 
 
