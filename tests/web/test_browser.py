@@ -207,6 +207,7 @@ def test_cancel_stops_and_says_so(visit, served):
     visitor.prompt.fill("rocket")
     visitor.click("Paint")
     sync_api.expect(visitor.status).to_contain_text("Painting without", timeout=20_000)
+    sync_api.expect(visitor.page.locator(".stage .count")).to_have_text(re.compile(r"step \d+ of 150"))
     visitor.click("Cancel")
     sync_api.expect(visitor.status).to_have_text("Cancelled.", timeout=10_000)
     assert visitor.page.locator(".compare").count() == 0

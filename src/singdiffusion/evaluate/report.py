@@ -154,7 +154,7 @@ def histogram(result: PromptResult, bins: int = 32, keys: Sequence[str] = ("off"
         f'<svg class="histogram" viewBox="0 0 {width} {height + bottom}" role="img" aria-label="{html.escape(label)}">'
         f'<line class="axis" x1="{left}" x2="{width}" y1="{height}" y2="{height}"/>{"".join(shapes)}{ticks}'
         f'<text x="{(left + width) / 2:.0f}" y="{height + 30}" text-anchor="middle">pixel brightness (luma)</text>'
-        f'<text transform="translate(14 {height / 2:.0f}) rotate(-90)" text-anchor="middle">share of pixels, √</text></svg>'
+        f'<text transform="translate(14 {height / 2:.0f}) rotate(-90)" text-anchor="middle">pixels, √ scale</text></svg>'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import secrets
@@ -24,7 +25,7 @@ TITLE = "SingDiffusion, before and after"
 FAILED = "painting failed; the server's log says why"
 PROMPT, WORDS, COLOUR = "the prompt", "other words", "a flat colour"
 EMPTY = """<div class="stage"><p class="empty">Type a prompt or click an example, then Paint. The same seed is painted without and with SingDiffusion.</p>
-<div class="working"><p class="status" role="status"></p><progress aria-label="Painting" hidden></progress></div>
+<div class="working"><div><p class="status" role="status"></p><small class="count" aria-hidden="true"></small></div><progress aria-label="Painting" hidden></progress></div>
 <div class="shown"></div><section class="session" hidden aria-label="Painted in this session"><h2>This session</h2><ul></ul></section></div>"""
 
 
@@ -75,7 +76,7 @@ def build(room: WaitingRoom) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(
             f'<div class="intro"><h1>{TITLE}</h1><p>The same model, prompt and seed, twice: as it is, and with its first step put right. '
-            f"Model: {studio.model}.</p></div>"
+            f"Model: {html.escape(studio.model)}.</p></div>"
         )
         with gr.Row(equal_height=False, elem_id="parts"):  # in the order of a phone; style.css sets them side by side
             with gr.Column(elem_id="asking"):
@@ -239,7 +240,14 @@ def _progress(progress: Progress) -> dict[str, Any]:
         return {"phase": "painting", "text": text}
     half = progress.steps if progress.part == "with" else 0
     text = f"Painting {progress.part} SingDiffusion."
-    return {"phase": "painting", "text": text, "done": half + progress.step, "total": 2 * progress.steps}
+    count = f"step {progress.step} of {progress.steps}"
+    return {
+        "phase": "painting",
+        "text": text,
+        "count": count,
+        "done": half + progress.step,
+        "total": 2 * progress.steps,
+    }
 
 
 def _done(result: Result) -> dict[str, Any]:

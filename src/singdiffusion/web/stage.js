@@ -58,6 +58,11 @@ function compare(pair) {
   return figure;
 }
 
+// Breaks between words alone, never after the first dash of an option.
+function words(command) {
+  return make("code", {}, ...command.split(" ").flatMap((word, i) => [i ? " " : "", make("span", {}, word)]));
+}
+
 function facts(pair) {
   const list = make("p", { className: "facts" });
   list.append(make("q", {}, pair.prompt), make("span", {}, `seed ${pair.seed}`), make("span", {}, `${pair.seconds} s`));
@@ -77,7 +82,7 @@ function render() {
     if (pair.with !== null) files.append(" ", download(pair.with, pair.name + ".png", "with"), " ", download(pair.both, pair.name + "-compare.png", "side by side"));
     const brightness = make("div", { className: "brightness" });
     brightness.innerHTML = pair.histogram;  // ours; the prompt in it is escaped
-    const command = make("details", { className: "command" }, make("summary", {}, "The same on the command line"), make("code", {}, pair.command));
+    const command = make("details", { className: "command" }, make("summary", {}, "The same on the command line"), words(pair.command));
     const key = make("p", { className: "histogram-key", ariaHidden: "true" }, make("span", { className: "without" }, "without"));
     if (pair.with !== null) key.append(make("span", { className: "with" }, "with SingDiffusion"));
     shown.append(compare(pair), facts(pair), files, brightness, key, command);
@@ -113,6 +118,7 @@ function update() {
     if (value.total) { bar.max = value.total; bar.value = value.done; } else bar.removeAttribute("value");
   }
   say(value.text || "", value.phase === "failed");
+  $(".count").textContent = value.count || "";  // for the eye: it changes too often to be read aloud, and the bar says the same
   if (value.phase === "done" && value.id !== element.dataset.seen) {
     element.dataset.seen = value.id;
     session = [...value.pairs, ...session].slice(0, KEPT);
