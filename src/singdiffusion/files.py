@@ -28,14 +28,20 @@ def output_folder(folder: Path) -> Path:
 def write_whole(file: Path, content: bytes | str) -> Path:
     """Write beside the target and rename: a killed process leaves the old file or the new one.
 
+    A link is followed, and what is no file, such as a pipe or ``/dev/stdout``, is written to and stays what it is.
+
     Raises:
         SingDiffusionError: the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    target = Path(os.path.realpath(file))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
-        os.replace(partial, file)
+        if file.exists() and not file.is_file():
+            file.write_bytes(data)
+        else:
+            partial.write_bytes(data)
+            os.replace(partial, target)
     except OSError as error:
         raise SingDiffusionError(f"cannot write {file}: {error.strerror or error}") from error
     finally:

@@ -201,6 +201,34 @@ def test_the_first_step_takes_a_colour_and_words(visit):
     assert "--color '#101820'" in visitor.page.locator(".command code").text_content()
 
 
+def test_words_that_are_missing_are_said_and_those_left_over_are_not_meant(visit):
+    visitor = visit()
+    visitor.set("Steps", 2)
+    visitor.page.get_by_text("More settings").click()
+    visitor.page.get_by_role("radio", name="other words").check()
+    visitor.prompt.fill("rocket")
+    visitor.click("Paint")
+    sync_api.expect(visitor.status).to_contain_text("Words for the first step: there are none", timeout=20_000)
+    visitor.page.get_by_label("Words for the first step").fill(WHITE)
+    visitor.page.get_by_role("radio", name="Off").check()
+    visitor.paint("rocket")
+    assert len(visitor.greys()) == 1
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize(("width", "height"), [(16, 512), (512, 16)])
+def test_a_picture_of_any_shape_fits_the_window(visit, viewport, width, height):
+    visitor = visit(viewport)
+    visitor.set("Steps", 1)
+    visitor.page.get_by_text("More settings").click()
+    visitor.set("Width", width)
+    visitor.set("Height", height)
+    visitor.paint("rocket")
+    box = visitor.page.locator(".compare").bounding_box()
+    assert 100 < box["width"] <= viewport["width"]
+    assert 100 < box["height"] < viewport["height"]
+
+
 def test_cancel_stops_and_says_so(visit, served):
     visitor = visit()
     visitor.set("Steps", 150)

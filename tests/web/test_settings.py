@@ -46,7 +46,7 @@ def test_anything_is_settings_or_one_line(values):
         ({"prompt": "  "}, "prompt: it is empty"),
         ({"prompt": "a" * 1001}, "prompt: at most 1000 letters"),
         ({"prompt": "a\x00b"}, "control characters"),
-        ({"prompt": 5}, "prompt: Input should be a valid string"),
+        ({"prompt": 5}, "prompt: it must be a text"),
         ({"prompt": "a", "steps": 0}, "steps:"),
         ({"prompt": "a", "steps": 151}, "steps: at most 150"),
         ({"prompt": "a", "steps": True}, "steps:"),

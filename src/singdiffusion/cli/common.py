@@ -6,8 +6,9 @@ import json
 import logging
 import math
 import os
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,30 @@ def hush() -> None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Any]:
-    """A progress bar on stderr; yields a function that advances it by one."""
+    """A progress bar on stderr; yields a function that advances it by one. In a log: a line every now and then."""
+    if not console.is_terminal:
+        yield _told_by_lines(title, total)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count=1: bar.advance(task, count)
+
+
+LINE_EVERY = 30.0  # seconds
+
+
+def _told_by_lines(title: str, total: int) -> Callable[..., None]:
+    done, last = 0, time.monotonic()
+
+    def advance(count: int = 1) -> None:
+        nonlocal done, last
+        done += count
+        if time.monotonic() - last >= LINE_EVERY:
+            last = time.monotonic()
+            console.print(f"{title}: {done} of {total}")
+
+    return advance
 
 
 def finite(name: str, value: float) -> float:

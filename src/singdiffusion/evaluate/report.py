@@ -193,7 +193,7 @@ figcaption span { color: var(--soft) } .off figcaption b { color: var(--off) } .
 .histogram .off { fill: var(--off); stroke: var(--off) } .histogram .on { fill: var(--on); stroke: var(--on) }
 .histogram .real { stroke: var(--real); stroke-width: 2; stroke-dasharray: 5 4 }
 @media (max-width: 600px) { main { padding: 26px 14px 48px } section { padding: 16px }
-  th, td { padding: 8px 3px; font-size: .8rem } thead th { white-space: normal } th:first-child { min-width: 84px }
+  th, td { padding: 8px 3px; font-size: .8rem; white-space: normal } th:first-child { min-width: 84px }
   .histogram text { font-size: 21px } }
 .key { display: flex; flex-wrap: wrap; gap: 6px 20px; font-size: .9rem; color: var(--soft) }
 .key span::before { content: ""; display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 7px; background: var(--c) }

@@ -234,7 +234,8 @@ def _configurations(hub_id: str) -> Path:
         ) from error
     except (OSError, ValueError) as error:
         raise SingDiffusionError(
-            f"there is no file or folder {hub_id}, and the hub did not give it ({type(error).__name__})"
+            f"there is no file or folder {hub_id}, and the hub did not give it ({type(error).__name__}); "
+            "check the name, and the connection if it is not in the local cache"
         ) from error
 
 

@@ -73,7 +73,7 @@ def _start(alpha: float, fixed: bool) -> str:
     )
     return (
         f'<div class="way" role="img" aria-label="{html.escape(label)}"><div class="track">{gap}{expected}<i class="mark given"></i></div>'
-        f'<div class="ends"><span>picture</span><span>pure noise</span></div></div><p class="way-key" aria-hidden="true">{key}</p>'
+        f'<div class="ends"><span>picture</span><span>√ scale</span><span>pure noise</span></div></div><p class="way-key" aria-hidden="true">{key}</p>'
     )
 
 

@@ -24,7 +24,7 @@ from .waiting import Progress, WaitingRoom
 TITLE = "SingDiffusion, before and after"
 FAILED = "painting failed; the server's log says why"
 PROMPT, WORDS, COLOUR = "the prompt", "other words", "a flat colour"
-EMPTY = """<div class="stage"><p class="empty">Type a prompt or click an example, then Paint. The same seed is painted without and with SingDiffusion.</p>
+EMPTY = """<div class="stage"><p class="empty">Type a prompt and paint it, or click an example. The same seed is painted without and with SingDiffusion.</p>
 <div class="working"><div><p class="status" role="status"></p><small class="count" aria-hidden="true"></small></div><progress aria-label="Painting" hidden></progress></div>
 <div class="shown"></div><section class="session" hidden aria-label="Painted in this session"><h2>This session</h2><ul></ul></section></div>"""
 
@@ -81,7 +81,7 @@ def build(room: WaitingRoom) -> gr.Blocks:
         with gr.Row(equal_height=False, elem_id="parts"):  # in the order of a phone; style.css sets them side by side
             with gr.Column(elem_id="asking"):
                 prompt = gr.Textbox(
-                    label="Prompt", lines=2, max_lines=5, max_length=studio.limits.letters, autofocus=True
+                    label="Prompt", lines=2, max_lines=5, placeholder="Shift and Enter paint", autofocus=True
                 )
                 with gr.Row():
                     paint = gr.Button("Paint", variant="primary", scale=3, min_width=120)
@@ -121,14 +121,14 @@ def _settings(studio: Studio) -> dict[str, Any]:
         None, js="() => Math.floor(Math.random() * 4294967296)", outputs=made["seed"], api_visibility="private"
     )
     with gr.Accordion("More settings", open=False):
-        made["negative_prompt"] = gr.Textbox(label="Negative prompt", max_length=limits.letters)
+        made["negative_prompt"] = gr.Textbox(label="Negative prompt")
         made["told"] = gr.Radio(
             [PROMPT, WORDS, COLOUR],
             value=PROMPT,
             label="The first step is told",
             info="to steer colour and light alone",
         )
-        made["first_prompt"] = gr.Textbox(label="Words for the first step", visible=False, max_length=limits.letters)
+        made["first_prompt"] = gr.Textbox(label="Words for the first step", visible=False)
         made["color"] = gr.ColorPicker("#101820", label="Colour that the first step starts from", visible=False)
         with gr.Row():
             made["width"] = gr.Number(width, label="Width", precision=0, minimum=1, maximum=limits.side, min_width=90)
@@ -173,7 +173,7 @@ def _wire(
     def wanted(values: tuple[Any, ...]) -> dict[str, Any]:
         given = dict(zip(names, values, strict=True))
         told = given.pop("told")
-        if told != WORDS:
+        if told != WORDS or given["method"] == OFF:  # what is not shown, or has no first step to go to, is not meant
             given["first_prompt"] = ""
         given["color"] = _hex(given["color"]) if told == COLOUR else ""
         return given
@@ -181,6 +181,9 @@ def _wire(
     async def painted(*values: Any) -> AsyncIterator[tuple[dict[str, Any], Any]]:
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         try:
+            given = dict(zip(names, values, strict=True))
+            if given["told"] == WORDS and given["method"] != OFF and not str(given["first_prompt"] or "").strip():
+                raise SingDiffusionError("words for the first step: there are none; write some, or choose the prompt")
             settings = read(wanted(values), studio.limits)
             async with aclosing(room.paint(settings)) as news:
                 async for each in news:
@@ -272,7 +275,7 @@ def _hex(color: Any) -> Any:
 
 
 def _api(studio: Studio, room: WaitingRoom) -> None:
-    """What programs call: ``/paint``, ``/audit`` and ``/about``, described by Gradio at ``/?view=api``."""
+    """What programs call: ``/paint``, ``/audit`` and ``/about``, described by Gradio behind "Use via API", at the foot of the page."""
 
     async def paint(
         prompt: str,

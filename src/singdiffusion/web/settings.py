@@ -101,5 +101,19 @@ def _plainly(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))
     where = (name if name.isidentifier() else repr(name[:40])) if first["loc"] else "the request"
-    said = {"missing": "it is missing", "extra_forbidden": "there is no such setting"}.get(first["type"])
-    return f"{where}: {said or first['msg']}"
+    said = _SAID.get(first["type"])
+    return f"{where}: {said.format(**first.get('ctx', {})) if said else first['msg']}"
+
+
+_SAID = {  # pydantic's kinds of error, in a visitor's words
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such setting",
+    "int_type": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_type": "it must be a number",
+    "string_type": "it must be a text",
+    "finite_number": "it must be a finite number",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than_equal": "it must be at most {le}",
+    "less_than": "it must be below {lt}",
+}

@@ -40,7 +40,8 @@ function download(file, name, text) {
 function compare(pair) {
   const alone = pair.with === null;
   const figure = make("figure", { className: "compare" + (alone ? " alone" : "") });
-  figure.style.setProperty("--ratio", pair.width / pair.height);
+  // a strip gets bands at its sides: the slider needs room, and the window has an end
+  figure.style.setProperty("--ratio", Math.min(3, Math.max(1 / 3, pair.width / pair.height)));
   const greys = pair.greys.map((grey) => `mean grey ${grey}`);
   if (!alone) figure.append(make("img", { src: uri(pair.with), alt: `${pair.prompt}, with SingDiffusion, ${greys[1]}`, className: "with" }));
   figure.append(make("img", { src: uri(pair.without), alt: `${pair.prompt}, without SingDiffusion, ${greys[0]}`, className: "without" }));
@@ -92,11 +93,12 @@ function render() {
   $(".session ul").replaceChildren(...session.map((each, i) => {
     const button = make("button", { type: "button" }, make("img", { src: uri(each.without), alt: "" }));
     if (each.with !== null) button.append(make("img", { src: uri(each.with), alt: "" }));
-    button.setAttribute("aria-label", `Show ${each.prompt}, seed ${each.seed}`);
+    button.setAttribute("aria-label", `Show picture ${i + 1} of ${session.length}: ${each.prompt}, seed ${each.seed}`);
     button.setAttribute("aria-pressed", String(i === current));
     button.addEventListener("click", () => {
       current = i;
       render();
+      if ($("progress").hidden) say("");  // what was said was said of another picture
       element.querySelectorAll(".session button")[i].focus();
     });
     return make("li", {}, button);
