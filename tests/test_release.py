@@ -221,7 +221,7 @@ def installed(built, tmp_path_factory):
     venv, elsewhere = tmp_path_factory.mktemp("environment") / "venv", tmp_path_factory.mktemp("elsewhere")
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    env |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    env |= {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
     scripts = venv / ("Scripts" if os.name == "nt" else "bin")
 
     def run(*command, status=0):

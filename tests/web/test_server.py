@@ -280,13 +280,17 @@ def test_what_fails_while_painting_is_a_few_words_and_in_the_log_and_the_next_re
 def test_other_machines_are_told_no_path_of_this_one(tmp_path):
     model = tmp_path / "my-model"
     model.symlink_to(tiny.folder())
-    options = ["--model", model, "--module", tiny.module_folder("tiny-unet")]
-    for host, shown in (
-        ("127.0.0.1", str(model)),
-        ("127.0.0.2", "my-model"),
-    ):  # the second is no address that serve knows
+    options = ["--model", model]
+    for kind in ("unet", "decoder"):  # two of one name, as train calls them
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "module").symlink_to(tiny.module_folder("tiny-unet" if kind == "unet" else "tiny"))
+        options += ["--module", tmp_path / kind / "module"]
+    # the second host is no address that serve knows
+    for host, shown in (("127.0.0.1", str(model)), ("127.0.0.2", "my-model")):
         with serve(*options, "--host", host) as served:
-            assert served.call("about", [])[2][0]["model"] == shown
+            about = served.call("about", [])[2][0]
+            assert about["model"] == shown
+            assert list(about["methods"]) == ["off", "unet-mean", "decoder-mean", "decoder-moments"]
             painted = served.call("paint", values(steps=1))[2][0]["pictures"][0]["with"]["png"]
             assert json.loads(picture(painted)[1]["settings"])["model"] == shown
             assert shown in served.ask("")[1]

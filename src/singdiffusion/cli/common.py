@@ -23,13 +23,13 @@ console = Console(stderr=True)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def hush() -> None:
-    """Keep libraries' chatter off the user's terminal; what goes wrong is said by us, in one line."""
+def hush(level: int = logging.ERROR) -> None:
+    """Keep libraries' chatter off the user's terminal, up to a level; what goes wrong is said by us, in one line."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    logging.disable(logging.ERROR)
+    logging.disable(level)
     import diffusers
     import transformers
 
@@ -107,7 +107,7 @@ def extra(name: str, command: str) -> Iterator[None]:
         ) from error
 
 
-def control_image(pipe: Any, file: Path | None, model: str = "") -> Any:
+def control_image(pipe: Any, file: Path | None, model: str) -> Any:
     """The picture that a ControlNet follows: read where the pipeline has one, None where it has none.
 
     The embedded model brings some of its own, which are known by their names.
@@ -121,7 +121,7 @@ def control_image(pipe: Any, file: Path | None, model: str = "") -> Any:
         return None
     if not has_one:
         raise SingDiffusionError(f"--control goes with a ControlNet, and a {type(pipe).__name__} has none")
-    own = _own_hints(model)
+    own = own_hints(model)
     if str(file) in own and not file.is_file():
         return own[str(file)]
     try:
@@ -132,7 +132,7 @@ def control_image(pipe: Any, file: Path | None, model: str = "") -> Any:
         raise SingDiffusionError(f"--control {file} cannot be read as a picture{known}") from error
 
 
-def _own_hints(model: str) -> dict[str, Any]:
+def own_hints(model: str) -> dict[str, Any]:
     """Name -> edges that come with an embedded model."""
     from .. import tiny
 

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import SingDiffusionError
 from . import app
-from .common import console, control_image, extra, hush, torch_device, torch_dtype
+from .common import console, control_image, extra, hush, own_hints, torch_device, torch_dtype
 from .options import Dtype, Model, ModelConfig
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -49,8 +49,7 @@ def serve(
 
     Example: singdiffusion serve --port 7860
     """
-    hush()
-    logging.disable(logging.WARNING)  # what fails while painting is told to the visitor in a few words, and here why
+    hush(logging.WARNING)  # what fails while painting is told to the visitor in a few words, and here why
     with extra("web", "serve"):
         from ..web.server import Server
     from ..plugin import SingDiffusion
@@ -61,13 +60,13 @@ def serve(
     limits = Limits(steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
 
     alone = host in LOOPBACK
-    shown = str if alone else bare_name
 
     def load() -> Studio:
         pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
-        modules = {shown(name): SingDiffusion.from_pretrained(name) for name in _names(model, module)}
+        modules = {name: SingDiffusion.from_pretrained(name) for name in _names(model, module)}
         controls = _controls(model, pipe, control)
-        return Studio(shown(model), pipe, modules, controls=controls, examples=examples_of(model), limits=limits)
+        names = str if alone else bare_name
+        return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits, names=names)
 
     server = Server(load, host, port)
     try:
@@ -100,12 +99,10 @@ def bare_name(name: str) -> str:
 
 def _controls(model: str, pipe: Any, files: list[Path] | None) -> dict[str, Any]:
     """Name -> what a ControlNet can follow; the embedded one brings some."""
-    from .. import tiny
-
-    if files is None and model in tiny.MODELS and getattr(pipe, "controlnet", None) is not None:
-        return tiny.hints()
+    if files is None:
+        return own_hints(model) if getattr(pipe, "controlnet", None) is not None else {}
     found: dict[str, Any] = {}
-    for file in files or []:
+    for file in files:
         if file.name in found:
             raise SingDiffusionError(f"--control {file}: there is one of this name already; give each picture another")
         found[file.name] = control_image(pipe, file, model)

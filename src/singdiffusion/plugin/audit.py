@@ -13,7 +13,9 @@ from typing import Any
 
 from ..errors import SingDiffusionError
 from .first_step import FirstStep, first_step_of
+from .hub import download
 
+CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]
 ABSENT, MILD, PRESENT = "absent", "mild", "present"
 # A channel's mean displaced by a fifth of the noise's own deviation is lost in it; by twice, it is what the eye sees.
 MILD_FROM, PRESENT_FROM = 0.2, 2.0
@@ -210,7 +212,7 @@ def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | N
     path = Path(name)
     if path.is_file():
         return _scheduler_from(_json(path), path), None
-    folder = path if path.is_dir() else _configurations(str(name))
+    folder = path if path.is_dir() else download(str(name), CONFIGURATIONS, "file or folder")
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         raise SingDiffusionError(f"{name} is no diffusers model: it has no scheduler/scheduler_config.json")
@@ -220,23 +222,6 @@ def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | N
 
 def _denoisers(folder: Path) -> list[Path]:
     return [file for part in ("unet", "transformer", "prior") if (file := folder / part / "config.json").is_file()]
-
-
-def _configurations(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["model_index.json", "scheduler/*.json", "*/config.json"]))
-    except HFValidationError as error:
-        raise SingDiffusionError(
-            f"there is no file or folder {hub_id}, and it is no hub id such as 'owner/name'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise SingDiffusionError(
-            f"there is no file or folder {hub_id}, and the hub did not give it ({type(error).__name__}); "
-            "check the name, and the connection if it is not in the local cache"
-        ) from error
 
 
 def _json(file: Path) -> dict[str, Any]:

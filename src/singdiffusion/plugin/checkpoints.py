@@ -15,6 +15,7 @@ from .. import tiny
 from ..errors import SingDiffusionError
 from ..modules import MeanDecoder, TimeFreeUNet
 from .config import SingConfig
+from .hub import download
 
 CONFIG = "sing_config.json"
 MODULES = {"MeanDecoder": MeanDecoder, "TimeFreeUNet": TimeFreeUNet}
@@ -35,24 +36,9 @@ def resolve(source: str | os.PathLike, subfolder: str = "", **hub: Any) -> Path:
         return folder / subfolder
     if folder.exists():
         raise SingDiffusionError(f"{source} is a file; a SingDiffusion module is a folder with {CONFIG}")
-    return _download(str(source), subfolder, **hub) / subfolder
-
-
-def _download(hub_id: str, subfolder: str, **hub: Any) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     patterns = [prefix + name for name in (CONFIG, "module/*", "tokenizer/*", "text_encoder/*")]
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, **hub))
-    except HFValidationError as error:
-        raise SingDiffusionError(f"there is no folder {hub_id}, and it is no hub id such as 'owner/name'") from error
-    except (OSError, ValueError) as error:
-        raise SingDiffusionError(
-            f"there is no folder {hub_id}, and the hub did not give it ({type(error).__name__}); "
-            "check the name, and the connection if it is not in the local cache"
-        ) from error
+    return download(str(source), patterns, "folder", **hub) / subfolder
 
 
 def read_config(folder: Path) -> SingConfig:

@@ -170,8 +170,10 @@ def _wire(
 ) -> None:
     names = list(inputs)
 
-    def wanted(values: tuple[Any, ...]) -> dict[str, Any]:
-        given = dict(zip(names, values, strict=True))
+    def named(values: tuple[Any, ...]) -> dict[str, Any]:
+        return dict(zip(names, values, strict=True))
+
+    def wanted(given: dict[str, Any]) -> dict[str, Any]:
         told = given.pop("told")
         if told != WORDS or given["method"] == OFF:  # what is not shown, or has no first step to go to, is not meant
             given["first_prompt"] = ""
@@ -181,10 +183,10 @@ def _wire(
     async def painted(*values: Any) -> AsyncIterator[tuple[dict[str, Any], Any]]:
         on, off = gr.update(interactive=True), gr.update(interactive=False)
         try:
-            given = dict(zip(names, values, strict=True))
+            given = named(values)
             if given["told"] == WORDS and given["method"] != OFF and not str(given["first_prompt"] or "").strip():
                 raise SingDiffusionError("words for the first step: there are none; write some, or choose the prompt")
-            settings = read(wanted(values), studio.limits)
+            settings = read(wanted(given), studio.limits)
             async with aclosing(room.paint(settings)) as news:
                 async for each in news:
                     if isinstance(each, Progress):
@@ -199,7 +201,7 @@ def _wire(
 
     def judged(*values: Any) -> str:
         try:
-            settings = studio.check(read(wanted(values) | {"prompt": "any"}, studio.limits))
+            settings = studio.check(read(wanted(named(values)) | {"prompt": "any"}, studio.limits))
             fixed = settings.method != OFF or bool(settings.color)
             return drawings.verdict(studio.audit(settings), fixed, studio.note)
         except SingDiffusionError as error:

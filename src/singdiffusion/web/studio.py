@@ -35,7 +35,7 @@ class Method:
         label: for people.
         sing: the module's; None: off.
         name: ``mean`` or ``moments``.
-        module: the module's name, as the studio was given it; ``none`` without one.
+        module: the module's name, for visitors; ``none`` without one.
     """
 
     label: str
@@ -79,6 +79,7 @@ class Studio:
         controls: what a ControlNet can follow, by name.
         examples: prompts to try.
         limits: the most that a request may ask for.
+        names: model's or module's name -> what visitors may see of it.
 
     Raises:
         SingDiffusionError: a module does not fit, or two would have the same name on the page.
@@ -93,8 +94,10 @@ class Studio:
         controls: Mapping[str, Image.Image] | None = None,
         examples: Sequence[str] = (),
         limits: Limits | None = None,
+        names: Callable[[str], str] = str,
     ):
-        self.model = model
+        self.model = names(model)
+        self._names = names
         self.pipe = pipe
         self.controls = dict(controls or {})
         self.examples = list(examples)
@@ -119,7 +122,7 @@ class Studio:
                 key = f"{kind}-{method}"
                 if key in found:
                     raise SingDiffusionError(f"two modules are a {type(sing.module).__name__}; {name} is one too many")
-                found[key] = Method(_LABELS[key], sing, method, name)
+                found[key] = Method(_LABELS[key], sing, method, self._names(name))
         order = list(_LABELS)
         return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))
 
