@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
-from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,18 +43,17 @@ class LastToken(MeanDecoder):
 class Pooled(MeanDecoder):
     """Ours behind attention in place of the mean: learned queries, one a head, look at every token."""
 
-    @register_to_config
     def __init__(
         self,
         latent_channels: int = CHANNELS,
         cross_attention_dim: int = 128,
         grid: int = 16,
-        variances: int = 0,
+        covariance_grid: int = 0,
         width: int = 512,
         layers: int = 2,
         heads: int = 4,
     ):
-        super().__init__(latent_channels, cross_attention_dim, grid, variances, width, layers)
+        super().__init__(latent_channels, cross_attention_dim, grid, covariance_grid, width, layers)
         size = width // 2
         self.heads = heads
         self.queries = nn.Parameter(torch.randn(heads, 1, size // heads) / math.sqrt(size // heads))
@@ -75,19 +73,18 @@ class Pooled(MeanDecoder):
 class Patches(MeanDecoder):
     """A transformer: learned queries look at the prompt and at each other, and each tells patch x patch cells of a coarse picture."""
 
-    @register_to_config
     def __init__(
         self,
         latent_channels: int = CHANNELS,
         cross_attention_dim: int = 128,
         grid: int = 16,
-        variances: int = 0,
+        covariance_grid: int = 0,
         width: int = 128,
         layers: int = 3,
         heads: int = 4,
         patch: int = 4,
     ):
-        super().__init__(latent_channels, cross_attention_dim, grid, variances, width, layers)
+        super().__init__(latent_channels, cross_attention_dim, grid, covariance_grid, width, layers)
         self.patch, self.grid = patch, grid
         self.queries = nn.Parameter(torch.randn((grid // patch) ** 2, width) / math.sqrt(width))
         self.text_in = nn.Sequential(
@@ -146,7 +143,7 @@ def learnt(name: str, out: Path, steps: int) -> dict[str, float]:
     network = made.accelerator.unwrap_model(made.model).network
     still = copy.deepcopy(network).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
-        still(torch.zeros(1, made.data.manifest["base"]["tokens"][0], network.config.cross_attention_dim))
+        still(torch.zeros(1, made.data.manifest["base"]["tokens"][0], network.config["cross_attention_dim"]))
     told = made.run()
     return {
         "parameters": sum(p.numel() for p in network.parameters()),

@@ -22,11 +22,11 @@ from typing import Any
 
 from singdiffusion import tiny
 from singdiffusion.evaluate.gallery import jobs_of_captions
-from singdiffusion.evaluate.painting import Painter
+from singdiffusion.evaluate.painter import Painter
 from singdiffusion.evaluate.processes import Processes
-from singdiffusion.evaluate.prompts import named
 from singdiffusion.evaluate.remedies import Off
 from singdiffusion.files import write_whole
+from singdiffusion.painting.prompts import named
 
 BATCHES = (1, 4, 16, 32, 64)
 PICTURES = 64

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from singdiffusion.core.oracle import Oracle
+from singdiffusion.theory.oracle import Oracle
 
 COUNT, DIMS, BATCH = 10_000, 12_288, 16
 

@@ -25,10 +25,11 @@ from singdiffusion import SingDiffusion, tiny
 from singdiffusion.core.dct import from_low_frequencies, low_frequencies
 from singdiffusion.core.singular import first_step
 from singdiffusion.evaluate.brightness import PAPER_PROMPTS
-from singdiffusion.evaluate.fidelity import EfficientNetLite0, FrechetDistance, as_tensor
+from singdiffusion.evaluate.gallery import as_tensor
+from singdiffusion.evaluate.metrics.fidelity import EfficientNetLite0, FrechetDistance
 from singdiffusion.files import write_whole
-from singdiffusion.plugin.color import mean_latents
 from singdiffusion.plugin.first_step import first_step_of
+from singdiffusion.plugin.vae import mean_latents
 
 STEPS, EACH, BATCH = 20, 4, 32
 DRAWN = 384  # pictures of the Fréchet distance
@@ -39,7 +40,7 @@ EXTRAPOLATED = "decoder, moments, covariance guided as the mean is"  # the same 
 class Extrapolated(torch.nn.Module):
     """The decoder, its covariance guided as guidance's own formula has it at t = 1: Sigma_neg + w (Sigma_pos - Sigma_neg), none below 0."""
 
-    tells_variances = True
+    predicts_covariance = True
 
     def __init__(self, decoder: Any):
         super().__init__()
@@ -57,8 +58,8 @@ class Extrapolated(torch.nn.Module):
 
 def extrapolated(pipe: Any, scale: float) -> SingDiffusion:
     sing = SingDiffusion.from_pretrained("tiny-decoder")
-    sing.module = Extrapolated(sing.module)
-    sing.module.scale = scale
+    sing.module.network = Extrapolated(sing.module.network)
+    sing.module.network.scale = scale
     return sing.enable(pipe)
 
 

@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from singdiffusion.data import pictures
-from singdiffusion.data.shards import Encoded, Plan
+from singdiffusion.data.shards import LatentDataset, Plan
 from singdiffusion.modules import MeanDecoder, TimeFreeUNet
 from singdiffusion.modules.decoder import PRESETS
 from singdiffusion.train.batches import noises
@@ -360,7 +360,7 @@ def host_rates(shards: Path) -> dict[str, Any]:
     file = io.BytesIO()
     Image.fromarray(pixels[:, :512].transpose(1, 2, 0)).save(file, "JPEG", quality=75)
     decode = lambda: pictures.fit(pictures.load(io.BytesIO(file.getvalue()), 256, 512)[0], 512, 512)  # noqa: E731
-    data = Encoded(shards)
+    data = LatentDataset(shards)
     rows = rng.permutation(len(data))[:256]
     block = bytes(1 << 26)
     return {
@@ -373,7 +373,7 @@ def host_rates(shards: Path) -> dict[str, Any]:
     }
 
 
-class _Rows(Encoded):
+class _Rows(LatentDataset):
     """The table of rows of a set of pictures, and nothing else."""
 
     def __init__(self, number: int):

@@ -29,7 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from singdiffusion import MeanDecoder, SingDiffusion, TimeFreeUNet, tiny
 from singdiffusion.core.singular import first_step, guided_mean
 from singdiffusion.files import write_whole
-from singdiffusion.plugin import SingConfig
+from singdiffusion.modules import SingConfig, SingModule
 
 ALPHA, SIGMA, GUIDANCE = 0.0760, 0.9971, 7.5  # those of t = 981
 SD15: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
@@ -74,8 +74,10 @@ def sing(name: str) -> SingDiffusion:
     """The module of a first step."""
     if name == "decoder":
         torch.manual_seed(0)
-        return SingDiffusion(MeanDecoder.preset("sd15", variances=4).eval().requires_grad_(False), CONFIG)
-    return SingDiffusion(made(TimeFreeUNet, **SD15), CONFIG)
+        return SingDiffusion(
+            SingModule(MeanDecoder.preset("sd15", covariance_grid=4).eval().requires_grad_(False), CONFIG)
+        )
+    return SingDiffusion(SingModule(made(TimeFreeUNet, **SD15), CONFIG))
 
 
 def inputs() -> tuple[Tensor, Tensor, Tensor]:

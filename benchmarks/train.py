@@ -109,7 +109,7 @@ def run_ours(file: Path, out: Path) -> dict[str, float]:
 def run_plain(file: Path, pictures: Path) -> dict[str, float]:
     """The same training as scripts usually write it; pictures a second over the second half, peak memory."""
     from singdiffusion.data.encode import Base
-    from singdiffusion.data.shards import Encoded
+    from singdiffusion.data.shards import LatentDataset
     from singdiffusion.train.config import Config
     from singdiffusion.train.losses import Objective
     from singdiffusion.train.networks import build
@@ -117,7 +117,7 @@ def run_plain(file: Path, pictures: Path) -> dict[str, float]:
     config = Config.model_validate(json.loads(file.read_text()))
     pipe = tiny.load_pipeline()
     base = Base.of(pipe, "tiny")
-    network, _, _ = build(config, Encoded(config.data.shards))
+    network, _, _ = build(config, LatentDataset(config.data.shards))
     if config.network.kind == "unet":
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(network.train(), config.loss, 0.0)

@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from singdiffusion import Schedule, tiny
-from singdiffusion.core import samplers
-from singdiffusion.core.oracle import Oracle
-from singdiffusion.core.path import PATH
 from singdiffusion.core.singular import first_step
+from singdiffusion.theory import samplers
+from singdiffusion.theory.oracle import Oracle
+from singdiffusion.theory.path import PATH
 
 OUT = Path("out/examples/see_the_singularity")
 OUT.mkdir(parents=True, exist_ok=True)

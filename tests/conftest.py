@@ -2,6 +2,8 @@
 
 import os
 
+from singdiffusion.modules import SingModule
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Networks this small run fastest on one thread, results do not hang on the machine's core count, and tests run side by side: two processes
 # of two threads on two cores are slower tenfold. Before torch is imported, and for every process that a test starts.
@@ -18,7 +20,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from singdiffusion import SingDiffusion, TimeFreeUNet
-from singdiffusion.plugin import SingConfig, fingerprint
+from singdiffusion.modules import SingConfig
+from singdiffusion.modules.text import fingerprint
 
 diffusers_logging.set_verbosity_error()
 
@@ -122,7 +125,7 @@ def make_config(**changes) -> SingConfig:
 @pytest.fixture
 def sing(pipe: StableDiffusionPipeline) -> SingDiffusion:
     """A module with random weights that fits ``pipe`` and shares its text encoder."""
-    return SingDiffusion(make_module(), make_config(text_fingerprint=fingerprint(pipe.text_encoder)))
+    return SingDiffusion(SingModule(make_module(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))))
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_the_module_knows_its_base_in_every_dtype(model, dtype):
 def test_the_modules_own_text_encoder_is_the_bases():
     pipe, sing = tiny.load_pipeline(), SingDiffusion.from_pretrained("tiny")
     theirs, _ = pipe.encode_prompt(["a red apple", "solid black background"], "cpu", 1, False)
-    ours, _ = sing.encode(["a red apple", "solid black background"])
+    ours, _ = sing.module.encode_prompt(["a red apple", "solid black background"])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_the_modules_output_hardly_hangs_on_the_noise():
         embeds, _ = pipe.encode_prompt(prompt, "cpu", 1, False)
         x_1 = torch.randn(32, 4, 16, 16, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            y = sing.module.predict(x_1, embeds.expand(32, -1, -1))
+            y = sing.module.network.predict(x_1, embeds.expand(32, -1, -1))
         over_noise = y.mean((2, 3)).std(0).norm()
         assert over_noise < 0.1 * y.mean((2, 3)).norm(dim=1).mean()
 
@@ -157,7 +157,7 @@ def test_black_and_white_means_decode_to_black_and_white(module):
     for prompt, value in (("solid black background", 0), ("solid white background", 255)):
         embeds, _ = pipe.encode_prompt(prompt, "cpu", 1, False)
         with torch.no_grad():
-            y = guided_mean(None, sing.module.predict(x_1, embeds), 1.0)
+            y = guided_mean(None, sing.module.network.predict(x_1, embeds), 1.0)
             picture = pipe.vae.decode(y / pipe.vae.config.scaling_factor).sample
         assert float((picture.clamp(-1, 1) + 1).mean() * 127.5) == pytest.approx(value, abs=20)
 
@@ -209,7 +209,7 @@ def test_the_decoder_tells_what_a_prompt_leaves_open():
     x_1 = torch.zeros(1, 4, 16, 16)
     brightness = []
     for prompt in ("red apple", "red apple on a black background"):
-        _, covariance = sing.moments(x_1, sing.encode(prompt)[0])
+        _, covariance = sing.module.guided_moments(x_1, sing.module.encode_prompt(prompt)[0])
         assert covariance is not None
         brightness.append(float(covariance[0, 0, 0].trace()))
     assert brightness[0] > 20 * brightness[1]

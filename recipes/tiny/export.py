@@ -16,8 +16,9 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from singdiffusion import tiny
-from singdiffusion.modules import MeanDecoder, TimeFreeUNet
-from singdiffusion.plugin import SingConfig, SingDiffusion, fingerprint
+from singdiffusion.modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
+from singdiffusion.modules.text import fingerprint
+from singdiffusion.plugin import SingDiffusion
 
 from . import base, captions, cards, corpus, encoder, look, vae, variants
 from .pictures import World, load_world, luma
@@ -218,7 +219,7 @@ def _export_module(network: Any, pipe: StableDiffusionPipeline, folder: Path, ta
         text_fingerprint=fingerprint(pipe.text_encoder.float()),
         sample_size=16,
     )
-    sing = SingDiffusion(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
+    sing = SingDiffusion(SingModule(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16)))
     _write(target, lambda partial: (sing.save_pretrained(partial), _complete_text(folder, partial)))
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.schedule import Schedule
     from .errors import SingDiffusionError
-    from .modules import MeanDecoder, TimeFreeUNet
-    from .plugin import Audit, SingConfig, SingDiffusion, audit
+    from .modules import MeanDecoder, SingConfig, TimeFreeUNet
+    from .plugin import Audit, SingDiffusion, audit
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,80 @@
-"""The one exception for what a user can get wrong."""
+"""The exception for a mistake in the input, and the errors of other libraries as one line."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class SingDiffusionError(ValueError):
-    """A mistake in the input. Its message is one clear line that names the input and says what would be right."""
+    """A mistake in the input. Its message is one clear line that names the input and what would be right."""
+
+
+def one_line(error: BaseException, longest: int = 240) -> str:
+    """Return the first line of an error's message, or the name of its class where it has none.
+
+    Args:
+        error: of any library.
+        longest: characters to keep; a longer line ends with "...".
+    """
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten(line, longest, placeholder=" ...")
+
+
+@contextmanager
+def one_line_error(what: str) -> Iterator[None]:
+    """Turn whatever a library raises inside the block into one line that begins with ``what``.
+
+    Raises:
+        SingDiffusionError: ``what``, a colon, and the first line of the library's message; our own errors pass unchanged.
+    """
+    try:
+        yield
+    except SingDiffusionError:
+        raise
+    except Exception as error:  # diffusers, transformers, safetensors and the hub raise many kinds
+        raise SingDiffusionError(f"{what}: {one_line(error)}") from error
+
+
+_PLAIN = {  # kinds of pydantic's errors -> plain words
+    "missing": "is missing",
+    "extra_forbidden": "is unknown",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+}
+_WITHOUT_INPUT = ("missing", "extra_forbidden", "value_error", "json_invalid")
+
+
+def validation_line(error: ValidationError, whole: str = "it") -> str:
+    """Return the first mistake that pydantic found, as "NAME must be at least 1, not 0".
+
+    Args:
+        error: of ``model_validate``.
+        whole: name for the input where the mistake is not in one field.
+    """
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    name = name if all(part.isidentifier() for part in name.split(".")) else repr(name[:40])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{name}: {message}" if first["loc"] else message
+    plain = _PLAIN.get(first["type"])
+    words = f"is wrong: {message}" if plain is None else plain.format(**first.get("ctx", {}))
+    given = "" if first["type"] in _WITHOUT_INPUT else f", not {first['input']!r:.40}"
+    return f"{name if first['loc'] else whole} {words}{given}"

@@ -1,11 +1,13 @@
-"""Files that are there whole or not at all, in folders that are tried before the work begins."""
+"""Files: written whole or not at all, folders that are tried before the work begins, JSON that is an object."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import SingDiffusionError
 
@@ -28,7 +30,7 @@ def output_folder(folder: Path) -> Path:
 def write_whole(file: Path, content: bytes | str) -> Path:
     """Write beside the target and rename: a killed process leaves the old file or the new one.
 
-    A link is followed, and what is no file, such as a pipe or ``/dev/stdout``, is written to and stays what it is.
+    A link is followed. A target that is no regular file, such as a pipe or ``/dev/stdout``, is written to directly.
 
     Raises:
         SingDiffusionError: the file cannot be written.
@@ -48,3 +50,19 @@ def write_whole(file: Path, content: bytes | str) -> Path:
         with suppress(OSError):
             partial.unlink()
     return file
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        SingDiffusionError: the file cannot be read, is not JSON, or holds something other than an object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SingDiffusionError(f"{file} cannot be read as JSON: {reason}") from error
+    if not isinstance(content, dict):
+        raise SingDiffusionError(f"{file} must hold a JSON object, not a {type(content).__name__}")
+    return content

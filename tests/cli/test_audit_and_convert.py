@@ -11,7 +11,7 @@ from singdiffusion import SingDiffusion
 
 from ..commands import cli, refused
 from ..conftest import make_module
-from ..plugin.test_convert import published_config
+from ..published.test_convert import published_config
 
 DATA = Path(__file__).parents[1] / "files" / "audit"
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from singdiffusion import SingDiffusion
-from singdiffusion.plugin.convert import PREFIX, _to_original
+from singdiffusion.modules import SingModule
+from singdiffusion.published.convert import PREFIX, _to_original
 
 from ..commands import ENV, cli, refused, start
 from ..conftest import make_config, make_module
@@ -171,9 +171,9 @@ def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
     refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
     refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is no file or folder here")
     refused("generate", "a", "--model", model, *out, "--module", model, match="is no SingDiffusion module")
-    SingDiffusion(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
+    SingModule(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
     refused("generate", "a", "--model", model, *out, "--module", tmp_path / "eight", match="latents of 8 channels")
-    SingDiffusion(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
+    SingModule(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
     refused("generate", "a", "--model", model, *out, "--module", tmp_path / "wide", match="width 24")
     refused("generate", " ", "--model", model, *out, match="a prompt is empty")
     (tmp_path / "file").write_text("")

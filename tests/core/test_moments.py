@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import basis, from_low_frequencies, low_frequencies
-from singdiffusion.core.oracle import Oracle
 from singdiffusion.core.singular import first_step
+from singdiffusion.theory.oracle import Oracle
 
 sizes = st.integers(1, 12)
 

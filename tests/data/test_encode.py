@@ -92,7 +92,7 @@ def test_shards_from_before_covariances_were_kept_give_a_manifest_without_them(b
     (tmp_path / "out").mkdir()
     whole = run(source, tmp_path / "out", base)
     file = min((tmp_path / "out").glob("*.safetensors"))
-    told = encode.read_told(file)
+    told = encode.read_metadata(file)
     del told["products"]
     save_file(load_file(file), file, {"singdiffusion": json.dumps(told)})
     manifest = encode.write_manifest(source, tmp_path / "out")
@@ -151,7 +151,7 @@ def test_every_kind_of_damage_is_told_and_none_is_fatal(base, tmp_path):
     told = {(line["key"], "skipped" if "skipped" in line else "note"): line for line in lines}
     kept = set()
     for file in (tmp_path / "out").glob("*.safetensors"):
-        for keys in encode.read_told(file)["keys"].values():
+        for keys in encode.read_metadata(file)["keys"].values():
             kept |= set(keys)
     for name, fate in expected.items():
         if fate.startswith("kept"):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import encode, sources
-from singdiffusion.data.shards import Encoded, Plan
+from singdiffusion.data.shards import LatentDataset, Plan
 
 from . import corpus
 
@@ -32,7 +32,7 @@ def folder(pipe, tmp_path):
 
 
 def test_every_row_is_what_was_written(folder):
-    data = Encoded(folder)
+    data = LatentDataset(folder)
     assert len(data) == 11
     assert len(data.groups) == 2
     stored = [load_file(file) for file in sorted(folder.glob("shard-*.safetensors"))]
@@ -74,7 +74,7 @@ def test_an_epoch_shows_every_picture_once_and_fills_up(sizes, batch, held_out, 
 
 
 def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
-    data = Encoded(folder)
+    data = LatentDataset(folder)
     plan, again = Plan(data, 3, seed=1), Plan(data, 3, seed=1)
     steps = list(range(3 * plan.steps_per_epoch))
     forward = [plan.rows(step).tolist() for step in steps]
@@ -87,36 +87,38 @@ def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
 
 def test_more_shards_than_files_may_be_open(folder):
     """Each is mapped when it is needed, and only so many at once."""
-    data = Encoded(folder)
+    data = LatentDataset(folder)
     opened = []
     real = data._mapped
     data._tensors = functools.lru_cache(1)(lambda shard: opened.append(shard) or real(shard))
     every = torch.cat([data.read(np.array([row]))[0].flatten() for row in range(11)])
     assert len(opened) > 3
-    assert torch.equal(every, torch.cat([Encoded(folder).read(np.array([row]))[0].flatten() for row in range(11)]))
+    assert torch.equal(
+        every, torch.cat([LatentDataset(folder).read(np.array([row]))[0].flatten() for row in range(11)])
+    )
 
 
 def test_another_process_maps_the_files_itself(folder):
     """What is sent there is the folder's name, not the pictures."""
-    data = Encoded(folder)
+    data = LatentDataset(folder)
     sent = pickle.dumps(data)
     assert len(sent) < 1000
     assert torch.equal(pickle.loads(sent).read(np.array([3]))[0], data.read(np.array([3]))[0])
 
 
 def test_bad_input(folder, tmp_path):
-    data = Encoded(folder)
+    data = LatentDataset(folder)
     with pytest.raises(SingDiffusionError, match="batch must be at least 1, not 0"):
         Plan(data, 0)
     with pytest.raises(SingDiffusionError, match="held_out must leave pictures to train on: 11 of 11"):
         Plan(data, 2, held_out=11)
     with pytest.raises(SingDiffusionError, match="has no manifest.json: run singdiffusion encode until it is complete"):
-        Encoded(tmp_path)
+        LatentDataset(tmp_path)
     file = folder / "shard-00001.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-7])
     with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is not as long as the manifest says"):
-        Encoded(folder)
+        LatentDataset(folder)
     file.unlink()
     with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is missing or damaged"):
-        Encoded(folder)
+        LatentDataset(folder)

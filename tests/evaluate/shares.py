@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from singdiffusion.evaluate.fidelity import Crowd, compare
-from singdiffusion.evaluate.real import Lumas
-from singdiffusion.evaluate.text_score import PictureTextScore
+from singdiffusion.evaluate.metrics.brightness import Lumas
+from singdiffusion.evaluate.metrics.fidelity import Crowd, compare
+from singdiffusion.evaluate.metrics.text_score import PictureTextScore
 
 
 class Blocks(torch.nn.Module):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from singdiffusion import SingDiffusionError, tiny
-from singdiffusion.evaluate.features import ClipImages, EfficientNetLite0, clean_resize, make_extractor
+from singdiffusion.evaluate.metrics.features import ClipImages, EfficientNetLite0, clean_resize, make_extractor
 
 from .clip import SIDE, WIDTH, save_clip
 

@@ -16,7 +16,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.fidelity import (
+from singdiffusion.evaluate.metrics.fidelity import (
     Crowd,
     FrechetDistance,
     Statistics,

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.gallery import Gallery, Job, jobs_of_captions, jobs_of_prompts, weights_digest
-from singdiffusion.evaluate.painting import Controls, Painter, paint
+from singdiffusion.evaluate.digests import weights_digest
+from singdiffusion.evaluate.gallery import Gallery, Job, jobs_of_captions, jobs_of_prompts
+from singdiffusion.evaluate.painter import Controls, Painter
 from singdiffusion.evaluate.processes import Processes
-from singdiffusion.evaluate.prompts import Prompt, named
 from singdiffusion.evaluate.remedies import Off
+from singdiffusion.painting.paint import paint
+from singdiffusion.painting.prompts import Prompt, named
 
 PROMPTS = named(["a room", "a page", "a cat"])
 OPTIONS = {"num_inference_steps": 2, "guidance_scale": 4.0}

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate import published
-from singdiffusion.evaluate.pareto import SCALES, Curve, compare, figure
-from singdiffusion.evaluate.plots import png, svg
+from singdiffusion.evaluate.metrics.pareto import SCALES, Curve, compare, figure
+from singdiffusion.evaluate.reports import paper as published
+from singdiffusion.evaluate.reports.plots import png, svg
 
 number = st.floats(1, 100)
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data.pictures import fit
-from singdiffusion.evaluate.real import Lumas, RealPictures, brightness_distance
+from singdiffusion.evaluate.metrics.brightness import Lumas, brightness_distance
+from singdiffusion.evaluate.real import RealPictures
 
 
 def picture(seed, width=8, height=8):

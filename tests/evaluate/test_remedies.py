@@ -15,14 +15,14 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteSchedul
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, tiny
+from singdiffusion import MeanDecoder, SingDiffusionError, tiny
 from singdiffusion.core.dct import from_low_frequencies
 from singdiffusion.core.schedule import Schedule
 from singdiffusion.data import encode, sources
 from singdiffusion.data.encode import Base
-from singdiffusion.evaluate import cost
 from singdiffusion.evaluate.brightness import generate, grey
-from singdiffusion.evaluate.gallery import digest
+from singdiffusion.evaluate.digests import digest
+from singdiffusion.evaluate.metrics import cost
 from singdiffusion.evaluate.remedies import (
     FirstStep,
     FlatColour,
@@ -34,7 +34,8 @@ from singdiffusion.evaluate.remedies import (
     ZeroSnr,
     available,
 )
-from singdiffusion.plugin import fingerprint
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
 
 from ..conftest import SD15, TEXT_WIDTH, make_config, make_module
 from ..data.corpus import picture
@@ -64,10 +65,10 @@ def predicting_v(pipe, **changes):
 @pytest.fixture
 def decoder_folder(pipe, tmp_path):
     torch.manual_seed(1)
-    module = MeanDecoder(4, TEXT_WIDTH, grid=4, variances=2, width=16, layers=1).eval()
+    module = MeanDecoder(4, TEXT_WIDTH, grid=4, covariance_grid=2, width=16, layers=1).eval()
     torch.nn.init.normal_(module.mean_out[1].weight)
     text = fingerprint(pipe.text_encoder)
-    SingDiffusion(module, make_config(text_fingerprint=text)).save_pretrained(tmp_path / "decoder")
+    SingModule(module, make_config(text_fingerprint=text)).save_pretrained(tmp_path / "decoder")
     return tmp_path / "decoder"
 
 
@@ -76,7 +77,7 @@ def oms_folder(pipe, tmp_path):
     """A converted OneMoreStep module is a U-Net without time whose output is v at t = 1, used without our guidance."""
     own = {"prediction": "v_prediction", "guidance_scale": 1.0, "normalise_guidance": False}
     config = make_config(text_fingerprint=fingerprint(pipe.text_encoder), **own)
-    SingDiffusion(make_module(), config).save_pretrained(tmp_path / "oms")
+    SingModule(make_module(), config).save_pretrained(tmp_path / "oms")
     return tmp_path / "oms"
 
 
@@ -181,7 +182,7 @@ def test_one_more_step_predicts_v_and_is_not_guided(scheduled_pipe, oms_folder):
     """v = -x_0 at t = 1."""
     pipe, remedy = scheduled_pipe, OneMoreStep(str(oms_folder))
     with torch.no_grad():
-        v = remedy.sing.module.predict(noise(), embed(pipe, ["a dark room"]))
+        v = remedy.module.network.predict(noise(), embed(pipe, ["a dark room"]))
     got, _ = first_under(remedy, pipe)
     torch.testing.assert_close(got, -ALPHA * v + SIGMA * noise(), atol=1e-5, rtol=1e-5)
 
@@ -189,7 +190,7 @@ def test_one_more_step_predicts_v_and_is_not_guided(scheduled_pipe, oms_folder):
 def test_the_papers_mean(scheduled_pipe, sing_folder):
     remedy = FirstStep(str(sing_folder))
     got, _ = first_under(remedy, scheduled_pipe)
-    mean = expected_mean(scheduled_pipe, remedy.sing.module, noise())
+    mean = expected_mean(scheduled_pipe, remedy.module.network, noise())
     torch.testing.assert_close(got, ALPHA * mean + SIGMA * noise(), atol=1e-5, rtol=1e-5)
 
 
@@ -521,12 +522,15 @@ def test_few_pairs_have_no_interval(pipe):
 
 def test_memory_is_what_the_pipeline_does_not_hold(pipe, sing_folder):
     remedy = FirstStep(str(sing_folder))
-    module = sum(p.numel() * p.element_size() for p in remedy.sing.module.parameters()) / 2**20
+    module = sum(p.numel() * p.element_size() for p in remedy.module.network.parameters()) / 2**20
     assert cost.held(pipe, Off()) == 0
     assert cost.held(pipe, remedy) == pytest.approx(module)
-    remedy.sing.text_encoder, remedy.sing.tokenizer = pipe.text_encoder, pipe.tokenizer  # shared: nothing more
+    remedy.module.text_encoder, remedy.module.tokenizer = (
+        pipe.text_encoder,
+        pipe.tokenizer,
+    )  # shared: nothing more
     assert cost.held(pipe, remedy) == pytest.approx(module)
     own = copy.deepcopy(pipe.text_encoder)
-    remedy.sing.text_encoder = own
+    remedy.module.text_encoder = own
     text = sum(t.numel() * t.element_size() for t in [*own.parameters(), *own.buffers()]) / 2**20
     assert cost.held(pipe, remedy) == pytest.approx(module + text)

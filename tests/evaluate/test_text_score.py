@@ -5,8 +5,8 @@ import torch
 from transformers import CLIPModel, CLIPTokenizer
 
 from singdiffusion import SingDiffusionError, tiny
-from singdiffusion.evaluate.features import clip_images
-from singdiffusion.evaluate.text_score import PictureTextScore
+from singdiffusion.evaluate.metrics.features import clip_images
+from singdiffusion.evaluate.metrics.text_score import PictureTextScore
 
 from .clip import save_clip
 

@@ -15,8 +15,14 @@ from PIL import Image
 from torch import library
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.features import INCEPTION_FILE, Inception, clean_resize, inception_weights, make_extractor
-from singdiffusion.evaluate.fidelity import Crowd, compare
+from singdiffusion.evaluate.metrics.features import (
+    INCEPTION_FILE,
+    Inception,
+    clean_resize,
+    inception_weights,
+    make_extractor,
+)
+from singdiffusion.evaluate.metrics.fidelity import Crowd, compare
 from singdiffusion.evaluate.real import RealPictures
 
 PACKAGES = Path(__file__).parents[2] / "build" / "fidelity"

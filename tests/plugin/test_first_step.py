@@ -60,7 +60,7 @@ def test_timesteps_of_the_user(pipe, sing, timesteps):
     assert timestep == timesteps[0]
     bar = float(pipe.scheduler.alphas_cumprod[timesteps[0]])
     x_1 = noise()
-    expected = bar**0.5 * expected_mean(pipe, sing.module, x_1) + (1 - bar) ** 0.5 * x_1
+    expected = bar**0.5 * expected_mean(pipe, sing.module.network, x_1) + (1 - bar) ** 0.5 * x_1
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -70,7 +70,7 @@ def test_sigmas_of_the_user(pipe, sing, sigmas):
     sing.enable(pipe)
     got, _ = first_input(pipe, sigmas=sigmas)
     x_1, s = noise(), sigmas[0]
-    expected = (expected_mean(pipe, sing.module, x_1) + s * x_1) / math.sqrt(1 + s**2)
+    expected = (expected_mean(pipe, sing.module.network, x_1) + s * x_1) / math.sqrt(1 + s**2)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 

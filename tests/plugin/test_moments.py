@@ -8,7 +8,8 @@ from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError
 from singdiffusion.core.covariance import from_factors
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.core.singular import first_step
-from singdiffusion.plugin import fingerprint
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
 
 from ..conftest import TEXT_WIDTH, make_config
 from .painting import PROMPT, embed, first_input, noise, recording, run
@@ -17,9 +18,9 @@ from .zoo import build
 K = 2
 
 
-def make_decoder(variances=K, width=TEXT_WIDTH):
+def make_decoder(covariance_grid=K, width=TEXT_WIDTH):
     torch.manual_seed(3)
-    made = MeanDecoder(cross_attention_dim=width, grid=4, variances=variances, width=16, layers=1)
+    made = MeanDecoder(cross_attention_dim=width, grid=4, covariance_grid=covariance_grid, width=16, layers=1)
     torch.nn.init.normal_(made.mean_out[1].weight)
     return made.eval().requires_grad_(False)
 
@@ -27,7 +28,7 @@ def make_decoder(variances=K, width=TEXT_WIDTH):
 @pytest.fixture
 def told(pipe):
     """A decoder with random weights, and variances that show, which fits ``pipe``."""
-    return SingDiffusion(make_decoder(), make_config(text_fingerprint=fingerprint(pipe.text_encoder)))
+    return SingDiffusion(SingModule(make_decoder(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))))
 
 
 def by_hand(pipe, module, x_1, alpha, sigma, w):
@@ -109,11 +110,11 @@ def test_the_default_is_what_the_module_can(pipe, told, sing):
 
 def test_what_is_refused_leaves_what_was(pipe, told, sing):
     with pytest.raises(
-        SingDiffusionError, match="module that tells variances, and this TimeFreeUNet tells the mean only"
+        SingDiffusionError, match="module that predicts the covariance, and this TimeFreeUNet predicts the mean only"
     ):
         sing.enable(pipe, method="moments")
     assert not sing.enabled
-    plain = SingDiffusion(make_decoder(variances=0), told.config)
+    plain = SingDiffusion(SingModule(make_decoder(covariance_grid=0), told.module.config))
     with pytest.raises(SingDiffusionError, match="this MeanDecoder tells the mean only"):
         plain.enable(pipe, method="moments")
     plain.enable(pipe).disable()
@@ -136,7 +137,7 @@ def test_files_keep_it(pipe, told, tmp_path):
 def test_a_video_is_dark_or_bright_as_one(tokenizer):
     """All frames of the first state are moved by the same picture beyond what ``mean`` does."""
     pipe, options = build("AnimateDiffPipeline", tokenizer)
-    told = SingDiffusion(make_decoder(), make_config(text_fingerprint=fingerprint(pipe.text_encoder)))
+    told = SingDiffusion(SingModule(make_decoder(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))))
     states = []
     for method in ("mean", "moments"):
         told.enable(pipe, method=method)

@@ -19,9 +19,10 @@ from diffusers import (
 )
 
 from singdiffusion import SingDiffusion, SingDiffusionError
-from singdiffusion.plugin import fingerprint
-from singdiffusion.plugin.color import flat_latents
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
 from singdiffusion.plugin.pipelines import PIPELINES
+from singdiffusion.plugin.vae import flat_latents
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
 from .painting import noise
@@ -43,7 +44,7 @@ def sing_for(pipe, tokenizer):
             "text_encoder": make_text_encoder(tokenizer, width, seed=3).requires_grad_(False),
         }
     config = make_config(text_width=width, vae_scaling_factor=scaling)
-    return SingDiffusion(make_module(width=width), config, **own)
+    return SingDiffusion(SingModule(make_module(width=width), config, **own))
 
 
 def plug(sing, pipe, **options):
@@ -105,7 +106,7 @@ def check(pipe, sing, options, rows, **more):
     with first_inputs(pipe) as off:
         before = paint(pipe, options, **more)
     plug(sing, pipe)
-    with first_inputs(pipe) as on, predictions(sing.module) as said:
+    with first_inputs(pipe) as on, predictions(sing.module.network) as said:
         paint(pipe, options, **more)
     x_1, got = fold(off[0][-rows:]), fold(on[0][-rows:])
     (noise, embeddings, y), *others = said
@@ -239,7 +240,7 @@ def test_from_pipe_gives_a_pipeline_that_is_not_plugged_in(pipe, sing):
     assert "prepare_latents" not in {**vars(other), **vars(inpaint)}
     other.set_progress_bar_config(disable=True)
     off = paint(other, {})
-    second = SingDiffusion(sing.module, sing.config).enable(other)
+    second = SingDiffusion(SingModule(sing.module.network, sing.module.config)).enable(other)
     assert not np.array_equal(paint(other, {}), off)
     second.disable()
     np.testing.assert_array_equal(paint(other, {}), off)
@@ -286,7 +287,7 @@ def test_the_same_pipeline_in_two_threads_is_refused(pipe, sing):
 def test_the_first_step_can_have_a_prompt_of_its_own(name, tokenizer):
     pipe, options = build(name, tokenizer)
     sing = sing_for(pipe, tokenizer).enable(pipe, prompt="warm dark room", negative_prompt="white", guidance_scale=2.0)
-    with predictions(sing.module) as said, first_inputs(pipe) as on:
+    with predictions(sing.module.network) as said, first_inputs(pipe) as on:
         paint(pipe, options, num_images_per_prompt=2)
     positive, negative = embeddings_of(pipe, "warm dark room", "white")
     (x_1, embeddings, y), *_ = said
@@ -296,7 +297,7 @@ def test_the_first_step_can_have_a_prompt_of_its_own(name, tokenizer):
     expected = bar**0.5 * (y_neg + 2 * (y_pos - y_neg)) / 2 + (1 - bar) ** 0.5 * x_1[:2]
     torch.testing.assert_close(on[0][-2:], expected, atol=1e-5, rtol=1e-5)
     sing.enable(pipe)  # again, without: the pipeline's own prompt
-    with predictions(sing.module) as said:
+    with predictions(sing.module.network) as said:
         paint(pipe, options)
     torch.testing.assert_close(said[0][1][1:], embeddings_of(pipe, PROMPT, "")[0])
 
@@ -305,7 +306,7 @@ def test_with_a_prompt_of_its_own_embeddings_are_enough(pipe, tokenizer):
     """A module with its own text encoder cannot read the embeddings that a caller passes; its own prompt it can."""
     encoder = make_text_encoder(tokenizer, TEXT_WIDTH + 8, seed=11).requires_grad_(False)
     config = make_config(text_width=TEXT_WIDTH + 8, text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(make_module(width=TEXT_WIDTH + 8), config, tokenizer, encoder)
+    sing = SingDiffusion(SingModule(make_module(width=TEXT_WIDTH + 8), config, tokenizer, encoder))
     positive, negative = embeddings_of(pipe, PROMPT, "")
     given = {"prompt": None, "prompt_embeds": positive, "negative_prompt_embeds": negative}
     sing.enable(pipe)

@@ -101,7 +101,7 @@ def check(pipe, sing, name, options, steps, prediction="epsilon"):
     sing.enable(pipe)
     got, timestep = first_input_of(pipe, steps)
     x_1 = noise()
-    expected = true_first_input(pipe.scheduler, timestep, expected_mean(pipe, sing.module, x_1), x_1)
+    expected = true_first_input(pipe.scheduler, timestep, expected_mean(pipe, sing.module.network, x_1), x_1)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -17,20 +17,11 @@ from diffusers import (
 )
 
 from singdiffusion import SingDiffusion, SingDiffusionError
-from singdiffusion.plugin import fingerprint
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
 
 from ..conftest import SD15, TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
-from .painting import (
-    NEGATIVE,
-    PROMPT,
-    embed,
-    expected_mean,
-    first_input,
-    noise,
-    recording,
-    run,
-    true_alpha_sigma,
-)
+from .painting import NEGATIVE, PROMPT, embed, expected_mean, first_input, noise, recording, run, true_alpha_sigma
 
 # -- what the caller passes -------------------------------------------------------------------------------------------
 
@@ -39,7 +30,7 @@ def test_the_noise_is_the_one_the_pipeline_would_have_drawn(pipe, sing):
     off, _ = first_input(pipe)
     torch.testing.assert_close(off, noise())
     sing.enable(pipe)
-    with recording(sing.module) as seen:
+    with recording(sing.module.network) as seen:
         run(pipe)
     assert len(seen) == 1, "prompt and negative prompt in one forward, once a call"
     torch.testing.assert_close(seen[0][0], torch.cat([off, off]))
@@ -57,7 +48,7 @@ def test_guidance_and_negative_prompts(pipe, sing, w, negative):
     got, _ = first_input(pipe, guidance_scale=w, negative_prompt=negative)
     alpha, sigma = alpha_sigma_ddim(pipe)
     x_1 = noise()
-    mean = expected_mean(pipe, sing.module, x_1, negative=negative or "", w=w)
+    mean = expected_mean(pipe, sing.module.network, x_1, negative=negative or "", w=w)
     torch.testing.assert_close(got, alpha * mean + sigma * x_1, atol=1e-5, rtol=1e-5)
 
 
@@ -71,7 +62,7 @@ def test_several_prompts_pictures_and_generators(pipe, sing):
         zip(("a dark room",) * 2 + ("a white page",) * 2, ("grey",) * 2 + ("colour",) * 2, (3, 4, 5, 6), strict=True)
     ):
         x_1 = noise(seed=seed)
-        mean = expected_mean(pipe, sing.module, x_1, prompt, negative)
+        mean = expected_mean(pipe, sing.module.network, x_1, prompt, negative)
         torch.testing.assert_close(got[row : row + 1], alpha * mean + sigma * x_1, atol=1e-5, rtol=1e-5)
 
 
@@ -90,7 +81,7 @@ def test_prompt_embeds_of_no_prompt(pipe, sing):
     alpha, sigma = alpha_sigma_ddim(pipe)
     x_1 = noise(2)
     with torch.no_grad():
-        y_pos, y_neg = (sing.module.predict(x_1, rows.repeat(2, 1, 1)) for rows in (positive, negative))
+        y_pos, y_neg = (sing.module.network.predict(x_1, rows.repeat(2, 1, 1)) for rows in (positive, negative))
     torch.testing.assert_close(got, alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1, atol=1e-5, rtol=1e-5)
 
 
@@ -103,7 +94,7 @@ def test_a_denoiser_that_takes_guidance_as_an_input(pipe, sing):
     alpha, sigma = alpha_sigma_ddim(pipe)
     x_1 = noise()
     torch.testing.assert_close(
-        got, alpha * expected_mean(pipe, sing.module, x_1, w=1) + sigma * x_1, atol=1e-5, rtol=1e-5
+        got, alpha * expected_mean(pipe, sing.module.network, x_1, w=1) + sigma * x_1, atol=1e-5, rtol=1e-5
     )
 
 
@@ -114,7 +105,7 @@ def test_latents_of_the_user_are_x_1(pipe, sing, cls):
     x_1 = noise(seed=9)
     got, timestep = first_input(pipe, latents=x_1.clone())
     alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
-    expected = alpha * expected_mean(pipe, sing.module, x_1) + sigma * x_1
+    expected = alpha * expected_mean(pipe, sing.module.network, x_1) + sigma * x_1
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -139,7 +130,7 @@ def test_bfloat16(pipe, sing):
     x_1 = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.bfloat16).float()
     rows = [embed(pipe, [text]).float() for text in ("", PROMPT)]
     with torch.no_grad():
-        y_neg, y_pos = (sing.module.predict(x_1, row) for row in rows)
+        y_neg, y_pos = (sing.module.network.predict(x_1, row) for row in rows)
     expected = alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1
     torch.testing.assert_close(got.float(), expected, atol=2e-2, rtol=1e-2)  # bfloat16 keeps 8 bits
     assert np.isfinite(run(pipe)).all()
@@ -162,7 +153,7 @@ def test_bfloat16_is_rounded_once(pipe, sing, cls):
     scale, noise_scale = (1, 1) if cls is DDIMScheduler else (1 / alpha, float(pipe.scheduler.init_noise_sigma))
     x_1 = off[0].float() / noise_scale
     with torch.no_grad():
-        y_neg, y_pos = (sing.module.predict(x_1, embed(pipe, [text]).float()) for text in ("", PROMPT))
+        y_neg, y_pos = (sing.module.network.predict(x_1, embed(pipe, [text]).float()) for text in ("", PROMPT))
     expected = scale * (alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1)
     # a last digit of float32 may tip a few; a second rounding changes a quarter of them
     assert (on[0] != expected.bfloat16()).float().mean() < 0.03
@@ -174,7 +165,7 @@ def test_a_scheduler_swapped_after_enabling(pipe, sing):
     got, timestep = first_input(pipe)
     assert timestep == 999
     x_1 = noise()
-    expected = 0.06826 * expected_mean(pipe, sing.module, x_1) + 0.99767 * x_1
+    expected = 0.06826 * expected_mean(pipe, sing.module.network, x_1) + 0.99767 * x_1
     torch.testing.assert_close(got, expected, atol=3e-5, rtol=1e-4)
 
 
@@ -288,7 +279,7 @@ def test_a_deep_copy_is_not_plugged_in(pipe, sing):
     np.testing.assert_array_equal(run(other), off)
     np.testing.assert_array_equal(run(pipe), on)
     assert other.encode_prompt.__self__ is other
-    SingDiffusion(sing.module, sing.config).enable(other)
+    SingDiffusion(SingModule(sing.module.network, sing.module.config)).enable(other)
     np.testing.assert_array_equal(run(other), on)
 
 
@@ -305,7 +296,7 @@ def test_without_decoder_or_text_encoder(pipe, sing):
 
 def test_a_text_encoder_that_is_offloaded(pipe, sing):
     cpu_offload(pipe.text_encoder, torch.device("cpu"))  # its weights are on the meta device between calls
-    assert fingerprint(pipe.text_encoder) == sing.config.text_fingerprint
+    assert fingerprint(pipe.text_encoder) == sing.module.config.text_fingerprint
     assert sing.enable(pipe).enabled
 
 
@@ -323,7 +314,7 @@ def test_two_pipelines_in_two_threads(make_pipe):
     pairs = {}
     for seed in (1, 2):
         pairs[seed] = make_pipe()
-        SingDiffusion(make_module(), make_config()).enable(pairs[seed])
+        SingDiffusion(SingModule(make_module(), make_config())).enable(pairs[seed])
     alone = {seed: run(pipe, seed=seed) for seed, pipe in pairs.items()}
     together = {}
     threads = [
@@ -344,7 +335,7 @@ def test_two_pipelines_in_two_threads(make_pipe):
 def own_text_sing(tokenizer, width=TEXT_WIDTH + 8):
     encoder = make_text_encoder(tokenizer, width, seed=11).requires_grad_(False)
     config = make_config(text_width=width, text_fingerprint=fingerprint(encoder))
-    return SingDiffusion(make_module(width=width), config, tokenizer, encoder)
+    return SingDiffusion(SingModule(make_module(width=width), config, tokenizer, encoder))
 
 
 def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
@@ -355,9 +346,9 @@ def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
         [PROMPT, "a page", NEGATIVE], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
     ).input_ids
     with torch.no_grad():
-        first, second, negative = sing.text_encoder(tokens)[0].chunk(3)
-        y_pos = sing.module.predict(x_1, torch.cat([first, first, second, second]))
-        y_neg = sing.module.predict(x_1, torch.cat([negative] * 4))
+        first, second, negative = sing.module.text_encoder(tokens)[0].chunk(3)
+        y_pos = sing.module.network.predict(x_1, torch.cat([first, first, second, second]))
+        y_neg = sing.module.network.predict(x_1, torch.cat([negative] * 4))
     alpha, sigma = alpha_sigma_ddim(pipe)
     torch.testing.assert_close(got, alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1, atol=1e-5, rtol=1e-5)
 
@@ -384,22 +375,22 @@ def test_another_encoder_of_the_same_width_is_noticed(make_pipe, pipe, sing):
 
 def test_latents_of_other_channels(make_pipe):
     with pytest.raises(SingDiffusionError, match="latents of 4 channels, the pipeline's have 8"):
-        SingDiffusion(make_module(), make_config()).enable(make_pipe(channels=8))
+        SingDiffusion(SingModule(make_module(), make_config())).enable(make_pipe(channels=8))
 
 
 def test_another_latent_space(make_pipe):
     with pytest.raises(SingDiffusionError, match="another latent space: VAE scaling factor 0.18215.*0.13025"):
-        SingDiffusion(make_module(), make_config()).enable(make_pipe(scaling=0.13025))
+        SingDiffusion(SingModule(make_module(), make_config())).enable(make_pipe(scaling=0.13025))
 
 
 def test_another_shift_of_the_latent_space(pipe):
     with pytest.raises(SingDiffusionError, match="another latent space: VAE shift factor 0.1159.*is 0"):
-        SingDiffusion(make_module(), make_config(vae_shift_factor=0.1159)).enable(pipe)
+        SingDiffusion(SingModule(make_module(), make_config(vae_shift_factor=0.1159))).enable(pipe)
 
 
 def test_another_text_width(make_pipe):
     with pytest.raises(SingDiffusionError, match="width 16, the pipeline's are 24 wide"):
-        SingDiffusion(make_module(), make_config()).enable(make_pipe(width=24))
+        SingDiffusion(SingModule(make_module(), make_config())).enable(make_pipe(width=24))
 
 
 def test_unknown_pipelines(pipe, sing):
@@ -446,7 +437,7 @@ def test_one_pipeline_one_module(make_pipe, pipe, sing):
     with pytest.raises(SingDiffusionError, match="enabled on another pipeline"):
         sing.enable(make_pipe())
     with pytest.raises(SingDiffusionError, match="another SingDiffusion is enabled"):
-        SingDiffusion(make_module(), make_config()).enable(pipe)
+        SingDiffusion(SingModule(make_module(), make_config())).enable(pipe)
 
 
 def test_latents_for_more_pictures_than_prompts(pipe, sing):
@@ -457,7 +448,7 @@ def test_latents_for_more_pictures_than_prompts(pipe, sing):
 
 def test_a_module_that_says_nan_raises(pipe, sing):
     with torch.no_grad():
-        sing.module.conv_out.bias[0] = float("nan")
+        sing.module.network.conv_out.bias[0] = float("nan")
     sing.enable(pipe)
     with pytest.raises(SingDiffusionError, match="NaN"):
         run(pipe)

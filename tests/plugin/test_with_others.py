@@ -10,7 +10,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig
 
 from singdiffusion import SingDiffusion
-from singdiffusion.plugin import fingerprint
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
 from .painting import PROMPT, expected_mean, first_input, noise, run, true_alpha_sigma
@@ -28,7 +29,9 @@ SDS = [
 def right_first_input(pipe, sing, got, timestep):
     alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
     x_1 = noise()
-    torch.testing.assert_close(got, alpha * expected_mean(pipe, sing.module, x_1) + sigma * x_1, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        got, alpha * expected_mean(pipe, sing.module.network, x_1) + sigma * x_1, atol=1e-5, rtol=1e-5
+    )
 
 
 def lora(network, names):
@@ -105,7 +108,7 @@ def test_an_ip_adapter(name, tokenizer):
     off = paint(pipe, options, ip_adapter_image_embeds=images)
     sing = sing_for(pipe, tokenizer)
     plug(sing, pipe)
-    with predictions(sing.module) as said:
+    with predictions(sing.module.network) as said:
         on = paint(pipe, options, ip_adapter_image_embeds=images)
     assert len(said) == 1
     assert not np.array_equal(on, off)
@@ -163,7 +166,7 @@ def test_prompts_longer_than_the_encoder_as_weighting_tools_make_them(pipe, sing
     sing.enable(pipe)
     generator = torch.Generator().manual_seed(2)
     positive, negative = torch.randn(2, 1, 32, TEXT_WIDTH, generator=generator)
-    with predictions(sing.module) as said:
+    with predictions(sing.module.network) as said:
         run(pipe, None, prompt_embeds=positive, negative_prompt_embeds=negative)
     torch.testing.assert_close(said[0][1], torch.cat([negative, positive]))
 
@@ -176,7 +179,7 @@ def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
     encoder = make_text_encoder(tokenizer)
     encoder.load_state_dict(pipe.text_encoder.state_dict())
     other = make_text_encoder(tokenizer, TEXT_WIDTH, seed=1)
-    fine_tuned = SingDiffusion(sing.module, sing.config, tokenizer, encoder)
+    fine_tuned = SingDiffusion(SingModule(sing.module.network, sing.module.config, tokenizer, encoder))
     pipe.text_encoder = other  # a community checkpoint's: the module reads the prompt itself
     base = run(pipe, long)
     fine_tuned.enable(pipe)
@@ -194,7 +197,7 @@ def test_stable_diffusion_2_with_a_module_of_stable_diffusion_1(make_pipe, token
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type="v_prediction")
     encoder = make_text_encoder(tokenizer, TEXT_WIDTH, seed=7).requires_grad_(False)
     config = make_config(text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(make_module(), config, tokenizer, encoder).enable(pipe)
+    sing = SingDiffusion(SingModule(make_module(), config, tokenizer, encoder)).enable(pipe)
     for cls in (type(pipe.scheduler), EulerDiscreteScheduler):
         pipe.scheduler = cls.from_config(pipe.scheduler.config)
         got, timestep = first_input(pipe)
@@ -204,6 +207,6 @@ def test_stable_diffusion_2_with_a_module_of_stable_diffusion_1(make_pipe, token
             ["", PROMPT], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
         ).input_ids
         with torch.no_grad():
-            y_neg, y_pos = (sing.module.predict(x_1, row[None]) for row in encoder(tokens)[0])
+            y_neg, y_pos = (sing.module.network.predict(x_1, row[None]) for row in encoder(tokens)[0])
         expected = alpha * (y_neg + 7.5 * (y_pos - y_neg)) / 7.5 + sigma * x_1
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

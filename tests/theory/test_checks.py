@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from singdiffusion import Schedule, SingDiffusionError, tiny
-from singdiffusion.core.oracle import Oracle
 from singdiffusion.theory import brightness, checks, report
+from singdiffusion.theory.oracle import Oracle
 
 LINE = Oracle(torch.tensor([[-1.0], [0.2], [1.0]]))
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.core.oracle import Oracle
 from singdiffusion.theory.distance import l1_distance, l1_monte_carlo, pinsker_bound
+from singdiffusion.theory.oracle import Oracle
 
 LINE = Oracle(torch.tensor([[-1.0], [0.2], [1.0]]))
 X_T = torch.tensor([0.3])

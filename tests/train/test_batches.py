@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singdiffusion.data.shards import Encoded, Plan
+from singdiffusion.data.shards import LatentDataset, Plan
 from singdiffusion.train.batches import MicroBatches, caption_counts, drops, noises
 
 EMPTY = [torch.zeros(16, dtype=torch.int64)]
@@ -24,7 +24,7 @@ def parts(plan, world, micro, step, seed=1, **options):
 
 @pytest.mark.parametrize(("processes", "micro"), [(1, 2), (1, 4), (2, 4), (2, 1), (4, 2), (8, 1)])
 def test_shares_make_up_the_step(world, processes, micro):
-    plan = Plan(Encoded(world / "shards"), 8, seed=2)
+    plan = Plan(LatentDataset(world / "shards"), 8, seed=2)
     for step in (0, 5):
         (whole,) = parts(plan, 1, 8, step)
         found = parts(plan, processes, micro, step)
@@ -35,7 +35,7 @@ def test_shares_make_up_the_step(world, processes, micro):
 
 
 def test_steps_and_seeds_differ(world):
-    plan = Plan(Encoded(world / "shards"), 8, seed=2)
+    plan = Plan(LatentDataset(world / "shards"), 8, seed=2)
     (first,), (second,), (other,) = parts(plan, 1, 8, 0), parts(plan, 1, 8, 1), parts(plan, 1, 8, 0, seed=9)
     assert not torch.equal(first.x_1, second.x_1)
     assert not torch.equal(first.x_1, other.x_1)
@@ -61,13 +61,13 @@ def test_dropout_is_as_often_as_said_and_empties_captions(world):
     assert np.mean([drops(0, step, 64, 0.1) for step in range(500)]) == pytest.approx(0.1, abs=0.005)
     assert not drops(0, 1, 64, 0.0).any()
     assert drops(0, 1, 64, 1.0).all()
-    plan = Plan(Encoded(world / "shards"), 8, seed=2)
+    plan = Plan(LatentDataset(world / "shards"), 8, seed=2)
     (batch,) = parts(plan, 1, 8, 0)
     gone = drops(1, 0, 8, 0.3)
     assert torch.equal((batch.ids[0] == 0).all(1), torch.from_numpy(gone))
 
 
 def test_captions_are_counted(world):
-    counts = caption_counts(Encoded(world / "shards"), 100)
+    counts = caption_counts(LatentDataset(world / "shards"), 100)
     assert sorted(counts.values()) == [9, 9, 10, 10, 10]
-    assert caption_counts(Encoded(world / "shards"), 4) is None
+    assert caption_counts(LatentDataset(world / "shards"), 4) is None

@@ -11,8 +11,8 @@ from diffusers import StableDiffusionGLIGENPipeline
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet
-from singdiffusion.data.encode import read_told
-from singdiffusion.data.shards import Encoded, Plan
+from singdiffusion.data.encode import read_metadata
+from singdiffusion.data.shards import LatentDataset, Plan
 from singdiffusion.train import train
 from singdiffusion.train.config import Schedule
 from singdiffusion.train.loop import Trainer, learning_rate
@@ -33,7 +33,7 @@ def losses(folder):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, decoder(), decoder(variances=2) | {"loss": "moments"}, {"loss": "v_prediction"}], ids=str
+    "changes", [{}, decoder(), decoder(covariance_grid=2) | {"loss": "moments"}, {"loss": "v_prediction"}], ids=str
 )
 def test_it_learns_what_the_captions_say(world, pipe, changes):
     """The module tells black from white, the plug-in takes it, and its figures are those that are written down."""
@@ -45,17 +45,19 @@ def test_it_learns_what_the_captions_say(world, pipe, changes):
     assert checked["excess"] < 0.15 * power.square().mean()
     assert checked["channel_mean_excess"] < 0.1 * power.mean((2, 3)).square().mean()
     sing = SingDiffusion.from_pretrained(world / "run" / "module").enable(pipe)
-    assert (sing.config.name, sing.config.sample_size) == ("small", 8)
+    assert (sing.module.config.name, sing.module.config.sample_size) == ("small", 8)
     names = ["black", "grey", "white"]
     texts = pipe.encode_prompt(names, torch.device("cpu"), 1, False)[0]
-    said = sing.mean(torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)), texts)
+    said = sing.module.guided_moments(
+        torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)), texts, method="mean"
+    )[0]
     for i, name in enumerate(names):
         assert name == min(names, key=lambda other: float((said[i] - known[other].mean(0)).norm()))
 
 
 def latents_of(world):
     """caption -> latents of its pictures."""
-    data = Encoded(world / "shards")
+    data = LatentDataset(world / "shards")
     y, _ = data.read(np.arange(len(data)))
     names = [
         (world / "in" / key.split(": ")[1]).with_suffix(".txt").read_text() for key in data.keys(np.arange(len(data)))
@@ -209,11 +211,11 @@ def test_a_damaged_checkpoint_is_one_line(world):
 def test_a_loss_that_is_no_number_stops_at_the_step(world):
     """It names the pictures and keeps the last good checkpoint."""
     wanted = config(world, checkpoints__every_steps=1)
-    plan = Plan(Encoded(world / "shards"), wanted.batch, wanted.seed, wanted.data.held_out)
+    plan = Plan(LatentDataset(world / "shards"), wanted.batch, wanted.seed, wanted.data.held_out)
     (key,) = plan.data.keys(plan.rows(2)[:1])  # in the third step's batch
     shard, _, name = key.partition(": ")
     file = world / "shards" / shard
-    told, stored = read_told(file), load_file(file)
+    told, stored = read_metadata(file), load_file(file)
     stored["latents.16x16"][told["keys"]["16x16"].index(name)] = float("nan")
     save_file(stored, file, {"singdiffusion": json.dumps(told)})
     with pytest.raises(SingDiffusionError, match="the loss is nan at step 3, in a batch of 8 pictures"):
@@ -248,7 +250,7 @@ def test_epsilon(world, pipe):
     """OneMoreStep's other parametrisation; it comes out right, and needs an alpha."""
     run(world, loss="epsilon", alpha=0.3, steps=30)
     sing = SingDiffusion.from_pretrained(world / "run" / "module").enable(pipe)
-    assert (sing.config.prediction, sing.config.alpha) == ("epsilon", 0.3)
+    assert (sing.module.config.prediction, sing.module.config.alpha) == ("epsilon", 0.3)
     assert torch.isfinite(pipe("black", num_inference_steps=2, output_type="latent").images).all()
 
 
@@ -355,7 +357,7 @@ def test_a_base_that_cannot_paint_is_told_before_the_first_step(world, make_pipe
 def test_the_module_can_bring_its_text(world):
     run(world, steps=2, bring_text=True)
     sing = SingDiffusion.from_pretrained(world / "run" / "module")
-    assert sing.encode("black")[0].shape == (1, 16, 16)
+    assert sing.module.encode_prompt("black")[0].shape == (1, 16, 16)
 
 
 def test_tensorboard(world):
@@ -390,7 +392,7 @@ def test_bfloat16_and_channels_last_and_compile_free_options(world):
         ({"optimizer__name": "adamw8bit"}, "optimizer adamw8bit needs bitsandbytes: pip install 'singdiffusion.8bit.'"),
         ({"log__trackers": ["abacus"]}, "abacus"),
         ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed: pip install aim, or say --set log.trackers="),
-        ({**decoder(variances=2)}, "network.options.variances goes with loss = 'moments'"),
+        ({**decoder(covariance_grid=2)}, "network.options.covariance_grid goes with loss = 'moments'"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(world, changes, match):

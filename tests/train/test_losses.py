@@ -95,7 +95,7 @@ def test_moments_ends_at_mean_and_variance(grid):
     """A decoder that hears one prompt only, trained to the end, says the data's own mean and covariance between channels; also
     one that tells as many frequencies as a latent has."""
     torch.manual_seed(0)
-    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, variances=2, **(DECODER | {"grid": grid}))
+    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, covariance_grid=2, **(DECODER | {"grid": grid}))
     objective = Objective(network, "moments", 0.0)
     y = 0.7 * draw(64, 2, *SIZE) + draw(1, 2, 1, 1, seed=5)
     y[:, 1] -= 0.8 * y[:, 0]
@@ -115,7 +115,7 @@ def test_moments_ends_at_mean_and_variance(grid):
 def test_a_variance_does_not_move_the_mean():
     """The gradient of the mean is that of the squared error alone."""
     torch.manual_seed(0)
-    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, variances=2, **DECODER)
+    network = MeanDecoder(latent_channels=2, cross_attention_dim=6, covariance_grid=2, **DECODER)
     y, text = draw(4, 2, *SIZE), draw(4, 3, 6, seed=3)
     found = []
     for loss in (

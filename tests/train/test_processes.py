@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from singdiffusion.data.encode import read_told
+from singdiffusion.data.encode import read_metadata
 
 from .world import as_file, descendants, finish, kill, logged, start
 
@@ -165,7 +165,7 @@ def test_workers_end_with_their_process(world):
         assert ended(everyone, 30)
         shutil.rmtree(world / "run")
     for shard in (world / "shards").glob("shard-*"):
-        told, stored = read_told(shard), load_file(shard)
+        told, stored = read_metadata(shard), load_file(shard)
         stored["latents.16x16"].fill_(float("nan"))
         save_file(stored, shard, {"singdiffusion": json.dumps(told)})
     _, err = finish(start(file), 1)

@@ -5,8 +5,8 @@ import torch
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import encode
-from singdiffusion.data.shards import Encoded
-from singdiffusion.plugin.models import load_text
+from singdiffusion.data.shards import LatentDataset
+from singdiffusion.painting.bases import load_text
 from singdiffusion.train.text import TextEmbedder, embedder_for
 
 from ..conftest import make_text_encoder
@@ -16,7 +16,7 @@ from .world import COLOURS
 
 def embedder(world, cache=64, base=None):
     tokenizers, encoders = load_text(str(base or world / "base"), torch.float32)
-    return embedder_for(Encoded(world / "shards"), tokenizers, encoders, torch.float32, cache, lambda: None)
+    return embedder_for(LatentDataset(world / "shards"), tokenizers, encoders, torch.float32, cache, lambda: None)
 
 
 def tokens(world, words):

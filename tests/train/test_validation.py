@@ -8,8 +8,8 @@ from torch import nn
 
 from singdiffusion.core.covariance import FLOOR
 from singdiffusion.core.dct import from_low_frequencies, low_frequencies
-from singdiffusion.data.shards import Encoded
-from singdiffusion.plugin.models import load_text
+from singdiffusion.data.shards import LatentDataset
+from singdiffusion.painting.bases import load_text
 from singdiffusion.train.config import Validation
 from singdiffusion.train.text import embedder_for
 from singdiffusion.train.validation import floor, validate
@@ -18,7 +18,7 @@ from .world import encoded
 
 
 def figures(folder, model, rows=None, needs_noise=True):
-    data = Encoded(folder / "shards")
+    data = LatentDataset(folder / "shards")
     embed, _ = embedder_for(data, *load_text(str(folder / "base"), torch.float32), torch.float32, 64, lambda: None)
     rows = np.arange(len(data)) if rows is None else rows
     accelerator = Accelerator(cpu=True)
@@ -41,7 +41,7 @@ class Says(nn.Module):
 
 def by_caption(world):
     """caption's ids -> (embedding, mean latent, latents)"""
-    data = Encoded(world / "shards")
+    data = LatentDataset(world / "shards")
     embed, _ = embedder_for(data, *load_text(str(world / "base"), torch.float32), torch.float32, 64, lambda: None)
     y, ids = data.read(np.arange(len(data)))
     made = {}
@@ -102,7 +102,7 @@ def test_excess_is_the_distance_from_the_mean(world):
 
 def test_no_caption_comes_again(world):
     """Then nothing is said of the excess, rather than something that was not measured."""
-    data = Encoded(world / "shards")
+    data = LatentDataset(world / "shards")
     _, ids = data.read(np.arange(len(data)))
     rows = np.array(sorted({tuple(row.tolist()): i for i, row in enumerate(ids[0])}.values()))
     found = figures(world, oracle(world), rows)
@@ -112,7 +112,7 @@ def test_no_caption_comes_again(world):
 
 def test_buckets(pipe, tmp_path):
     folder = encoded(pipe, tmp_path, size=32, shapes=[(48, 24), (24, 48)], count=20)
-    data = Encoded(folder / "shards")
+    data = LatentDataset(folder / "shards")
     assert len(data.groups) == 2
     found = figures(folder, Says(lambda x_1, text: (torch.zeros_like(x_1), None)))
     parts = [data.read(np.arange(a, b))[0] for a, b in zip(data.starts, data.starts[1:], strict=False)]
@@ -122,12 +122,12 @@ def test_buckets(pipe, tmp_path):
 
 def test_coverage_of_a_calibrated_prediction(world):
     """A decoder that knows mean and variance of normal data covers half and nine tenths, and its likelihood is the entropy's."""
-    data = Encoded(world / "shards")
+    data = LatentDataset(world / "shards")
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(len(data), 4, 2, 2, generator=generator, dtype=torch.float64) * 0.3
     row = iter(range(len(data)))
     data.read = lambda rows: (  # type: ignore[method-assign]
-        from_low_frequencies(8 * drawn[rows], 8, 8).float(), Encoded.read(Encoded(world / "shards"), rows)[1]
+        from_low_frequencies(8 * drawn[rows], 8, 8).float(), LatentDataset.read(LatentDataset(world / "shards"), rows)[1]
     )  # fmt: skip
     assert next(row) == 0
     embed, _ = embedder_for(data, *load_text(str(world / "base"), torch.float32), torch.float32, 64, lambda: None)

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from singdiffusion import SingDiffusion, SingDiffusionError, audit, tiny
-from singdiffusion.evaluate.painting import paint
+from singdiffusion.modules import SingModule
+from singdiffusion.painting.paint import paint
 from singdiffusion.web import drawings
 from singdiffusion.web.settings import Settings
 from singdiffusion.web.studio import Cancelled, Studio
@@ -135,7 +136,9 @@ def test_a_module_that_does_not_fit_is_refused_before_anybody_asks(pipe):
 
 
 def test_two_modules_of_one_kind_are_one_too_many(pipe, sing):
-    other = SingDiffusion(make_module(seed=7), make_config(text_fingerprint=sing.config.text_fingerprint))
+    other = SingDiffusion(
+        SingModule(make_module(seed=7), make_config(text_fingerprint=sing.module.config.text_fingerprint))
+    )
     with pytest.raises(SingDiffusionError, match="b is one too many"):
         Studio("x", pipe, {"a": sing, "b": other})
 

@@ -41,7 +41,7 @@ def convert(
     Example: singdiffusion convert SingDiffusion/ sing-sd15/ --base stable-diffusion-v1-5/ --bring-text
     """
     hush()
-    from ..plugin.convert import convert as make
+    from ..published.convert import convert as make
 
     config = make(
         source,

@@ -63,7 +63,7 @@ def encode(
     check_json(json)
     from ..data import encode as work
     from ..data.sources import open_source
-    from ..plugin.models import load_model
+    from ..painting.bases import load_model
 
     with extra("train", "encode"):
         opened = open_source(source, unit_size, split)

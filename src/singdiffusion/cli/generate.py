@@ -9,19 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..choices import check_size, set_scheduler, whole_size
+from ..painting.schedulers import set_scheduler
+from ..painting.sizes import check_size, whole_size
 from . import app
-from .common import (
-    check_json,
-    console,
-    control_image,
-    finite,
-    hush,
-    progress,
-    torch_device,
-    torch_dtype,
-    write_json,
-)
+from .common import check_json, console, control_image, finite, hush, progress, torch_device, torch_dtype, write_json
 from .options import Dtype, Guidance, Height, Model, ModelConfig, Negative, Scheduler, Steps, Width
 
 
@@ -101,9 +92,9 @@ def generate(
     check_json(json)
     hush()
     from ..evaluate import brightness, report
-    from ..evaluate.gallery import png
+    from ..painting.bases import load_model
+    from ..painting.png import png
     from ..plugin import SingDiffusion
-    from ..plugin.models import load_model
 
     started = time.monotonic()
     pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
@@ -169,7 +160,7 @@ def _which_module(model: str, module: str | None, color: str | None) -> str:
     if color is not None:
         return "none"
     if model not in tiny.MODELS:
-        from ..plugin.models import require_name
+        from ..painting.bases import require_name
 
         require_name(model)
         raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")

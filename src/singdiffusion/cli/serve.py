@@ -52,8 +52,8 @@ def serve(
     hush(logging.WARNING)  # what fails while painting is told to the visitor in a few words, and here why
     with extra("web", "serve"):
         from ..web.server import Server
+    from ..painting.bases import load_model
     from ..plugin import SingDiffusion
-    from ..plugin.models import load_model
     from ..web.settings import Limits
     from ..web.studio import Studio, examples_of
 

@@ -86,7 +86,7 @@ def train(
 def _replaced(config: str, init: str | None, init_module: str | None) -> list[str]:
     """Changes that take away what a preset says of the network's start and --init or --init-module says otherwise."""
     from ..train.config import read
-    from ..train.networks import said_by_module
+    from ..train.networks import settings_of_module
 
     changes = []
     if init is not None:
@@ -94,8 +94,8 @@ def _replaced(config: str, init: str | None, init_module: str | None) -> list[st
         if "init_module" in read(config).get("network", {}):  # of which kind and loss were
             changes += ["network.kind=unet", "loss=sample"]
     if init_module is not None:
-        said = said_by_module(init_module)
-        changes += ["network.init=none", "network.options={}", *(f"{key}={value}" for key, value in said.items())]
+        own = settings_of_module(init_module)
+        changes += ["network.init=none", "network.options={}", *(f"{key}={value}" for key, value in own.items())]
     return changes
 
 
@@ -105,14 +105,14 @@ def _quoted(value: Any) -> str:
 
 def _say_all(config: Any) -> None:
     """The configuration, and the network if the shards are there."""
-    from ..data.shards import MANIFEST, Encoded
+    from ..data.shards import MANIFEST, LatentDataset
     from ..train.networks import build
 
     typer.echo(config.model_dump_json(indent=2))
     if not (config.data.shards / MANIFEST).is_file():
         typer.echo(f"{config.data.shards} has no {MANIFEST} yet, without which the network is not known")
         return
-    network, origin, _ = build(config, Encoded(config.data.shards))
+    network, origin, _ = build(config, LatentDataset(config.data.shards))
     typer.echo(
         f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"
     )

@@ -26,8 +26,8 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
 from ..files import write_whole
-from ..plugin.color import mean_latents
-from ..plugin.text import fingerprint, same_fingerprint
+from ..modules.text import fingerprint, same_fingerprint
+from ..plugin.vae import mean_latents
 from . import pictures
 from .sources import Item, Skipped, Source
 
@@ -196,7 +196,7 @@ def _same(key: str, theirs: Any, ours: Any) -> bool:
 def is_done(source: Source, out: Path, unit: str) -> bool:
     """Whether a unit's shard is there and is of the source as it is now."""
     file = _file(out, unit)
-    return file.exists() and read_told(file).get("source") == source.digest(unit)
+    return file.exists() and read_metadata(file).get("source") == source.digest(unit)
 
 
 def _file(out: Path, unit: str) -> Path:
@@ -303,7 +303,7 @@ def _sums(low: Tensor) -> Tensor:
     return torch.stack([count, padded.sum(0), padded.square().sum(0)])
 
 
-def read_told(file: Path) -> dict[str, Any]:
+def read_metadata(file: Path) -> dict[str, Any]:
     """What a shard says of itself.
 
     Raises:
@@ -332,7 +332,7 @@ def write_manifest(source: Source, out: Path) -> dict[str, Any]:
     shards, reasons, lines = [], {}, []
     sums, products, begun_before = None, 0.0, False
     for file in files:
-        told = read_told(file)
+        told = read_metadata(file)
         part = torch.tensor(told["sums"], dtype=torch.float64)
         sums = part if sums is None else sums + part
         if "products" in told:

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from .encode import MANIFEST, read_told
+from .encode import MANIFEST, read_metadata
 
 MOST_OPEN = 256  # shards mapped at once
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
 
 
-class Encoded:
+class LatentDataset:
     """A folder of shards, memory-mapped: as large as the disk, not as the memory.
 
     Args:
@@ -72,7 +72,7 @@ class Encoded:
         return int(self.starts[-1])
 
     def __reduce__(self) -> tuple:
-        return Encoded, (self.folder,)  # another process maps the files itself
+        return LatentDataset, (self.folder,)  # another process maps the files itself
 
     @property
     def digest(self) -> str:
@@ -133,7 +133,7 @@ class Encoded:
         for row in rows:
             name, shard, i = self.place(int(row))
             file = self.manifest["shards"][shard]["file"]
-            found.append(f"{file}: {read_told(self.folder / file)['keys'][name][i]}")
+            found.append(f"{file}: {read_metadata(self.folder / file)['keys'][name][i]}")
         return found
 
 
@@ -175,7 +175,7 @@ class Plan:
         held_out: pictures kept from training, for validation: the first of a fixed shuffle.
     """
 
-    data: Encoded
+    data: LatentDataset
     batch: int
     seed: int = 0
     held_out: int = 0

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SingDiffusionError
+from ..painting.luma import LUMA
+from ..painting.paint import paint
+from ..painting.prompts import PAPER_PROMPTS
 from ..plugin import SingDiffusion
-from .luma import LUMA
-from .painting import paint
-from .prompts import PAPER_PROMPTS
 
 __all__ = ["PAPER_PROMPTS", "PromptResult", "Spread", "compare", "generate", "grey", "missed"]
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from .. import tiny
-from . import brightness_table, cost
-from .document import Document
+from ..painting.prompts import Prompt
 from .gallery import Job
-from .painting import Painter
-from .prompts import Prompt
+from .metrics import cost
+from .metrics.text_score import PictureTextScore
+from .painter import Painter
 from .remedies import Remedy, available
-from .score_tables import remedies_document
+from .reports import brightness as brightness_table
+from .reports.document import Document
+from .reports.scores import remedies_document
 from .scores import Real, score
-from .selection import real_greys, said_of
-from .text_score import PictureTextScore
+from .selection import real_greys, truncation_notes
 
 
 def compare_remedies(
@@ -67,7 +68,7 @@ def compare_remedies(
         absent,
         real,
         settings,
-        said_of(painter.pipe, prompts),
+        truncation_notes(painter.pipe, prompts),
     )
     return document, len(remedies) * (len(prompts) * pictures + len(jobs))
 

@@ -7,25 +7,25 @@ paints them, so that a run that was interrupted, or shared, gives the same pictu
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from .. import __version__
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
+from ..painting.png import png
+from ..painting.prompts import Prompt, slug
+from .digests import digest
 from .processes import Processes
-from .prompts import Prompt, slug
 
 SETTINGS = "settings.json"
-SAMPLED = 64  # numbers of each weight that go into a digest
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,6 @@ def jobs_of_prompts(prompts: Sequence[Prompt], pictures: int, seed: int) -> list
 def jobs_of_captions(captions: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
     """``pictures`` in all, a caption after the other, from the first again where they are used up; each with a seed of its own."""
     return [Job(captions[i % len(captions)], seed + i) for i in range(pictures)]
-
-
-def digest(what: Any) -> str:
-    """16 hexadecimal digits of a JSON value."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-def weights_digest(networks: dict[str, Any]) -> str:
-    """16 hexadecimal digits that change with any training of the weights: of ``SAMPLED`` numbers spread over each tensor."""
-    found = hashlib.sha256()
-    for name, network in sorted(networks.items()):
-        for key, weight in sorted(network.state_dict().items()):
-            found.update(f"{name}.{key} {tuple(weight.shape)} {weight.dtype}".encode())
-            flat = weight.detach().flatten()
-            found.update(flat[:: max(1, len(flat) // SAMPLED)].double().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 class Gallery:
@@ -138,25 +122,11 @@ class Gallery:
 
     def batches(self, jobs: Sequence[Job], size: int = 32) -> Iterator[torch.Tensor]:
         """Pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs."""
-        from .fidelity import as_tensor
 
         for start in range(0, len(jobs), size):
             yield as_tensor([self.read(job) for job in jobs[start : start + size]])
 
 
-def png(
-    image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], optimize: bool = False, **more: str
-) -> bytes:
-    """A PNG whose text chunks say how it was made: prompt, seed, settings."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("prompt", prompt)
-    info.add_text("seed", str(seed))
-    info.add_itxt("settings", json.dumps(settings, ensure_ascii=False))
-    for key, value in more.items():
-        info.add_text(key, value)
-    info.add_text("software", f"singdiffusion {__version__}")
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", pnginfo=info, optimize=optimize)
-    return buffer.getvalue()
+def as_tensor(images: Sequence[Image.Image]) -> Tensor:
+    """Pictures of one size as uint8 (N, 3, H, W)."""
+    return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])).permute(0, 3, 1, 2)

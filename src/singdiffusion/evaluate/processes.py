@@ -55,3 +55,14 @@ class Processes:
             return list(mine)
         parts = gather_object([list(mine)])
         return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
+
+
+def everyone(mine: T) -> list[T]:
+    """What each process holds, on all of them."""
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,8 @@ from torch import Tensor
 from ..data.pictures import Unusable, fit, load
 from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
-from .features import BATCH
-from .fidelity import everyone
-from .luma import lumas
-from .processes import Processes
+from .metrics.features import BATCH
+from .processes import Processes, everyone
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 PENDING = 8  # batches of pictures of different sizes that are held at most
@@ -105,32 +103,3 @@ class RealPictures:
                 f"{jpegs} of {len(self.files)} real pictures are JPEGs, whose artefacts alone move a Fréchet distance (clean-fid)"
             )
         return lines
-
-
-class Lumas:
-    """Mean lumas of pictures, as they come by; a number each."""
-
-    def __init__(self) -> None:
-        self._seen: list[np.ndarray] = []
-
-    def see(self, pictures: Tensor) -> None:
-        """Take uint8 (B, 3, H, W) in."""
-        self._seen.append(lumas(pictures.cpu()).mean((1, 2)))
-
-    def values(self) -> np.ndarray:
-        """float64 (N,), 0..255, sorted, of all processes, on each of them; all must ask."""
-        return np.sort(np.concatenate([np.empty(0), *(row for part in everyone(self._seen) for row in part)]))
-
-
-def brightness_distance(real: Sequence[float] | np.ndarray, generated: Sequence[float] | np.ndarray) -> float:
-    """The Wasserstein-1 distance between the distributions of mean lumas, in grey levels 0..255.
-
-    Raises:
-        SingDiffusionError: one of them has no pictures.
-    """
-    from scipy.stats import wasserstein_distance
-
-    for which, each in (("real", real), ("generated", generated)):
-        if len(each) == 0:
-            raise SingDiffusionError(f"there are no {which} pictures, and their brightness is not defined")
-    return float(wasserstein_distance(real, generated))

@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..errors import SingDiffusionError
-from .document import SHOWN
-from .fidelity import Crowd, Fidelity, Statistics, compare
 from .gallery import Job
-from .painting import Painter
-from .real import Lumas, brightness_distance
+from .metrics.brightness import Lumas, brightness_distance
+from .metrics.fidelity import Crowd, Fidelity, Statistics, compare
+from .metrics.text_score import PictureTextScore, TextScore
+from .painter import Painter
 from .remedies import Remedy
-from .text_score import PictureTextScore, TextScore
+from .reports.document import SHOWN
 
 
 @dataclass

@@ -13,9 +13,9 @@ from .. import tiny
 from ..data.pictures import Unusable, load
 from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
-from .painting import Controls
+from ..painting.prompts import Prompt, named, read_prompts, too_long
+from .painter import Controls
 from .processes import Processes
-from .prompts import Prompt, named, read_prompts, too_long
 from .real import RealPictures
 from .remedies import FirstStep, Off, Remedy
 
@@ -147,7 +147,7 @@ def extractors_for(
     Raises:
         SingDiffusionError: a name is unknown, or a network is not there.
     """
-    from .features import make_extractor
+    from .metrics.features import make_extractor
 
     embedded = all(model in tiny.MODELS for model in models)
     wanted = list(dict.fromkeys(names or (["tiny", "efficientnet"] if embedded else ["inception"])))
@@ -157,7 +157,7 @@ def extractors_for(
 
 def text_for(models: Sequence[str], source: str | None, device: Any) -> Any:
     """What scores pictures with their captions: the embedded encoder for the embedded models, a CLIP for others; None for "none"."""
-    from .text_score import PictureTextScore
+    from .metrics.text_score import PictureTextScore
 
     if source == "none":
         return None
@@ -168,7 +168,7 @@ def text_for(models: Sequence[str], source: str | None, device: Any) -> Any:
 CLIP = "openai/clip-vit-base-patch16"
 
 
-def said_of(pipe: Any, prompts: Sequence[Prompt]) -> list[str]:
+def truncation_notes(pipe: Any, prompts: Sequence[Prompt]) -> list[str]:
     """Lines on prompts whose end the model does not read."""
     tokenizer = getattr(pipe, "tokenizer", None)
     cut = [] if tokenizer is None else too_long(prompts, tokenizer)

@@ -1,6 +1,23 @@
-"""Networks that estimate E[x_0 | prompt]. All follow one protocol: ``predict(x_1, prompt_embeds) -> y_bar``."""
+"""Networks that predict E[x_0 | prompt], and ``SingModule``, which bundles a network with its configuration and text."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .config import SingConfig
 from .decoder import MeanDecoder
-from .unet import TimeFreeUNet
+from .module import METHODS, SingModule
 
-__all__ = ["MeanDecoder", "TimeFreeUNet"]
+if TYPE_CHECKING:
+    from .unet import TimeFreeUNet
+
+__all__ = ["METHODS", "MeanDecoder", "SingConfig", "SingModule", "TimeFreeUNet"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the U-Net when it is first used: it needs diffusers, which a decoder does not."""
+    if name == "TimeFreeUNet":
+        from .unet import TimeFreeUNet
+
+        return TimeFreeUNet
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

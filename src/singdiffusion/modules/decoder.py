@@ -1,18 +1,22 @@
-"""A network that never sees the noise: E[x_0 | prompt] does not depend on x_1, so the prompt alone is enough."""
+"""A network that takes the prompt alone: E[x_0 | prompt] does not depend on x_1, so the noise is not needed."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..core.covariance import factor_count, from_factors
 from ..core.dct import from_low_frequencies, low_frequencies
 from ..errors import SingDiffusionError
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"cross_attention_dim": 128, "width": 384, "layers": 2},
@@ -22,32 +26,38 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Shapes by base: ``tiny`` is trained and ships, the others are for ``singdiffusion train``."""
 
 
-class MeanDecoder(ModelMixin, ConfigMixin):
-    """The mean picture of a prompt, and how it varies, from the prompt's embeddings: a residual perceptron.
+class MeanDecoder(nn.Module):
+    """Predicts mean and covariance of the pictures of a prompt from the prompt's embeddings: a residual perceptron.
 
-    It takes the last embedding, in which a causal text encoder has heard the whole prompt, beside the mean of all, and tells the lowest
-    frequencies of the latents; so it serves any height and width. Amplitudes are DCT coefficients over sqrt(H W): they do not grow
-    with the picture. docs/performance.md compares it with transformers that look at every token.
+    Its input is the last embedding, which a causal text encoder computes from the whole prompt, and the mean of all
+    embeddings. Its output is the lowest frequencies of the latents, so it serves any height and width. Amplitudes are DCT
+    coefficients over sqrt(H W): they do not grow with the picture. docs/performance.md compares it with transformers
+    that attend to every token.
+
+    It needs torch and safetensors only, and its files have diffusers' names (``config.json``,
+    ``diffusion_pytorch_model.safetensors``).
 
     Args:
         latent_channels: C.
         cross_attention_dim: width D of the prompt embeddings.
-        grid: frequencies a side of the mean.
-        variances: frequencies a side, k, whose variance (and covariance between channels) it tells as well; 0: none.
+        grid: frequencies per side of the mean.
+        covariance_grid: frequencies per side, k, for which it also predicts the covariance between channels; 0: none.
         width: of the perceptron's hidden state.
-        layers: its residual blocks.
+        layers: number of residual blocks.
+
+    Attributes:
+        config: the arguments above, by name.
 
     Raises:
-        SingDiffusionError: ``variances`` is more than ``grid``, or a number is not positive.
+        SingDiffusionError: ``covariance_grid`` is more than ``grid``, or a number is not positive.
     """
 
-    @register_to_config
     def __init__(
         self,
         latent_channels: int = 4,
         cross_attention_dim: int = 768,
         grid: int = 16,
-        variances: int = 0,
+        covariance_grid: int = 0,
         width: int = 512,
         layers: int = 2,
     ):
@@ -55,52 +65,89 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         for name, value in (("grid", grid), ("width", width), ("layers", layers)):
             if value < 1:
                 raise SingDiffusionError(f"{name} must be at least 1, not {value}")
-        if not 0 <= variances <= grid:
-            raise SingDiffusionError(f"variances must be within 0..{grid}, the decoder's grid, not {variances}")
+        if not 0 <= covariance_grid <= grid:
+            raise SingDiffusionError(
+                f"covariance_grid must be within 0..{grid}, the decoder's grid, not {covariance_grid}"
+            )
+        self.config: dict[str, Any] = {
+            "latent_channels": latent_channels,
+            "cross_attention_dim": cross_attention_dim,
+            "grid": grid,
+            "covariance_grid": covariance_grid,
+            "width": width,
+            "layers": layers,
+        }
         self.text_in = nn.Sequential(nn.LayerNorm(2 * cross_attention_dim), nn.Linear(2 * cross_attention_dim, width))
         self.blocks = nn.ModuleList(_perceptron(width, 2 * width, width) for _ in range(layers))
         self.mean_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * grid**2))
-        nn.init.zeros_(self.mean_out[1].weight)  # the mean picture is average grey until it has learnt better
+        nn.init.zeros_(self.mean_out[1].weight)  # an untrained decoder predicts average grey
         nn.init.zeros_(self.mean_out[1].bias)
-        if variances:
-            self.covariance_out = _perceptron(width, width, factor_count(latent_channels) * variances**2)
+        if covariance_grid:
+            self.covariance_out = _perceptron(width, width, factor_count(latent_channels) * covariance_grid**2)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> MeanDecoder:
-        """A fresh decoder of a shape in ``PRESETS``, with changes.
+        """Return a new decoder of a shape in ``PRESETS``, with changes.
 
         Raises:
             SingDiffusionError: there is no such preset.
         """
         return cls(**(preset_options(name) | changes))
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MeanDecoder:
+        """Return a new decoder of a configuration; keys that begin with "_" are ignored, as in diffusers.
+
+        Raises:
+            SingDiffusionError: a key is unknown, or a value is wrong.
+        """
+        options = {key: value for key, value in config.items() if not key.startswith("_")}
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise SingDiffusionError(f"a MeanDecoder cannot have this configuration: {error}") from error
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``config.json`` and the weights into a folder, which is made where it is missing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"_class_name": "MeanDecoder", **self.config}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        weights = {key: value.detach().contiguous() for key, value in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS, {"format": "pt"})
+
     def forward(self, prompt_embeds: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embeddings (B, L, D) -> amplitudes of the mean (B, C, grid, grid), and the factors of the covariance of the lowest
-        (B, C (C + 1) / 2, k, k), as ``core.covariance`` has them, or None."""
+        """Return amplitudes of the mean, and factors of the covariance of the lowest frequencies.
+
+        Args:
+            prompt_embeds: the text encoder's last hidden states, shape (B, L, D).
+
+        Returns:
+            Amplitudes (B, C, grid, grid); factors (B, C (C + 1) / 2, k, k) as in ``core.covariance``, or None.
+        """
         hidden = self.features(prompt_embeds)
         for block in self.blocks:
             hidden = hidden + block(hidden)
-        grid, k = self.config.grid, self.config.variances
-        cells = (
-            self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid))
-        )  # a coarse picture learns faster than its cosines
+        grid, k = self.config["grid"], self.config["covariance_grid"]
+        # the output is a coarse picture, which is learnt faster than its cosines
+        cells = self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid))
         mean = low_frequencies(cells, grid) / grid
         if not k:
             return mean, None
-        # the covariance is read off what serves the mean, and does not bend it
+        # detached: the loss of the covariance must not change what the mean is computed from
         return mean, self.covariance_out(hidden.detach()).float().unflatten(-1, (-1, k, k))
 
     def features(self, prompt_embeds: Tensor) -> Tensor:
-        """What is heard of a prompt: embeddings (B, L, D) -> (B, width)."""
+        """Return the first hidden state (B, width) of prompt embeddings (B, L, D)."""
         return self.text_in(torch.cat([prompt_embeds[:, -1], prompt_embeds.mean(1)], -1))
 
     @property
-    def tells_variances(self) -> bool:
+    def predicts_covariance(self) -> bool:
         """Whether ``predict_moments`` works."""
-        return self.config.variances > 0
+        return self.config["covariance_grid"] > 0
 
     def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """y_bar = E[x_0 | prompt], in the units of the base's scaled latents; of ``x_1`` only the shape is looked at.
+        """Return y_bar = E[x_0 | prompt] in the base's scaled latents; of ``x_1`` only shape and dtype count.
 
         Args:
             x_1: noise, shape (B, C, H, W); frequencies that H or W is too small for are left out.
@@ -112,26 +159,26 @@ class MeanDecoder(ModelMixin, ConfigMixin):
         return self.mean(self(prompt_embeds)[0], *x_1.shape[-2:]).to(x_1.dtype)
 
     def predict_moments(self, x_1: Tensor, prompt_embeds: Tensor) -> tuple[Tensor, Tensor]:
-        """y_bar as ``predict`` gives it, and the covariance (B, k, k, C, C) of the lowest DCT coefficients of x_0, float32.
+        """Return y_bar as ``predict``, and the covariance (B, k, k, C, C) of the lowest DCT coefficients of x_0, float32.
 
         Raises:
-            SingDiffusionError: the decoder was made without ``variances``.
+            SingDiffusionError: the decoder has no ``covariance_grid``.
         """
         amplitudes, factors = self(prompt_embeds)
         if factors is None:
-            raise SingDiffusionError("this decoder tells no variances: it was made with variances=0")
+            raise SingDiffusionError("this decoder predicts no covariance: its covariance_grid is 0")
         height, width = x_1.shape[-2:]
         return self.mean(amplitudes, height, width).to(x_1.dtype), from_factors(factors) * (height * width)
 
     @staticmethod
     def mean(amplitudes: Tensor, height: int, width: int) -> Tensor:
-        """Amplitudes (B, C, k, k) -> the picture (B, C, height, width) of these frequencies; those beyond its size are left out."""
+        """Return the picture (B, C, height, width) of amplitudes (B, C, k, k); frequencies beyond its size are left out."""
         amplitudes = amplitudes[..., :height, :width]
         return from_low_frequencies(amplitudes * math.sqrt(height * width), height, width)
 
 
 def preset_options(name: str) -> dict[str, Any]:
-    """Arguments of ``MeanDecoder`` for a preset.
+    """Return the arguments of ``MeanDecoder`` for a preset.
 
     Raises:
         SingDiffusionError: there is no such preset.

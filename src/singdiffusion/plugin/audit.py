@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SingDiffusionError
+from ..published.hub import download
 from .first_step import FirstStep, first_step_of
-from .hub import download
 
 CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]
 ABSENT, MILD, PRESENT = "absent", "mild", "present"

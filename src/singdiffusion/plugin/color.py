@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from PIL import ImageColor
-from torch import Tensor
 
 from ..errors import SingDiffusionError
 
@@ -28,54 +26,3 @@ def parse_color(color: Any) -> Color:
     if len(values) != 3 or any(not 0 <= value <= 255 for value in values):
         raise SingDiffusionError(f"{color!r} is no colour; it must be red, green and blue within 0..255")
     return values  # type: ignore[return-value]
-
-
-@torch.no_grad()
-def flat_latents(color: Color, autoencoder: Any, like: Tensor, scaled: bool = True) -> Tensor:
-    """The latent of a picture of one colour, through a pipeline's own autoencoder.
-
-    Args:
-        color: red, green, blue, 0..255.
-        autoencoder: AutoencoderKL or VQModel.
-        like: latents (B, C, H, W) whose shape and device the result has.
-        scaled: whether the pipeline's latents are (raw - shift) * scaling; else they are raw.
-
-    Returns:
-        float32 (B, C, H, W).
-    """
-    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
-    pixels = torch.tensor(color, dtype=torch.float32).div(127.5).sub(1).reshape(1, 3, 1, 1)
-    pixels = pixels.expand(1, 3, like.shape[-2] * factor, like.shape[-1] * factor)
-    return mean_latents(pixels.to(like.device), autoencoder, scaled).expand_as(like)
-
-
-@torch.no_grad()
-def mean_latents(pixels: Tensor, autoencoder: Any, scaled: bool = True) -> Tensor:
-    """Means of the latents of pictures, through a pipeline's own autoencoder.
-
-    Args:
-        pixels: float32 (B, 3, H, W) in -1..1.
-        autoencoder: AutoencoderKL or VQModel.
-        scaled: whether the pipeline's latents are (raw - shift) * scaling; else they are raw.
-
-    Returns:
-        float32 (B, C, h, w), on the device of ``pixels``.
-    """
-    config, parameter = autoencoder.config, next(autoencoder.parameters())
-    # fp16 overflows in some autoencoders (SDXL's), which say so by force_upcast
-    upcast = parameter.dtype == torch.float16 and config.get("force_upcast", False)
-    dtype = torch.float32 if upcast else parameter.dtype
-    # offloaded: its hook brings the weights
-    device = pixels.device if parameter.device.type == "meta" else parameter.device
-    if upcast:
-        autoencoder.to(dtype=torch.float32)
-    try:
-        encoded = autoencoder.encode(pixels.to(device, dtype))
-    finally:
-        if upcast:
-            autoencoder.to(dtype=torch.float16)
-    latent = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-    latent = latent.to(pixels.device).float()
-    if scaled:
-        latent = (latent - (config.get("shift_factor") or 0.0)) * config.scaling_factor
-    return latent

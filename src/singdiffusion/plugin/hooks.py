@@ -1,4 +1,4 @@
-"""Wrapping a method of one pipeline, so that it can be unwrapped again without a trace."""
+"""Wrapping a method of one pipeline object, so that it can be unwrapped again without a trace."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any, Protocol
 
 
 class Owner(Protocol):
-    """Who hooks; its hooks do nothing while it is not enabled."""
+    """Whoever places hooks; its hooks do nothing while it is not enabled."""
 
     @property
     def enabled(self) -> bool: ...
 
 
 class Hook:
-    """A pipeline's method and what follows it, put into the instance's own dictionary, over the class's method.
+    """A pipeline's method followed by a function of ours, in the instance's own dictionary, over the class's method.
 
     A deep copy of the pipeline gets the method alone, bound to the copy: the copy is not plugged in.
 
     Args:
-        pipe, name: whose method, and which.
-        owner: who hooks.
-        after: from what the method returned and the arguments that it got, by name, to what shall be returned instead.
+        pipe: the pipeline.
+        name: of its method.
+        owner: who places the hook.
+        after: gets this hook, the method's result and its arguments by name; returns the result that the caller gets.
     """
 
-    def __init__(self, pipe: Any, name: str, owner: Owner, after: Callable[[Any, dict[str, Any]], Any]):
+    def __init__(self, pipe: Any, name: str, owner: Owner, after: Callable[[Hook, Any, dict[str, Any]], Any]):
         self._before = {name: vars(pipe)[name]} if name in vars(pipe) else {}
         self.original = getattr(pipe, name)
         self._signature = inspect.signature(self.original)
@@ -40,13 +41,13 @@ class Hook:
         result = self.original(*args, **kwargs)
         if not (self._in_place and self._owner.enabled):
             return result
-        return self._after(result, self._signature.bind(*args, **kwargs).arguments)
+        return self._after(self, result, self._signature.bind(*args, **kwargs).arguments)
 
     def __deepcopy__(self, memo: dict) -> Any:
         return copy.deepcopy(self.original, memo)
 
     def remove(self, pipe: Any) -> None:
-        """Put back what stood there; where somebody has wrapped this hook since, it stays and does nothing."""
+        """Restore what was there before; where somebody has wrapped this hook since, it stays and does nothing."""
         self._in_place = False
         if vars(pipe).get(self.name) is self:
             del vars(pipe)[self.name]

@@ -11,29 +11,30 @@ from diffusers.schedulers import EulerDiscreteScheduler
 
 from ..core.singular import first_step
 from ..errors import SingDiffusionError
+from ..modules import SingModule
 from .first_step import first_step_of
-from .sing import SingDiffusion
+from .fits import require_width
 
 NAME = "singdiffusion"
 
 
 class SingDiffusionStep(ModularPipelineBlocks):
-    """Turns the noise x_1 that ``prepare_latents`` made into alpha y_bar + sigma x_1 ([SD] section 4).
+    """Turns the noise x_1 of ``prepare_latents`` into alpha y_bar + sigma x_1.
 
     Args:
-        sing: a loaded module, not enabled on any pipeline. One that brings its own text encoder reads the raw prompt.
+        module: a module. One with a text encoder of its own reads the raw prompt.
         method: as for ``SingDiffusion.enable``.
     """
 
     model_name = "stable-diffusion-xl"
 
-    def __init__(self, sing: SingDiffusion, method: str | None = None):
-        self.sing, self.method = sing, method
+    def __init__(self, module: SingModule, method: str | None = None):
+        self.module, self.method = module, method
         super().__init__()
 
     def __deepcopy__(self, memo: dict) -> SingDiffusionStep:
-        """``init_pipeline`` copies all blocks; the module stays one."""
-        return SingDiffusionStep(self.sing, self.method)
+        """Share the module: ``init_pipeline`` copies all blocks."""
+        return SingDiffusionStep(self.module, self.method)
 
     @property
     def description(self) -> str:
@@ -65,21 +66,16 @@ class SingDiffusionStep(ModularPipelineBlocks):
         x_1 = block.latents.float() / step.noise_scale
         scale = _guidance(components)
         positive, negative = self._text(block, scale > 1)
-        y_bar, covariance = self.sing.moments(x_1, positive, negative, scale, self.method)
+        y_bar, covariance = self.module.guided_moments(x_1, positive, negative, scale, self.method)
         taken = first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         block.latents = (step.scale * taken).to(block.latents.dtype)
         self.set_block_state(state, block)
         return components, state
 
     def _text(self, block: Any, needs_negative: bool) -> tuple[Any, Any]:
-        if self.sing.text_encoder is not None:
-            return self.sing.encode(block.prompt, block.negative_prompt, block.num_images_per_prompt)
-        width, theirs = self.sing.config.text_width, block.prompt_embeds.shape[-1]  # type: ignore[union-attr]
-        if width != theirs:
-            raise SingDiffusionError(
-                f"the module takes text embeddings of width {width}, the pipeline's are {theirs} wide, "
-                "and the module brings no text encoder of its own"
-            )
+        if self.module.text_encoder is not None:
+            return self.module.encode_prompt(block.prompt, block.negative_prompt, block.num_images_per_prompt)
+        require_width(self.module, block.prompt_embeds.shape[-1])
         return block.prompt_embeds, block.negative_prompt_embeds if needs_negative else None
 
 
@@ -91,23 +87,28 @@ def _guidance(components: Any) -> float:
 
 
 def add_first_step(
-    blocks: SequentialPipelineBlocks, sing: SingDiffusion, method: str | None = None
+    blocks: SequentialPipelineBlocks, module: SingModule, method: str | None = None
 ) -> SequentialPipelineBlocks:
-    """Put a ``SingDiffusionStep`` behind every ``prepare_latents`` of text-to-image in a tree of blocks.
+    """Put a ``SingDiffusionStep`` after every ``prepare_latents`` of text-to-image in a tree of blocks.
+
+    Args:
+        blocks: of a modular pipeline; changed in place.
+        module: a module.
+        method: as for ``SingDiffusion.enable``.
 
     Returns:
-        ``blocks``, changed.
+        ``blocks``.
 
     Raises:
-        SingDiffusionError: there is no such place.
+        SingDiffusionError: no block prepares latents from text.
     """
-    if not _add(blocks, SingDiffusionStep(sing, method), "text2img"):
+    if not _add(blocks, SingDiffusionStep(module, method), "text2img"):
         raise SingDiffusionError("these blocks prepare no latents from text; there is no first step to take")
     return blocks
 
 
 def _add(blocks: Any, step: SingDiffusionStep, name: str) -> int:
-    """How many were put into ``blocks``, of that name in their parent, and below; not where a picture is the start."""
+    """Return how many steps were put into ``blocks`` (called ``name`` in their parent) and below; none into img2img and inpaint."""
     if name in ("img2img", "inpaint"):
         return 0
     inner = getattr(blocks, "sub_blocks", None)

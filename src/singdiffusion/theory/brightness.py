@@ -1,6 +1,6 @@
 """Proposition 3 in numbers: which brightness pictures get, started at 1 - eps from noise, from q itself, from ``mean``, from ``moments``.
 
-Pictures are single-channel, n x n, in -1..1; the exact posterior of ``core.oracle`` takes the place of a trained model, so that
+Pictures are single-channel, n x n, in -1..1; the exact posterior of ``theory.oracle`` takes the place of a trained model, so that
 every difference is due to the start. From a state x at 1 - eps the exact reverse process ends in picture i with probability w_i(x).
 """
 
@@ -15,10 +15,10 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from ..core.dct import low_frequencies
-from ..core.oracle import Oracle
 from ..core.singular import first_step
 from ..errors import SingDiffusionError
 from .distance import intervals
+from .oracle import Oracle
 
 STARTS = ("off", "mean", "moments", "real")
 FREQUENCIES = 4  # k of ``moments``

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.oracle import DIRECT, Oracle
-from ..core.path import PATH
 from ..core.schedule import Schedule
 from ..errors import SingDiffusionError
 from .distance import Estimate, l1_distance, l1_monte_carlo, pinsker_bound
+from .oracle import DIRECT, Oracle
+from .path import PATH
 
 # -- Propositions 1 and 2 ---------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from torch import Tensor
 
-from ..core.oracle import Oracle, Transition
 from ..errors import SingDiffusionError
+from .oracle import Oracle, Transition
 
 
 def pinsker_bound(transition: Transition) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import tiny
 from ..plugin import SingDiffusion
-from ..plugin.color import mean_latents
+from ..plugin.vae import mean_latents
 
 NOISES = 64
 
@@ -47,7 +47,7 @@ def fits(known: dict[str, Tensor], generator: torch.Generator) -> list[Fit]:
     for prompt, pictures in known.items():
         latents = mean_latents(pictures.float() / 127.5 - 1, pipe.vae)
         x_1 = torch.randn(NOISES, *latents.shape[1:], generator=generator)
-        said = sing.module.predict(x_1, sing.encode(prompt)[0].expand(NOISES, -1, -1))
+        said = sing.module.network.predict(x_1, sing.module.encode_prompt(prompt)[0].expand(NOISES, -1, -1))
         real, mean = latents.mean(0), said.mean(0)
         decoded = pipe.vae.decode(torch.stack([real, mean]) / scale).sample.div(2).add(0.5).clamp(0, 1)
         off = mean - real

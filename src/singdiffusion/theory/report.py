@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from .. import tiny
-from ..core.oracle import Oracle
 from ..core.schedule import Schedule
 from ..files import write_whole
 from . import brightness, checks, figures, module
+from .oracle import Oracle
 
 # Three points on a line, not symmetric about their mean: nothing cancels by luck.
 LINE = Oracle(torch.tensor([[-1.0], [0.2], [1.0]]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data.shards import Encoded, Plan
+from ..data.shards import LatentDataset, Plan
 
 _DROPOUT, _NOISE = 1, 2  # streams of random numbers
 
@@ -81,7 +81,7 @@ def noises(shape: tuple[int, ...], seed: int, step: int, places: range) -> Tenso
     return torch.from_numpy(made)
 
 
-def caption_counts(data: Encoded, most: int) -> dict[bytes, int] | None:
+def caption_counts(data: LatentDataset, most: int) -> dict[bytes, int] | None:
     """Token ids (as bytes) of the distinct captions -> how many pictures have it; None where more than ``most`` are distinct."""
     counts: dict[bytes, int] = {}
     for ids in data.all_tokens():

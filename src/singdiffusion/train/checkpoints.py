@@ -28,7 +28,7 @@ class Progress:
     world: int = 1
 
 
-class Keeper:
+class CheckpointStore:
     """The checkpoints of a run, ``OUT/checkpoints/step-00001000``.
 
     Args:

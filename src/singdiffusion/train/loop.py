@@ -22,16 +22,15 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 
-from ..data.shards import Encoded, Plan
+from ..data.shards import LatentDataset, Plan
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
-from ..modules import MeanDecoder
-from ..plugin import SingConfig, SingDiffusion
-from ..plugin.models import load_text
-from ..plugin.text import same_encoders
+from ..modules import MeanDecoder, SingConfig, SingModule
+from ..modules.text import same_encoders
+from ..painting.bases import load_text
 from . import plot
 from .batches import Batch, MicroBatches
-from .checkpoints import Keeper, Progress, read_lines
+from .checkpoints import CheckpointStore, Progress, read_lines
 from .config import Config, Optimizer, Schedule, differences
 from .losses import Objective
 from .networks import build
@@ -99,7 +98,7 @@ class Trainer:
         self.main = self.accelerator.is_main_process
         self._say = say
         self.out = output_folder(config.out)
-        self.data = Encoded(config.data.shards)
+        self.data = LatentDataset(config.data.shards)
         self.plan = Plan(self.data, config.batch, config.seed, config.data.held_out)
         self.micro, self.accumulate = _micro_batches(config, self.accelerator.num_processes)
         self.accelerator.gradient_accumulation_steps = self.accumulate
@@ -110,7 +109,7 @@ class Trainer:
             )  # that it cannot be had shall be seen now, not at the first validation
         self._prepare_network()
         self.progress = Progress(world=self.accelerator.num_processes)
-        self.keeper = Keeper(self.out, config.checkpoints.keep)
+        self.checkpoints = CheckpointStore(self.out, config.checkpoints.keep)
         self._stop_signal = 0
         self._resume()
         self.least = floor(self.data, self.plan.validation) if self.main else Floor()
@@ -154,9 +153,9 @@ class Trainer:
         now = json.loads(self.config.model_dump_json())
         pictures = {"count": len(self.data), "digest": self.data.digest}
         file = self.out / "config.json"
-        if self.keeper.all() and file.exists():
+        if self.checkpoints.all() and file.exists():
             self._require_same(json.loads(file.read_text()), now, pictures)
-        found = self.keeper.load(self.accelerator)
+        found = self.checkpoints.load(self.accelerator)
         if found is not None:
             told, average = found
             self._restore_average(told, average)
@@ -323,7 +322,7 @@ class Trainer:
         if self.main:
             write_whole(file, json.dumps({"step": step, what: str(value), "pictures": keys}, indent=1) + "\n")
         self.accelerator.wait_for_everyone()
-        kept = self.keeper.all()
+        kept = self.checkpoints.all()
         last = f"the last good checkpoint is {kept[-1].name}" if kept else "there is no checkpoint yet"
         raise SingDiffusionError(
             f"the {what} is {value} at step {step}, in a batch of {len(keys)} pictures, {keys[0]} among them ({file} "
@@ -414,7 +413,7 @@ class Trainer:
         state = self.accelerator.get_state_dict(self.model)
         if self.main:
             where = self.out / "samples" / f"step-{self.progress.step:08d}.png"
-            paint(self._sing(state), self.config, where, self.accelerator.device)
+            paint(self._module(state), self.config, where, self.accelerator.device)
             self.say(f"painted {where}")
         self.accelerator.wait_for_everyone()
 
@@ -422,7 +421,7 @@ class Trainer:
         average = None
         if self.ema is not None:
             average = {_plain(n): _whole(s) for n, s in zip(self.parameters, self.ema.shadow_params, strict=True)}
-        self.keeper.save(self.accelerator, self.progress, average)
+        self.checkpoints.save(self.accelerator, self.progress, average)
 
     def export(self) -> Path:
         """Write ``module/``, with the averaged weights where they are kept. Every process must call this."""
@@ -432,11 +431,11 @@ class Trainer:
         ):  # a state is made of references: it must be written while the averaged weights are in place
             state = self.accelerator.get_state_dict(self.model)
             if self.main:
-                self._sing(state).save_pretrained(folder)
+                self._module(state).save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         return folder
 
-    def _sing(self, state: dict[str, Tensor]) -> SingDiffusion:
+    def _module(self, state: dict[str, Tensor]) -> SingModule:
         network = self.network_kind.from_config(self.network_config)  # type: ignore[attr-defined]
         network.load_state_dict({_plain(k).removeprefix("network."): v.float().cpu() for k, v in state.items()})
         base, options = self.data.manifest["base"], self.data.manifest["options"]
@@ -453,7 +452,7 @@ class Trainer:
         )
         if self.begun_with is not None:
             config = config.model_copy(update={name: getattr(self.begun_with.config, name) for name in KEPT})
-        return SingDiffusion(network.eval().requires_grad_(False), config, *self._text())
+        return SingModule(network.eval().requires_grad_(False), config, *self._text())
 
     def _text(self) -> tuple[Any, Any]:
         """The tokenizer and the text encoder that the module brings: those it came with, or the base's where it now knows these."""
@@ -498,7 +497,7 @@ class Trainer:
                 f"the device's memory is full with {self.micro} pictures at once; lower micro_batch, or turn on gradient_checkpointing"
             ) from error
         except RuntimeError as error:
-            kept = self.keeper.all()
+            kept = self.checkpoints.all()
             last = f"after {kept[-1].name}" if kept else "from the start"
             if "DataLoader worker" in str(error):
                 line = str(error).strip().splitlines()[0]

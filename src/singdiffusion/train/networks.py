@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..data.shards import Encoded
+from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError
-from ..modules import MeanDecoder, TimeFreeUNet
+from ..modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
 from ..modules.decoder import preset_options
-from ..plugin import SingConfig, SingDiffusion
-from ..plugin.models import load_unet
+from ..painting.bases import load_unet
+from ..published import load_module
 from .config import Config
 
 
@@ -21,10 +21,10 @@ class Start(NamedTuple):
 
     network: Any
     origin: str
-    module: SingDiffusion | None = None
+    module: SingModule | None = None
 
 
-def build(config: Config, data: Encoded, decoder: type[MeanDecoder] = MeanDecoder) -> Start:
+def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder) -> Start:
     """The network that a run starts with; ``decoder`` is the class of a fresh one.
 
     Raises:
@@ -45,7 +45,7 @@ def build(config: Config, data: Encoded, decoder: type[MeanDecoder] = MeanDecode
     return Start(network, origin)
 
 
-def require_data(config: Config, data: Encoded) -> None:
+def require_data(config: Config, data: LatentDataset) -> None:
     """Raise SingDiffusionError if the shards are not what the network learns from."""
     if config.network.kind == "unet" and data.low_frequency is not None:
         raise SingDiffusionError(
@@ -54,27 +54,29 @@ def require_data(config: Config, data: Encoded) -> None:
         )
 
 
-def _identity(data: Encoded) -> tuple[int, int]:
+def _identity(data: LatentDataset) -> tuple[int, int]:
     base = data.manifest["base"]
     return base["latent_channels"], base["text_width"]
 
 
-def _unet_shape(data: Encoded) -> dict[str, Any]:
+def _unet_shape(data: LatentDataset) -> dict[str, Any]:
     channels, width = _identity(data)
     side = data.manifest["options"]["size"] // data.manifest["base"]["vae_scale"]
     return {"in_channels": channels, "out_channels": channels, "cross_attention_dim": width, "sample_size": side}
 
 
-def _decoder_options(config: Config, data: Encoded) -> dict[str, Any]:
+def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
     channels, width = _identity(data)
     options: dict[str, Any] = {"latent_channels": channels, "cross_attention_dim": width}
     if config.loss == "moments":
-        options["variances"] = 4
+        options["covariance_grid"] = 4
     given = dict(config.network.options)
     preset = given.pop("preset", None)
     options = ({} if preset is None else preset_options(preset)) | options | given
-    if bool(options.get("variances")) != (config.loss == "moments"):
-        raise SingDiffusionError("network.options.variances goes with loss = 'moments', and must then be at least 1")
+    if bool(options.get("covariance_grid")) != (config.loss == "moments"):
+        raise SingDiffusionError(
+            "network.options.covariance_grid goes with loss = 'moments', and must then be at least 1"
+        )
     known = data.low_frequency
     grid = options.get("grid", inspect.signature(MeanDecoder).parameters["grid"].default)
     if known is not None and grid > known:
@@ -99,7 +101,7 @@ def _made(kind: Any, options: dict[str, Any]) -> Any:
         raise SingDiffusionError(f"network.options do not make a {kind.__name__}: {line[:200]}") from error
 
 
-def _from_base(base: str, options: dict[str, Any], data: Encoded) -> tuple[Any, str]:
+def _from_base(base: str, options: dict[str, Any], data: LatentDataset) -> tuple[Any, str]:
     unet = load_unet(base)
     if not options:
         network = TimeFreeUNet.from_unet(unet)
@@ -114,40 +116,37 @@ def _from_base(base: str, options: dict[str, Any], data: Encoded) -> tuple[Any, 
     return network, f"{len(taken)} of {len(ours)} tensors ({share:.0%} of the weights) from the U-Net of {base}"
 
 
-def said_by_module(source: str) -> dict[str, Any]:
-    """What a configuration must say to go on from a module: its kind, its loss, and the alpha of that.
+def settings_of_module(source: str) -> dict[str, Any]:
+    """Return what a configuration must hold to fine-tune a module: kind, loss and alpha.
 
     Raises:
-        SingDiffusionError: it is no module.
+        SingDiffusionError: there is no such module.
     """
-    sing = SingDiffusion.from_pretrained(source)
-    assert sing.config is not None
-    decoder = isinstance(sing.module, MeanDecoder)
+    module = load_module(source)
     return {
-        "network.kind": "decoder" if decoder else "unet",
-        "loss": "moments" if decoder and sing.module.tells_variances else sing.config.prediction,
-        "alpha": sing.config.alpha,
+        "network.kind": module.kind,
+        "loss": "moments" if module.predicts_covariance else module.config.prediction,
+        "alpha": module.config.alpha,
     }
 
 
-def _module(source: str, config: Config, data: Encoded) -> Start:
-    sing = SingDiffusion.from_pretrained(source)
-    assert sing.config is not None
-    network = sing.module.requires_grad_(True)
-    kind = "decoder" if isinstance(network, MeanDecoder) else "unet"
+def _module(source: str, config: Config, data: LatentDataset) -> Start:
+    module = load_module(source)
+    network = module.network.requires_grad_(True)
+    kind = module.kind
     if kind != config.network.kind:
         raise SingDiffusionError(
             f"{source} is a {kind}, and network.kind says {config.network.kind}; say --set network.kind={kind}"
         )
-    _require_prediction(sing.config, config, source)
-    if kind == "decoder" and bool(network.config.variances) != (config.loss == "moments"):
+    _require_prediction(module.config, config, source)
+    if kind == "decoder" and module.predicts_covariance != (config.loss == "moments"):
         raise SingDiffusionError(
-            f"{source} tells {network.config.variances} variances, which does not go with loss {config.loss}; "
-            f"say --set loss={'moments' if network.config.variances else 'sample'}"
+            f"{source} has covariance_grid {network.config['covariance_grid']}, which does not go with loss {config.loss}; "
+            f"set loss = {'moments' if module.predicts_covariance else 'sample'}"
         )
-    _require_latents(sing.config, data, source)
+    _require_latents(module.config, data, source)
     _require_shape(network, data)
-    return Start(network, f"the module {source}", sing)
+    return Start(network, f"the module {source}", module)
 
 
 def _require_prediction(theirs: SingConfig, config: Config, source: str) -> None:
@@ -159,7 +158,7 @@ def _require_prediction(theirs: SingConfig, config: Config, source: str) -> None
             raise SingDiffusionError(f"{source} was trained with {key} {told}, not {ours}; say --set {key}={told}")
 
 
-def _require_latents(config: SingConfig, data: Encoded, source: str) -> None:
+def _require_latents(config: SingConfig, data: LatentDataset, source: str) -> None:
     identity = data.manifest["base"]
     for name in ("latent_channels", "vae_scaling_factor", "text_width"):
         if getattr(config, name) != identity[name]:
@@ -168,7 +167,7 @@ def _require_latents(config: SingConfig, data: Encoded, source: str) -> None:
             )
 
 
-def _require_shape(network: Any, data: Encoded) -> None:
+def _require_shape(network: Any, data: LatentDataset) -> None:
     channels, width = _identity(data)
     given = network.config
     ours = given.get("latent_channels") or given.get("in_channels")

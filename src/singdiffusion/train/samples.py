@@ -11,8 +11,9 @@ from PIL import Image
 
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
+from ..modules import SingModule
+from ..painting.bases import load_model
 from ..plugin import SingDiffusion
-from ..plugin.models import load_model
 from ..plugin.pipelines import spec_of, untouched
 from .config import Config
 
@@ -36,16 +37,17 @@ def load_base(config: Config, device: Any) -> Any:
 
 
 @torch.no_grad()
-def paint(sing: SingDiffusion, config: Config, file: Path, device: Any) -> None:
-    """One picture a prompt, seeds counted up from 0; without the module above, with it below."""
+def paint(module: SingModule, config: Config, file: Path, device: Any) -> None:
+    """Write a sheet with one picture per prompt, seeds from 0: without the module above, with it below."""
     spec = config.validation
     pipe = load_base(config, device).to(device)
     pipe.set_progress_bar_config(disable=True)
+    sing = SingDiffusion(module)
     options = {"num_inference_steps": spec.steps, "guidance_scale": spec.guidance_scale}
     rows = []
-    for module in (None, sing):
-        if module is not None:
-            module.enable(pipe)
+    for plugged_in in (False, True):
+        if plugged_in:
+            sing.enable(pipe)
         seeds = [torch.Generator().manual_seed(i) for i in range(len(spec.prompts))]
         rows.append([pipe(p, generator=g, **options).images[0] for p, g in zip(spec.prompts, seeds, strict=True)])
     sing.disable()

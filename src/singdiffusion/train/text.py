@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.shards import Encoded
+from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError
-from ..plugin.text import same_encoders
+from ..modules.text import same_encoders
 from .batches import caption_counts
 
 BLOCK = 64  # captions that are embedded together when the cache is filled
@@ -77,7 +77,7 @@ class TextEmbedder:
 
 
 def embedder_for(
-    data: Encoded,
+    data: LatentDataset,
     tokenizers: list[Any],
     encoders: list[Any],
     dtype: torch.dtype,

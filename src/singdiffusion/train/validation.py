@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.covariance import from_factors, whitened
 from ..core.dct import from_low_frequencies
-from ..data.shards import Encoded
+from ..data.shards import LatentDataset
 from .batches import noises
 from .config import Validation
 from .losses import differences, likelihood, low_amplitudes
@@ -38,7 +38,7 @@ class Floor:
     captions: list[list[int]] = field(default_factory=list)
 
 
-def floor(data: Encoded, rows: np.ndarray) -> Floor:
+def floor(data: LatentDataset, rows: np.ndarray) -> Floor:
     """Of the captions that occur at least twice among these rows (with pictures of one size).
 
     E|f - y|^2 = |f - E[y|p]|^2 + Var(y|p), so a prediction's error less this is how far it is from the best constant per prompt.
@@ -59,7 +59,7 @@ def floor(data: Encoded, rows: np.ndarray) -> Floor:
     return least
 
 
-def _latents(data: Encoded, rows: np.ndarray) -> Tensor:
+def _latents(data: LatentDataset, rows: np.ndarray) -> Tensor:
     """Latents (B, C, H, W) of rows of one group; of low-frequency shards those with nothing above."""
     y, _ = data.read(rows)
     return y if data.low_frequency is None else from_low_frequencies(y, *data.size_of(int(rows[0])))
@@ -70,7 +70,7 @@ def validate(
     accelerator: Accelerator,
     model: Any,
     embed: TextEmbedder,
-    data: Encoded,
+    data: LatentDataset,
     rows: np.ndarray,
     least: Floor,
     options: Validation,
@@ -121,7 +121,7 @@ def _excess(found: dict[int, dict[str, float]], least: Floor, key: str, name: st
     return {name: float(over.sum() / len(floors)), f"{name}_error": float(np.sqrt(np.square(over).sum()) / len(floors))}
 
 
-def _parts(data: Encoded, rows: np.ndarray, batch: int) -> list[np.ndarray]:
+def _parts(data: LatentDataset, rows: np.ndarray, batch: int) -> list[np.ndarray]:
     """Batches of rows of one size."""
     groups: dict[str, list[int]] = {}
     for row in rows:
@@ -130,7 +130,7 @@ def _parts(data: Encoded, rows: np.ndarray, batch: int) -> list[np.ndarray]:
 
 
 def _measured(
-    accelerator: Accelerator, model: Any, embed: TextEmbedder, data: Encoded, rows: np.ndarray, draws: int
+    accelerator: Accelerator, model: Any, embed: TextEmbedder, data: LatentDataset, rows: np.ndarray, draws: int
 ) -> list[tuple[int, dict[str, float]]]:
     """(row, figures) of a batch."""
     _, ids = data.read(rows)

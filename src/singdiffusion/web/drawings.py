@@ -9,8 +9,8 @@ from typing import Any
 
 from ..evaluate import report
 from ..evaluate.brightness import PromptResult
-from ..evaluate.gallery import png
-from ..evaluate.prompts import slug
+from ..painting.png import png
+from ..painting.prompts import slug
 from ..plugin import Audit
 from .settings import OFF, OWN
 from .studio import Pair, Result

@@ -14,8 +14,8 @@ from typing import Any
 import gradio as gr
 
 from .. import __version__
-from ..choices import own_size
 from ..errors import SingDiffusionError
+from ..painting.sizes import own_size
 from . import drawings
 from .settings import OFF, OWN, read
 from .studio import Cancelled, Result, Studio

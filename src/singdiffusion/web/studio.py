@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from .. import tiny
-from ..choices import SCHEDULERS, check_size, own_size, scheduler_class
+from ..choices import SCHEDULERS, scheduler_class
 from ..errors import SingDiffusionError
 from ..evaluate.brightness import grey
-from ..evaluate.painting import paint
-from ..modules import MeanDecoder
+from ..painting.paint import paint
+from ..painting.sizes import check_size, own_size
 from ..plugin import Audit, SingDiffusion, audit
 from ..plugin.color import parse_color
 from ..plugin.pipelines import untouched
@@ -117,11 +117,14 @@ class Studio:
             sing.enable(self.pipe)  # refuses what does not fit, before anybody asks
             able = ("mean", "moments") if sing.method == "moments" else ("mean",)
             sing.disable()
-            kind = "decoder" if isinstance(sing.module, MeanDecoder) else "unet"
+            assert sing.module is not None
+            kind = sing.module.kind
             for method in able:
                 key = f"{kind}-{method}"
                 if key in found:
-                    raise SingDiffusionError(f"two modules are a {type(sing.module).__name__}; {name} is one too many")
+                    raise SingDiffusionError(
+                        f"two modules are a {type(sing.module.network).__name__}; {name} is one too many"
+                    )
                 found[key] = Method(_LABELS[key], sing, method, self._names(name))
         order = list(_LABELS)
         return dict(sorted(found.items(), key=lambda pair: order.index(pair[0])))

@@ -44,16 +44,16 @@ def brightness(
         scheduler=scheduler, steps=steps, guidance=guidance, negative=negative, control=control, seed=seed, batch=batch,
         height=height, width=width, dtype=dtype, device=device,
     )  # fmt: skip
-    from ...evaluate import brightness_table
-    from ...evaluate.prompts import PAPER_PROMPTS, named, read_prompts
-    from ...evaluate.selection import real_greys, remedies_for, said_of
+    from ...evaluate.reports import brightness as brightness_table
+    from ...evaluate.selection import real_greys, remedies_for, truncation_notes
+    from ...painting.prompts import PAPER_PROMPTS, named, read_prompts
 
     wanted = named(PAPER_PROMPTS) if prompts is None else read_prompts(prompts)
     columns, notes, real, painted = [], [], {}, 0
     for model in run.models:
         painter = run.painter(model)
         remedies, absent = remedies_for(painter.pipe, run.modules, run.method, alone=len(run.models) == 1)
-        notes += [f"{model}: {line}" for line in [*absent, *said_of(painter.pipe, wanted)]]
+        notes += [f"{model}: {line}" for line in [*absent, *truncation_notes(painter.pipe, wanted)]]
         real |= {model: found} if (found := real_greys(model, wanted)) else {}
         with run.progress(f"Painting {model}", len(remedies) * len(wanted) * pictures) as advance:
             columns += brightness_table.measure(painter, remedies, wanted, pictures, run.seed, advance)

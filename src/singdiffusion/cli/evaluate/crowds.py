@@ -58,13 +58,13 @@ class Crowds:
 def scored(crowds: Crowds, scales: list[float]) -> tuple[list[Any], list[str], int]:
     """Off and every module that fits, on every model at every scale; notes; and how many pictures were painted."""
     from ...evaluate.scores import score
-    from ...evaluate.selection import remedies_for, said_of
+    from ...evaluate.selection import remedies_for, truncation_notes
 
     run, found, notes, painted = crowds.run, [], [], 0
     for model in run.models:
         painter = run.painter(model)
         remedies, absent = remedies_for(painter.pipe, run.modules, run.method, alone=len(run.models) == 1)
-        notes += [f"{model}: {line}" for line in [*absent, *said_of(painter.pipe, crowds.prompts)]]
+        notes += [f"{model}: {line}" for line in [*absent, *truncation_notes(painter.pipe, crowds.prompts)]]
         with run.progress(f"Painting {model}", len(remedies) * len(scales) * crowds.number) as advance:
             for scale in scales:
                 for remedy in remedies:

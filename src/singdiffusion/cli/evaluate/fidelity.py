@@ -52,7 +52,7 @@ def fidelity(
         scheduler=scheduler, steps=steps, guidance=scales[0], negative=negative, control=control, seed=seed, batch=batch,
         height=height, width=width, dtype=dtype, device=device,
     )  # fmt: skip
-    from ...evaluate.score_tables import fidelity_document
+    from ...evaluate.reports.scores import fidelity_document
 
     crowds = Crowds(run, captions, real, save_real, pictures, features, inception, clip, text)
     found, notes, painted = scored(crowds, scales)

@@ -50,7 +50,7 @@ def pareto(
     Example: singdiffusion evaluate pareto --pictures 64 --guidance 1.5 --guidance 4 --guidance 8 --out out/pareto
     """
     from ...errors import SingDiffusionError
-    from ...evaluate import published
+    from ...evaluate.reports import paper as published
 
     scales = sorted(scales_of(guidance, published.GUIDANCE))
     if behind is not None and behind not in published.PARETO:
@@ -62,7 +62,7 @@ def pareto(
         scheduler=scheduler, steps=steps, guidance=scales[0], negative=negative, control=control, seed=seed, batch=batch,
         height=height, width=width, dtype=dtype, device=device,
     )  # fmt: skip
-    from ...evaluate.score_tables import pareto_document
+    from ...evaluate.reports.scores import pareto_document
 
     crowds = Crowds(run, captions, real, save_real, pictures, features, inception, clip, text)
     found, notes, painted = scored(crowds, scales)

@@ -89,7 +89,7 @@ def remedies(
         control=control, seed=seed, batch=batch, height=height, width=width, dtype=dtype, device=device,
     )  # fmt: skip
     from ...evaluate.comparison import compare_remedies
-    from ...evaluate.prompts import PAPER_PROMPTS, named, read_prompts
+    from ...painting.prompts import PAPER_PROMPTS, named, read_prompts
 
     wanted = named(PAPER_PROMPTS) if prompts is None else read_prompts(prompts)
     crowds = Crowds(run, captions, real, None, crowd, features, inception, clip, text)

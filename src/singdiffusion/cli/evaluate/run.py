@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...choices import check_size, scheduler_class, set_scheduler, whole_size
+from ...choices import scheduler_class
+from ...painting.schedulers import set_scheduler
+from ...painting.sizes import check_size, whole_size
 from ..common import check_json, console, extra, finite, hush, progress, torch_device, torch_dtype
 
 if TYPE_CHECKING:
-    from ...evaluate.document import Document
-    from ...evaluate.painting import Painter
+    from ...evaluate.painter import Painter
     from ...evaluate.processes import Processes
+    from ...evaluate.reports.document import Document
 
 
 @dataclass
@@ -66,9 +68,9 @@ class Run:
 
     def painter(self, model: str) -> Painter:
         """The model, loaded, with everything that its pictures depend on."""
-        from ...evaluate.painting import Painter
+        from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
-        from ...plugin.models import load_model
+        from ...painting.bases import load_model
 
         pipe = load_model(model, torch_dtype(self.dtype), self.model_config).to(self.torch_device)
         if self.scheduler is not None:
@@ -116,7 +118,7 @@ class Run:
 
     def finish(self, document: Document, painted: int, expected: int) -> None:
         """Write the report and say where it is."""
-        from ...evaluate.document import as_json
+        from ...evaluate.reports.document import as_json
         from ...files import write_whole
 
         seconds = time.monotonic() - self.started
@@ -137,7 +139,7 @@ def start(**options: Any) -> Run:
     """Defaults that depend on each other: the embedded model has its own module."""
     from ... import tiny
     from ...errors import SingDiffusionError
-    from ...plugin.models import require_name
+    from ...painting.bases import require_name
 
     models = list(dict.fromkeys(options.pop("models") or ["tiny"]))
     modules = options.pop("modules")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .first_step import FirstStep
-from .flat_colour import GREY, FlatColour
+from .flat_color import GREY, FlatColour
 from .off import Off
 from .one_more_step import NAME, NEEDS, TITLE, OneMoreStep
 from .protocol import Absent, Remedy
@@ -87,8 +87,7 @@ def available(
 
 def _first_steps(module: str) -> list[Remedy]:
     first = FirstStep(module, "mean")
-    more = [FirstStep(module, "moments", first.sing)] if getattr(first.sing.module, "tells_variances", False) else []
-    return [first, *more]
+    return [first, FirstStep(module, "moments", first.module)] if first.module.predicts_covariance else [first]
 
 
 def _signal_leak(pipe: Any, embedded: bool, folder: Path | None) -> Remedy | Absent:

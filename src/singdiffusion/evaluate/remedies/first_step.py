@@ -1,4 +1,4 @@
-"""SingDiffusion's first step, by any module: the paper's mean, or our moments ([SD] section 4)."""
+"""SingDiffusion's first step, by any module: the paper's mean, or our moments."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
+from ...modules import SingModule
+from ...painting.prompts import slug
 from ...plugin import SingDiffusion
-from ..gallery import weights_digest
-from ..prompts import slug
+from ...published import load_module
+from ..digests import weights_digest
 from .plugged import plugged, refusal
 
 
@@ -16,9 +18,9 @@ class FirstStep:
     """A module's first step.
 
     Args:
-        module: ``tiny``, another embedded module, a folder or a hub id.
-        method: ``mean`` or ``moments``; the module's best by default.
-        sing: the module, where it is loaded already.
+        source: ``tiny``, another embedded module, a folder or a hub id.
+        method: ``mean`` or ``moments``; by default ``moments`` where the module predicts the covariance.
+        module: the loaded module of that source, where there is one.
 
     Raises:
         SingDiffusionError: there is no such module, or it cannot do this.
@@ -26,18 +28,18 @@ class FirstStep:
 
     needs = "a module for the latent space"
 
-    def __init__(self, module: str = "tiny", method: str | None = None, sing: SingDiffusion | None = None):
-        self.module = module
-        self.sing = sing or SingDiffusion.from_pretrained(module)
-        self.method = method or self.sing.method
+    def __init__(self, source: str = "tiny", method: str | None = None, module: SingModule | None = None):
+        self.source = source
+        self.module = module or load_module(source)
+        self.method = self.module.choose_method(method)
 
     @property
     def name(self) -> str:
-        return f"{slug(self.module, 80)}-{self.method}"
+        return f"{slug(self.source, 80)}-{self.method}"
 
     @property
     def title(self) -> str:
-        return f"SingDiffusion, {self.module} ({self.method})"
+        return f"SingDiffusion, {self.source} ({self.method})"
 
     def unfit(self, pipe: Any) -> str | None:
         return refusal(pipe, self.applied(pipe))
@@ -47,10 +49,10 @@ class FirstStep:
 
     @cached_property
     def _digest(self) -> str:
-        return weights_digest({"module": self.sing.module})
+        return weights_digest({"module": self.module.network})
 
     def applied(self, pipe: Any) -> AbstractContextManager[dict[str, Any]]:
-        return plugged(self.sing, pipe, method=self.method)
+        return plugged(SingDiffusion(self.module), pipe, method=self.method)
 
     def networks(self) -> list[Any]:
-        return [self.sing.module] + ([self.sing.text_encoder] if self.sing.text_encoder is not None else [])
+        return [network for network in (self.module.network, self.module.text_encoder) if network is not None]

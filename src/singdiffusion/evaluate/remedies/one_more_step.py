@@ -31,8 +31,8 @@ class OneMoreStep(FirstStep):
         if (Path(module) / "oms_module").is_dir():
             raise SingDiffusionError(f"{module} is in OneMoreStep's own layout: singdiffusion convert {module} FOLDER")
         super().__init__(module, "mean")
-        config = self.sing.config
-        if config is None or config.prediction != "v_prediction" or config.alpha != 0:
+        config = self.module.config
+        if config.prediction != "v_prediction" or config.alpha != 0:
             raise SingDiffusionError(f"{module} is no OneMoreStep module: it does not predict v at t = 1")
 
     @property

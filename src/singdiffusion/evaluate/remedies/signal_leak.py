@@ -24,10 +24,11 @@ from ... import tiny
 from ...core.dct import from_low_frequencies, low_frequencies
 from ...data.encode import MANIFEST, STATISTICS, Base
 from ...errors import SingDiffusionError
-from ...plugin import SingConfig, SingDiffusion
+from ...modules import SingConfig, SingModule
+from ...modules.text import same_fingerprint
+from ...plugin import SingDiffusion
 from ...plugin.pipelines import spec_of
-from ...plugin.text import same_fingerprint
-from ..gallery import weights_digest
+from ..digests import weights_digest
 from .plugged import plugged, refusal
 
 
@@ -91,7 +92,7 @@ class Statistics:
 class _AnyPicture(nn.Module):
     """What a module says that knows all data and hears no prompt; ``SingDiffusion`` takes it for one of its own."""
 
-    tells_variances = True
+    predicts_covariance = True
 
     def __init__(self, statistics: Statistics):
         super().__init__()
@@ -142,7 +143,7 @@ class SignalLeak:
             text_width=denoiser.get("caption_channels") or denoiser.cross_attention_dim,  # any text: it is not heard
             guidance_scale=1.0,  # nor is guidance, which has nothing to tell apart
         )
-        with plugged(SingDiffusion(self.module, config), pipe) as options:
+        with plugged(SingDiffusion(SingModule(self.module, config)), pipe) as options:
             yield options
 
     def networks(self) -> list[Any]:

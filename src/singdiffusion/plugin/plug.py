@@ -1,0 +1,82 @@
+"""The two hooks on one pipeline: ``encode_prompt`` for the text, ``prepare_latents`` for the first step."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..core.singular import first_step
+from ..errors import SingDiffusionError
+from .calls import runs_elsewhere
+from .first_step import first_step_of
+from .hooks import Hook, Owner
+from .pipelines import PipelineSpec
+from .starts import EncodedPrompt, Start
+
+
+class _Call(threading.local):
+    """What this thread's call of the pipeline keeps between ``encode_prompt`` and ``prepare_latents``."""
+
+    prompt: EncodedPrompt | None = None
+
+
+class Plug:
+    """Takes the first step in a pipeline's ``prepare_latents``, as long as its owner is enabled.
+
+    Args:
+        pipe: the pipeline; the hooks hold it, this object does not.
+        spec: of the pipeline's class.
+        start: predicts the mean and covariance of x_0; may be replaced at any time.
+        owner: who places the hooks.
+        warn: takes lines for the user.
+    """
+
+    def __init__(self, pipe: Any, spec: PipelineSpec, start: Start, owner: Owner, warn: Callable[[str], None]):
+        self.start = start
+        self._pipe, self._spec, self._warn = weakref.ref(pipe), spec, warn
+        self._call = _Call()
+        self._hooks: weakref.WeakSet[Hook] = weakref.WeakSet()  # the pipeline owns them, and they hold the pipeline
+        if spec.embeddings is not None:
+            self._hooks.add(Hook(pipe, "encode_prompt", owner, self._after_encode_prompt))
+        self._hooks.add(Hook(pipe, "prepare_latents", owner, self._after_prepare_latents))
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        pipe = self._pipe()
+        for hook in self._hooks if pipe is not None else ():
+            hook.remove(pipe)
+
+    def _after_encode_prompt(self, hook: Hook, encoded: Any, arguments: dict[str, Any]) -> Any:
+        _require_alone(self._pipe())
+        self._call.prompt = self.start.encoded_prompt(encoded, arguments, hook.original)
+        return encoded
+
+    def _after_prepare_latents(self, hook: Hook, prepared: Any, arguments: dict[str, Any]) -> Any:
+        pipe: Any = self._pipe()
+        latents, *others = prepared if isinstance(prepared, tuple | list) else (prepared,)
+        try:
+            if not self._spec.from_noise(arguments):
+                self._warn(
+                    f"SingDiffusion leaves this call of {type(pipe).__name__} as it is: it starts from a picture"
+                )
+                return prepared
+            if self._spec.embeddings is None:
+                _require_alone(pipe)
+            step = first_step_of(pipe.scheduler)
+            x_1 = latents.float() / step.noise_scale
+            y_bar, covariance = self.start.guided_moments(pipe, x_1, self._call.prompt)
+            state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
+        finally:
+            self._call.prompt = None
+        state = state.to(latents.dtype)
+        return (state, *others) if others else state
+
+
+def _require_alone(pipe: Any) -> None:
+    if runs_elsewhere(pipe):
+        raise SingDiffusionError(
+            f"this {type(pipe).__name__} is painting in another thread, and its scheduler can serve one call at a time; "
+            "give each thread a pipeline of its own"
+        )

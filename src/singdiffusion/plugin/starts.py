@@ -1,0 +1,190 @@
+"""Where sampling starts: mean and covariance of x_0 for one call of a pipeline, from a module or from a flat color."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import SingDiffusionError
+from ..modules import SingModule
+from ..modules.module import Moments
+from ..modules.text import prompts_per_picture
+from .fits import require_latents, shares_text
+from .pipelines import Embeddings, PipelineSpec
+from .steering import Steering
+from .vae import flat_latents
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """Arguments and result of the pipeline's ``encode_prompt`` in the running call."""
+
+    arguments: dict[str, Any]
+    embeddings: Embeddings
+
+
+class Start(Protocol):
+    """A source of the guided mean and covariance of x_0."""
+
+    def encoded_prompt(
+        self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
+    ) -> EncodedPrompt | None:
+        """Return what this start keeps of ``encode_prompt``: its result, its arguments, and the method itself."""
+        ...
+
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
+        """Return y_bar (B, C, H, W) and the covariance, or None, for x_1 (B, C, H, W) or, of videos, (B, C, F, H, W)."""
+        ...
+
+
+class FlatColorStart:
+    """The mean latent of one color, whatever the prompt.
+
+    Raises:
+        SingDiffusionError: the pipeline has no VAE.
+    """
+
+    def __init__(self, color: tuple[int, int, int], pipe: Any, spec: PipelineSpec):
+        if getattr(pipe, spec.autoencoder) is None:
+            raise SingDiffusionError("a color needs the pipeline's VAE, and this pipeline has none")
+        self._color, self._spec = color, spec
+
+    def encoded_prompt(self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]) -> None:
+        return None
+
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
+        return flat_latents(self._color, getattr(pipe, self._spec.autoencoder), x_1, self._spec.scaled), None
+
+
+class ModuleStart:
+    """A module's prediction for the pipeline's prompt, or for a prompt of the first step's own.
+
+    Args:
+        module: the module.
+        device: where it stays; None: it follows the pipeline.
+        steering: options of the first step.
+        pipe: the pipeline.
+        spec: of the pipeline's class.
+
+    Raises:
+        SingDiffusionError: module and pipeline do not fit, or the module cannot do what is asked.
+    """
+
+    def __init__(
+        self, module: SingModule, device: torch.device | None, steering: Steering, pipe: Any, spec: PipelineSpec
+    ):
+        self._module, self._device, self._steering, self._spec = module, device, steering, spec
+        self._method = module.choose_method(steering.method)
+        require_latents(pipe, spec, module.config)
+        if spec.embeddings is None and (module.text_encoder is None or steering.prompt is None):
+            raise SingDiffusionError(
+                f"{type(pipe).__name__} encodes no prompt; pass enable(pipe, prompt=...) with a module that has "
+                "its own text encoder, or a color"
+            )
+        self._shares_text = spec.embeddings is not None and shares_text(pipe, spec, module)
+
+    def encoded_prompt(
+        self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
+    ) -> EncodedPrompt | None:
+        if self._spec.embeddings is None:
+            return None
+        if self._steering.prompt is not None and self._shares_text:
+            encoded = self._encode_steering(arguments, encode)
+        return EncodedPrompt(arguments, self._spec.embeddings(encoded))
+
+    def _encode_steering(self, arguments: dict[str, Any], encode: Callable[..., Any]) -> Any:
+        """Return the result of ``encode_prompt`` for the first step's own prompt, called as the pipeline called it."""
+        others = {key: None for key in arguments if "embeds" in key or "mask" in key or key.endswith("prompt_2")}
+        own = {"prompt": self._steering.prompt, "negative_prompt": self._steering.negative_prompt}
+        counts = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in arguments}
+        return encode(**(arguments | others | own | counts | {"do_classifier_free_guidance": True}))
+
+    @torch.no_grad()
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
+        if x_1.ndim == 4:
+            return self._of_pictures(pipe, x_1, prompt, 1)
+        frames = x_1.shape[2]  # every frame is a picture of the same prompt
+        mean, covariance = self._of_pictures(pipe, x_1.transpose(1, 2).flatten(0, 1), prompt, frames)
+        return mean.unflatten(0, (-1, frames)).transpose(1, 2), None if covariance is None else covariance[::frames]
+
+    def _of_pictures(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
+        """Return moments for pictures (B, C, H, W), of which ``frames`` in a row have one prompt."""
+        scale = self._guidance_scale(pipe)
+        self._move(x_1.device)
+        positive, negative = self._prompt_embeddings(pipe, prompt, len(x_1) // frames, needs_negative=scale > 1)
+        positive = positive.repeat_interleave(frames, 0)
+        negative = None if negative is None else negative.repeat_interleave(frames, 0)
+        moments = self._module.guided_moments(x_1, positive, negative, scale, self._method)
+        if is_offloaded(pipe):  # the pipeline keeps the device for the network at work
+            self._move(torch.device("cpu"))
+        return moments
+
+    def _guidance_scale(self, pipe: Any) -> float:
+        for own in (self._steering.guidance_scale, self._module.config.guidance_scale):
+            if own is not None:
+                return own
+        return self._spec.guidance(pipe)
+
+    def _move(self, device: torch.device) -> None:
+        target = self._device or device
+        encoder = self._module.text_encoder
+        if self._module.device != target or (encoder is not None and next(encoder.parameters()).device != target):
+            self._module.to(target)
+
+    def _prompt_embeddings(
+        self, pipe: Any, prompt: EncodedPrompt | None, batch: int, needs_negative: bool
+    ) -> Embeddings:
+        """Return embeddings of the prompts and, with guidance, of the negative prompts, a row per picture."""
+        if getattr(pipe, "free_noise_enabled", False):
+            raise SingDiffusionError("FreeNoise changes the prompt from frame to frame, which is not supported")
+        steered = self._steering.prompt
+        if steered is not None and not self._shares_text:
+            positive, negative = self._module.encode_prompt(steered, self._steering.negative_prompt)
+        elif prompt is None:
+            raise SingDiffusionError(
+                "the pipeline prepared latents without encoding a prompt, which this plug-in needs"
+            )
+        elif self._shares_text:
+            positive, negative = prompt.embeddings
+        else:
+            positive, negative = self._module.encode_prompt(*_raw_prompts(prompt.arguments, needs_negative))
+        if steered is not None:
+            positive = positive.expand(batch, -1, -1)
+            negative = None if negative is None else negative.expand(batch, -1, -1)
+        if not needs_negative:
+            negative = None
+        elif negative is None:
+            raise SingDiffusionError("guidance needs embeddings of the negative prompt, and the pipeline has none")
+        for embeddings in (positive, negative):
+            if embeddings is not None and len(embeddings) != batch:
+                raise SingDiffusionError(
+                    f"embeddings of {len(embeddings)} prompts do not fit latents of {batch} pictures"
+                )
+        return positive, negative
+
+
+def is_offloaded(pipe: Any) -> bool:
+    """Return whether a pipeline moves its networks to the device one by one.
+
+    ``_offload_device`` is private; diffusers has no public way to ask (``tests/plugin/test_private_api.py``).
+    """
+    return getattr(pipe, "_offload_device", None) is not None
+
+
+def _raw_prompts(arguments: dict[str, Any], needs_negative: bool) -> tuple[list[str], list[str]]:
+    """Return the prompts and negative prompts that ``encode_prompt`` got as text, one per picture."""
+    for name, missing in (
+        ("prompt", arguments.get("prompt") is None),
+        ("negative_prompt", needs_negative and arguments.get("negative_prompt_embeds") is not None),
+    ):
+        if missing:
+            raise SingDiffusionError(
+                f"only {name}_embeds were passed, and this module encodes prompts with a text encoder of its own; "
+                f"pass {name} as text instead, or enable(pipe, prompt=...) for the first step alone"
+            )
+    count = arguments.get("num_images_per_prompt") or arguments.get("num_videos_per_prompt") or 1
+    return prompts_per_picture(arguments["prompt"], arguments.get("negative_prompt"), count)

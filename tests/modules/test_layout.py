@@ -1,0 +1,239 @@
+"""Folders on disk: what is written comes back, what is damaged is refused in one line, nothing is run or half-written."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from singdiffusion import SingDiffusion, SingDiffusionError
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
+
+from ..conftest import make_config, make_module, make_text_encoder
+from ..plugin.test_sing import run
+
+WEIGHTS = "module/diffusion_pytorch_model.safetensors"
+
+
+def refuse(folder, match):
+    with pytest.raises(SingDiffusionError, match=match) as caught:
+        SingDiffusion.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_round_trip_paints_the_same(pipe, sing, sing_folder):
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    again = SingDiffusion.from_pretrained(sing_folder).enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+    assert again.config == sing.module.config
+    assert again.text_encoder is None
+
+
+def test_its_own_text_encoder_goes_along(tokenizer, tmp_path, pipe):
+    encoder = make_text_encoder(tokenizer, 24, seed=4)
+    config = make_config(text_width=24, text_fingerprint=fingerprint(encoder))
+    sing = SingDiffusion(SingModule(make_module(width=24), config, tokenizer, encoder))
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    sing.save_pretrained(tmp_path / "own")
+    SingDiffusion.from_pretrained(tmp_path / "own").enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_weights_in_half_precision_under_their_own_name(pipe, sing, tmp_path):
+    sing.module.network.save_pretrained(tmp_path / "half" / "module", variant="fp16")
+    (tmp_path / "half" / "sing_config.json").write_text(sing.module.config.model_dump_json())
+    assert not (tmp_path / "half" / WEIGHTS).exists()
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    SingDiffusion.from_pretrained(tmp_path / "half").enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_weights_of_torch(pipe, sing, sing_folder):
+    """As the module was published: tensors in a .bin, read without unpickling anything else."""
+    on = run(sing.enable(pipe)._held())
+    sing.disable()
+    torch.save(load_file(sing_folder / WEIGHTS), (sing_folder / WEIGHTS).with_suffix(".bin"))
+    (sing_folder / WEIGHTS).unlink()
+    SingDiffusion.from_pretrained(sing_folder).enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+
+
+def test_a_folder_in_a_folder(sing, tmp_path):
+    sing.save_pretrained(tmp_path / "deep" / "er")
+    assert SingDiffusion.from_pretrained(tmp_path, subfolder="deep/er").config == sing.module.config
+    with pytest.raises(SingDiffusionError, match="has no sing_config.json"):
+        SingDiffusion.from_pretrained(tmp_path, subfolder="shallow")
+
+
+def test_half_precision_and_devices(sing_folder):
+    half = SingDiffusion.from_pretrained(sing_folder, torch_dtype=torch.bfloat16, device="cpu")
+    assert half.module.dtype == torch.bfloat16
+    assert half.to(torch.float32).module.dtype == torch.float32
+
+
+def test_a_hub_id_in_the_local_cache(sing_folder, tmp_path):
+    """The hub's own cache layout, made by hand, read by a process that is offline."""
+    commit = "0" * 40
+    repository = tmp_path / "cache" / "models--someone--sing"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    sing_folder.rename(repository / "snapshots" / commit)
+    code = (
+        "from singdiffusion import SingDiffusion; import sys;"
+        "print(SingDiffusion.from_pretrained('someone/sing', cache_dir=sys.argv[1]).config.text_width)"
+    )
+    env = {"HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert done.stdout.strip() == "16", done.stderr[-400:]
+
+
+def test_what_is_not_there(tmp_path):
+    refuse("nobody/nothing-at-all", "there is no folder nobody/nothing-at-all, and the hub did not give it")
+    refuse(tmp_path / "x y" / "z", "there is no folder")
+    refuse(tmp_path, "is no SingDiffusion module: it has no sing_config.json")
+    (tmp_path / "file").write_text("")
+    refuse(tmp_path / "file", "is a file")
+
+
+@pytest.mark.parametrize("tenths", range(10))
+def test_weights_cut_short(sing_folder, tenths):
+    file = sing_folder / WEIGHTS
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * tenths // 10])
+    refuse(sing_folder, "cannot be read")
+
+
+def test_missing_weights(sing_folder):
+    (sing_folder / WEIGHTS).unlink()
+    refuse(sing_folder, "cannot be read")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers(sing_folder, value):
+    weights = load_file(sing_folder / WEIGHTS)
+    weights["conv_in.bias"][3] = value
+    save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
+    refuse(sing_folder, "conv_in.bias has NaN or infinite values")
+
+
+def test_a_tensor_is_missing(sing_folder):
+    """diffusers fills it with noise and only warns."""
+    weights = load_file(sing_folder / WEIGHTS)
+    del weights["conv_out.weight"]
+    save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
+    refuse(sing_folder, "lack 1 tensors, such as conv_out.weight")
+
+
+def test_a_tensor_too_many(sing_folder):
+    """The weights of a larger network: diffusers only warns."""
+    weights = load_file(sing_folder / WEIGHTS)
+    weights["down_blocks.7.weight"] = torch.zeros(1)
+    save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
+    refuse(sing_folder, "of another network .* down_blocks.7.weight")
+
+
+@pytest.mark.parametrize("damage", ["missing", "nan", "cut"])
+def test_a_damaged_text_encoder(tokenizer, tmp_path, damage):
+    """transformers fills what is missing with noise."""
+    encoder = make_text_encoder(tokenizer)
+    SingModule(make_module(), make_config(), tokenizer, encoder).save_pretrained(tmp_path / "own")
+    file = tmp_path / "own" / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    key = sorted(weights)[0]
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    else:
+        changed = weights | {key: weights[key] * float("nan")}
+        save_file({k: v for k, v in changed.items() if damage == "nan" or k != key}, file, {"format": "pt"})
+    refuse(tmp_path / "own", {"missing": "lack 1 tensors", "nan": "has NaN", "cut": "cannot be read"}[damage])
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda weights, file: file.write_bytes(pickle.dumps(weights))])
+def test_a_pickle_is_never_run(sing_folder, tmp_path, write):
+    bait = tmp_path / "bait"
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (bait,)
+
+    (sing_folder / WEIGHTS).unlink()
+    write({"conv_in.weight": Trap()}, (sing_folder / WEIGHTS).with_suffix(".bin"))
+    refuse(sing_folder, "cannot be read")
+    assert not bait.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"latent_channels": None}, "latent_channels"),
+        ({"latent_channels": 0}, "latent_channels"),
+        ({"surprise": 1}, "surprise"),
+        ({"vae_scaling_factor": "much"}, "vae_scaling_factor"),
+        ({"format": 2}, "format"),
+        ({"prediction": "noise"}, "prediction"),
+    ],
+)
+def test_a_wrong_configuration(sing_folder, change, match):
+    file = sing_folder / "sing_config.json"
+    config = {k: v for k, v in (json.loads(file.read_text()) | change).items() if v is not None or k not in change}
+    file.write_text(json.dumps(config))
+    refuse(sing_folder, f"is wrong at {match}")
+
+
+@pytest.mark.parametrize(("key", "value"), [("latent_channels", 16), ("text_width", 768)])
+def test_a_configuration_that_contradicts_the_network(sing_folder, key, value):
+    file = sing_folder / "sing_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    refuse(sing_folder, f"contradicts itself: {key} is {value}")
+
+
+def test_a_configuration_that_is_no_json(sing_folder):
+    (sing_folder / "sing_config.json").write_text("{")
+    refuse(sing_folder, "is wrong at file")
+    (sing_folder / "sing_config.json").write_bytes(b"\xff\xfe\x00")
+    refuse(sing_folder, "not a text file")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"_class_name": "UNet2DConditionModel"}'])
+def test_a_folder_with_another_network(sing_folder, content):
+    (sing_folder / "module/config.json").write_text(content)
+    refuse(
+        sing_folder, "no readable config.json|holds a UNet2DConditionModel; known modules: MeanDecoder, TimeFreeUNet"
+    )
+
+
+def test_saving_replaces_a_module_and_nothing_else(sing, tmp_path):
+    sing.save_pretrained(tmp_path / "a")
+    sing.save_pretrained(tmp_path / "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").write_text("miaow")
+    with pytest.raises(SingDiffusionError, match="is no SingDiffusion module; choose another folder"):
+        sing.save_pretrained(tmp_path / "photos")
+    assert (tmp_path / "photos" / "cat.png").read_text() == "miaow"
+
+
+def test_saving_that_fails_leaves_the_old_module(sing, sing_folder):
+    before = (sing_folder / WEIGHTS).read_bytes()
+    broken = SingDiffusion(SingModule(make_module(seed=6), make_config(), "no tokenizer", "no text encoder"))
+    with pytest.raises(AttributeError):  # after the network's weights are written
+        broken.save_pretrained(sing_folder)
+    assert (sing_folder / WEIGHTS).read_bytes() == before
+    assert [path.name for path in sing_folder.parent.iterdir()] == [sing_folder.name]
+
+
+def test_half_a_text_encoder(tokenizer):
+    with pytest.raises(SingDiffusionError, match="needs its tokenizer"):
+        SingDiffusion(SingModule(make_module(), make_config(), None, make_text_encoder(tokenizer)))

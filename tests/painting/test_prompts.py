@@ -1,0 +1,90 @@
+"""Caption files in every format that people have, and a line for each way in which one can be wrong."""
+
+import csv
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from singdiffusion import SingDiffusionError, tiny
+from singdiffusion.painting.prompts import PAPER_PROMPTS, Prompt, named, read_prompts, slug, too_long
+
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(lambda s: s.strip())
+captions = st.dictionaries(text, text, min_size=1, max_size=8)
+
+
+def words(caption):
+    return " ".join(caption.split())
+
+
+@given(captions)
+@settings(max_examples=50)
+def test_the_same_captions_from_every_format(tmp_path_factory, by_id):
+    folder = tmp_path_factory.mktemp("captions")
+    expected = [Prompt(name, words(caption)) for name, caption in by_id.items()]
+    (folder / "a.json").write_text(json.dumps(by_id))
+    rows = [{"id": name, "caption": caption} for name, caption in by_id.items()]
+    (folder / "b.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("a.json", "b.json", "c.jsonl"):
+        assert read_prompts(folder / name) == expected
+
+
+def test_tables_and_text(tmp_path):
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8-sig") as opened:
+        writer = csv.writer(opened)
+        writer.writerows([["image_id", "prompt"], ["7", "a cat, asleep"], ["9", 'the "moon"']])
+    assert read_prompts(tmp_path / "a.csv") == [Prompt("7", "a cat, asleep"), Prompt("9", 'the "moon"')]
+    (tmp_path / "a.txt").write_bytes(b"a cat\r\n\r\n  der Mond \r\n")
+    assert read_prompts(tmp_path / "a.txt") == [Prompt("0", "a cat"), Prompt("1", "der Mond")]
+    (tmp_path / "a.json").write_text('["one", "two"]')
+    assert read_prompts(tmp_path / "a.json") == named(["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("a.txt", b"", "holds no prompt"),
+        ("a.txt", b"\n \n", "holds no prompt"),
+        ("a.txt", b"\xff\xfe", "is not UTF-8"),
+        ("a.json", b"{}", "holds no prompt"),
+        ("a.json", b"{", "is no JSON"),
+        ("a.json", b"3", "must be an object of captions by id, or a list"),
+        ("a.json", b'{"1": "a", "2": "b", "1": "c"}', "has the id '1' twice"),
+        ("a.json", b'{"1": "a", "2": " "}', "'2' has an empty caption"),
+        ("a.json", b'{"1": 5}', "has a caption that is no text but a int"),
+        ("a.json", b'[{"id": 1}]', "entry 1 has no caption"),
+        ("a.jsonl", b'{"caption": "a", "id": 3}\n{"caption": "b", "id": "3"}\n', "has the id '3' twice"),
+        ("a.jsonl", b'"a"\nb\n', "line 2 is no JSON"),
+        ("a.csv", b"id,words\n1,a\n", "needs a column caption or prompt or text; it has id, words"),
+        ("a.csv", b"id,caption\n1,a\n1,b\n", "has the id '1' twice"),
+        ("a.csv", b"id,caption\n1,\n", "line 2 has an empty caption"),
+    ],
+)
+def test_one_line_for_a_bad_file(tmp_path, name, content, match):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SingDiffusionError, match=match) as raised:
+        read_prompts(tmp_path / name)
+    assert name in str(raised.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(SingDiffusionError, match="cannot read"):
+        read_prompts(tmp_path / "none.txt")
+    with pytest.raises(SingDiffusionError, match="cannot read"):
+        read_prompts(tmp_path)
+
+
+def test_long_captions_are_counted():
+    """The embedded model reads 24 tokens, start and end among them."""
+    tokenizer = tiny.load_pipeline().tokenizer
+    fits, long = Prompt("fits", " ".join(["red"] * 22)), Prompt("long", " ".join(["red"] * 23))
+    assert too_long([*named(PAPER_PROMPTS), fits, long], tokenizer) == [long]
+
+
+@given(st.text(max_size=80))
+def test_a_slug_names_a_file(name):
+    made = slug(name)
+    assert 0 < len(made) <= 40
+    assert not set(made) & set("/\\. \x00:")

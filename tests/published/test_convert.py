@@ -1,0 +1,355 @@
+"""Modules as others publish them: read bit for bit, used for what they predict, refused in one line when damaged."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from singdiffusion import SingDiffusion, SingDiffusionError, TimeFreeUNet
+from singdiffusion.modules import SingModule
+from singdiffusion.modules.text import fingerprint
+from singdiffusion.published.convert import PREFIX, convert
+
+from ..conftest import TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
+from ..plugin.painting import embed, first_input, noise, true_alpha_sigma
+
+
+def published_config(module, name="UNet2DConditionModel"):
+    return {key: value for key, value in module.config.items() if not key.startswith("_")} | {"_class_name": name}
+
+
+def dead_weights(width=16):
+    """What SingDiffusion's own file still has of the time embedding."""
+    return {
+        f"time_embedding.linear_{i}.{kind}": torch.zeros(4 * width, *([width] if kind == "weight" else []))
+        for i in (1, 2)
+        for kind in ("weight", "bias")
+    }
+
+
+@pytest.fixture
+def authors(tmp_path):
+    """A folder as SingDiffusion's authors publish it, and its network."""
+    module, folder = make_module(), tmp_path / "authors"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(published_config(module)))
+    torch.save(module.state_dict() | dead_weights(), folder / "diffusion_pytorch_model.bin")
+    return folder, module
+
+
+@pytest.fixture
+def one_more_step(tmp_path):
+    module, folder = make_module(), tmp_path / "oms" / "oms_module"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(published_config(module, "UNet2DConditionWoCTModel")))
+    save_file(module.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    return folder.parent, module
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    assert all(one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one)
+
+
+# -- what is read -----------------------------------------------------------------------------------------------------
+
+
+def test_the_authors_layout(authors, tmp_path):
+    folder, module = authors
+    config = convert(folder, tmp_path / "ours")
+    assert (config.latent_channels, config.text_width, config.vae_scaling_factor) == (4, TEXT_WIDTH, 0.18215)
+    assert (config.prediction, config.normalise_guidance, config.guidance_scale) == ("sample", True, None)
+    sing = SingDiffusion.from_pretrained(tmp_path / "ours")
+    same(sing.module.network.state_dict(), module.state_dict())
+    x_1, embeddings = noise(2), torch.randn(2, 5, TEXT_WIDTH)
+    with torch.no_grad():
+        assert torch.equal(sing.module.network.predict(x_1, embeddings), module.predict(x_1, embeddings))
+
+
+def test_a_folder_that_is_not_converted_yet_says_how(authors):
+    with pytest.raises(SingDiffusionError, match="singdiffusion convert .*authors DST"):
+        SingDiffusion.from_pretrained(authors[0])
+
+
+def test_a_base_tells_the_latent_space_and_the_text(authors, make_pipe, tmp_path):
+    pipe = make_pipe(scaling=0.13025)
+    pipe.save_pretrained(tmp_path / "base")
+    config = convert(authors[0], tmp_path / "ours", base=tmp_path / "base", bring_text=True)
+    assert config.vae_scaling_factor == 0.13025
+    assert config.text_fingerprint == pytest.approx(fingerprint(pipe.text_encoder), abs=1e-4)
+    sing = SingDiffusion.from_pretrained(tmp_path / "ours")
+    assert sing.module.tokenizer is not None
+    sing.enable(make_pipe(scaling=0.13025))
+    with pytest.raises(SingDiffusionError, match="another latent space"):
+        SingDiffusion.from_pretrained(tmp_path / "ours").enable(make_pipe())
+
+
+def test_one_more_step_predicts_the_mean_with_the_other_sign(one_more_step, pipe, tmp_path):
+    """v = alpha noise - sigma x_0 is -x_0 at t = 1; its guidance is its own, 1 by default; the noise keeps sigma, not sigma^2."""
+    folder, module = one_more_step
+    config = convert(folder, tmp_path / "ours")
+    assert (config.prediction, config.normalise_guidance, config.guidance_scale) == ("v_prediction", False, 1.0)
+    sing = SingDiffusion.from_pretrained(tmp_path / "ours").enable(pipe)
+    x_1 = noise()
+    for options, weight in (({}, 1.0), ({"guidance_scale": 2.0}, 2.0)):
+        sing.enable(pipe, **options)
+        got, timestep = first_input(pipe)
+        alpha, sigma = true_alpha_sigma(pipe.scheduler, timestep)
+        with torch.no_grad():
+            v_neg, v_pos = (module.predict(x_1, embed(pipe, [text])) for text in ("", "a dark room"))
+        expected = alpha * -(v_neg + weight * (v_pos - v_neg)) + sigma * x_1
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_stays_half(one_more_step, tmp_path):
+    folder, module = one_more_step
+    file = folder / "oms_module" / "diffusion_pytorch_model.safetensors"
+    save_file(
+        {k: v.half() for k, v in module.state_dict().items()},
+        file.with_name("diffusion_pytorch_model.fp16.safetensors"),
+    )
+    file.unlink()
+    convert(folder, tmp_path / "ours")
+    assert (
+        load_file(next((tmp_path / "ours" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float16
+    )
+    convert(folder, tmp_path / "wide", dtype=torch.float32)
+    assert (
+        load_file(next((tmp_path / "wide" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float32
+    )
+
+
+# -- single files -----------------------------------------------------------------------------------------------------
+
+DEEP = {
+    "block_out_channels": (16, 16, 32, 32),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+}
+
+
+@pytest.mark.parametrize("size", [{}, DEEP], ids=["small", "as deep as Stable Diffusion"])
+def test_single_files_there_and_back(size, tmp_path):
+    torch.manual_seed(1)
+    module = TimeFreeUNet(in_channels=4, out_channels=4, **(UNET_SIZE | size))
+    SingModule(module, make_config(name="mine")).save_pretrained(tmp_path / "ours")
+    file = tmp_path / "one.safetensors"
+    convert(tmp_path / "ours", file)
+    assert convert(file, tmp_path / "again").name == "mine"
+    same(SingDiffusion.from_pretrained(tmp_path / "again").module.state_dict(), module.state_dict())
+    # the layout is the original one: diffusers' own converter reads it
+    theirs = convert_ldm_unet_checkpoint(load_file(file), dict(module.config))
+    same(theirs, module.state_dict())
+
+
+def test_single_files_of_others_need_a_configuration_unless_they_are_of_known_size(tmp_path):
+    module = make_module()
+    SingModule(module, make_config()).save_pretrained(tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "one.safetensors")
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(tmp_path / "one.safetensors"), bare)  # without metadata
+    with pytest.raises(SingDiffusionError, match="not of SD-1.x or SD-2.x size; pass its config.json"):
+        convert(bare, tmp_path / "again")
+    convert(bare, tmp_path / "again", unet_config=tmp_path / "ours" / "module" / "config.json")
+    same(SingDiffusion.from_pretrained(tmp_path / "again").module.state_dict(), module.state_dict())
+
+
+def test_other_weights_in_a_single_file_are_passed_over(tmp_path):
+    module = make_module()
+    SingModule(module, make_config()).save_pretrained(tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "one.safetensors")
+    with safe_open(tmp_path / "one.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    both = load_file(tmp_path / "one.safetensors") | {"first_stage_model.quant_conv.bias": torch.zeros(8)}
+    save_file(both, tmp_path / "both.safetensors", metadata)
+    convert(tmp_path / "both.safetensors", tmp_path / "again")
+    assert all(key.startswith(PREFIX) for key in load_file(tmp_path / "one.safetensors"))
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+class _Evil:
+    def __init__(self, flag):
+        self.flag = flag
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.flag}",))
+
+
+def test_a_malicious_pickle_is_never_run(authors, tmp_path):
+    folder, _ = authors
+    flag, file = tmp_path / "it ran", folder / "diffusion_pytorch_model.bin"
+    for save in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))):
+        save({"conv_in.weight": _Evil(flag)}, file)
+        with pytest.raises(SingDiffusionError, match="could run code|cannot be read"):
+            convert(folder, tmp_path / "ours")
+    assert not flag.exists()
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize("tenths", range(10))
+def test_truncated_files(one_more_step, authors, tmp_path, tenths):
+    for folder, file in (
+        (one_more_step[0], one_more_step[0] / "oms_module" / "diffusion_pytorch_model.safetensors"),
+        (authors[0], authors[0] / "diffusion_pytorch_model.bin"),
+    ):
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) * tenths // 10])
+        with pytest.raises(SingDiffusionError, match="cannot be read|could run code"):
+            convert(folder, tmp_path / "ours")
+        assert not (tmp_path / "ours").exists()
+        file.write_bytes(content)
+
+
+def rewrite(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    kept = {key: value for key, value in (config | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"cross_attention_dim": None}, "does not say the width of the text"),
+        ({"block_out_channels": (16, 64)}, "its configuration says"),
+        ({"layers_per_block": 2}, "lacks .* tensors, such as"),
+        ({"block_out_channels": (16,)}, "makes no U-Net"),
+        ({"down_block_types": ("NoSuchBlock", "DownBlock2D")}, "makes no U-Net"),
+        ({"class_embed_type": "timestep"}, "no time embedding"),
+    ],
+)
+def test_configurations_that_do_not_fit(authors, tmp_path, changes, line):
+    rewrite(authors[0], **changes)
+    with pytest.raises(SingDiffusionError, match=line):
+        convert(authors[0], tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_more_keys_in_a_configuration_do_no_harm(authors, tmp_path):
+    """Published configurations carry keys of other versions of diffusers."""
+    rewrite(authors[0], a_key_of_the_future=1, _diffusers_version="0.14.0")
+    convert(authors[0], tmp_path / "ours")
+    same(SingDiffusion.from_pretrained(tmp_path / "ours").module.state_dict(), authors[1].state_dict())
+
+
+def test_weights_that_do_not_fit(authors, tmp_path):
+    folder, module = authors
+    file, state = folder / "diffusion_pytorch_model.bin", module.state_dict()
+    base = UNet2DConditionModel(in_channels=4, out_channels=4, **UNET_SIZE).state_dict()
+    missing = {key: value for key, value in state.items() if key != "conv_out.bias"}
+    for weights, line in (
+        (missing, "lacks 1 tensors, such as conv_out.bias"),
+        (state | {"mid_block.extra.weight": torch.zeros(1)}, "mid_block.extra.weight has no place in it"),
+        (base, "is told the time, not a module of the first step"),
+        (state | {"conv_out.bias": torch.tensor([0.0, float("nan"), 0, 0])}, "conv_out.bias has NaN"),
+        ([1, 2], "holds no table of weights"),
+        ({"conv_in.weight": 3}, "holds no table of weights"),
+    ):
+        torch.save(weights, file)
+        with pytest.raises(SingDiffusionError, match=line):
+            convert(folder, tmp_path / "ours")
+        assert not (tmp_path / "ours").exists()
+
+
+def test_sources_and_targets_that_are_none(authors, tokenizer, make_pipe, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "letter.txt").write_text("dear")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text("{}")
+    make_pipe(width=24).save_pretrained(tmp_path / "wide")
+    for source, target, options, line in (
+        (tmp_path / "nowhere", "ours", {}, "there is no file or folder"),
+        (tmp_path / "empty", "ours", {}, "is no module: it has neither config.json"),
+        (tmp_path / "bare", "ours", {}, "has no weights: one of"),
+        (authors[0] / "diffusion_pytorch_model.bin", "ours", {}, "is no .safetensors file"),
+        (authors[0], "kept", {}, "exists and is no SingDiffusion module"),
+        (authors[0], "nowhere/one.safetensors", {}, "there is no folder"),
+        (authors[0], "ours", {"bring_text": True}, "say of which model"),
+        (authors[0], "ours", {"base": tmp_path / "empty"}, "cannot be read as JSON"),
+        (authors[0], "ours", {"base": tmp_path / "wide"}, "takes text of width 16, the text encoder in .* gives 24"),
+    ):
+        with pytest.raises(SingDiffusionError, match=line):
+            convert(source, tmp_path / target, **options)
+    assert (tmp_path / "kept" / "letter.txt").read_text() == "dear"
+    assert make_text_encoder(tokenizer).config.hidden_size == TEXT_WIDTH
+
+
+# -- full size --------------------------------------------------------------------------------------------------------
+
+MAKE = """
+import json, sys, torch
+from pathlib import Path
+from diffusers import UNet2DConditionModel
+folder = Path(sys.argv[1]); folder.mkdir()
+config = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+with torch.device("meta"):
+    unet = UNet2DConditionModel(**config)
+generator = torch.Generator().manual_seed(0)
+weights = {
+    key: torch.randn(value.shape, generator=generator) * 0.01
+    for key, value in unet.state_dict().items() if ".time_emb_proj." not in key
+}
+(folder / "config.json").write_text(json.dumps(config | {"_class_name": "UNet2DConditionModel"}))
+torch.save(weights, folder / "diffusion_pytorch_model.bin")
+print(len(weights), sum(value.numel() for value in weights.values()))
+"""
+
+CONVERT = """
+import resource, sys
+from singdiffusion.cli import main
+from singdiffusion.plugin.convert import convert
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+convert(sys.argv[1], sys.argv[2])
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_full_size(tmp_path):
+    """SD-1.5's size in the authors' layout: 642 keys, 833.7 M parameters; bit-equal, outputs equal, memory at most 1.3 times."""
+
+    def python(code, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True
+        )
+        return [int(word) for word in done.stdout.split()]
+
+    keys, parameters = python(MAKE, tmp_path / "authors")
+    assert keys == 642
+    assert parameters == pytest.approx(833.7e6, abs=0.1e6)
+    _, peak = python(CONVERT, tmp_path / "authors", tmp_path / "ours")
+    assert peak * 1024 < 1.3 * 4 * parameters
+
+    theirs = torch.load(tmp_path / "authors" / "diffusion_pytorch_model.bin", weights_only=True, mmap=True)
+    ours = SingDiffusion.from_pretrained(tmp_path / "ours").module
+    state = ours.state_dict()
+    assert {key for key in theirs if not key.startswith("time_embedding.")} == set(state)
+    assert sum(value.numel() for value in state.values()) == pytest.approx(831.7e6, abs=0.1e6)
+    assert all(torch.equal(state[key], theirs[key]) for key in state)
+    plain = TimeFreeUNet.from_pretrained(tmp_path / "authors", use_safetensors=False).eval()
+    x_1, embeddings = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 768)
+    with torch.no_grad():
+        assert torch.equal(ours.predict(x_1, embeddings), plain.predict(x_1, embeddings))
+    python(
+        "import sys; from singdiffusion.published.convert import convert; convert(*sys.argv[1:])",
+        tmp_path / "ours",
+        tmp_path / "one.safetensors",
+    )
+    python(
+        "import sys; from singdiffusion.published.convert import convert; convert(*sys.argv[1:])",
+        tmp_path / "one.safetensors",
+        tmp_path / "again",
+    )
+    with safe_open(tmp_path / "again" / "module" / "diffusion_pytorch_model.safetensors", "pt") as opened:
+        assert all(torch.equal(opened.get_tensor(key), state[key]) for key in state)
