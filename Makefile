@@ -81,6 +81,7 @@ lint: $(DONE)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
 
 format: $(DONE)
 	$(BIN)/ruff format .

@@ -15,6 +15,9 @@ from transformers import CLIPModel, CLIPProcessor
 
 from singdiffusion import MeanDecoder, Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
 from singdiffusion.core.singular import guided_mean
+from singdiffusion.modules import SingModule
+from singdiffusion.plugin.fits import shares_text
+from singdiffusion.plugin.pipelines import spec_of
 
 
 def test_diffusers_alone_loads_it(tmp_path):
@@ -71,9 +74,8 @@ def test_the_module_knows_its_base_in_every_dtype(model, dtype):
     pipe = tiny.load_pipeline(dtype, model)
     assert {p.dtype for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()} == {dtype}
     for module in ("tiny-decoder", "tiny-unet"):
-        sing = SingDiffusion.from_pretrained(module).enable(pipe)
-        assert sing._shares_text == (model != "tiny-community"), "a tuned encoder is not the one it was trained with"
-        sing.disable()
+        shared = shares_text(pipe, spec_of(pipe), SingModule.from_pretrained(module))
+        assert shared == (model != "tiny-community"), "a tuned encoder is not that of the module's training"
 
 
 def test_the_modules_own_text_encoder_is_the_bases():
@@ -196,7 +198,7 @@ def test_its_config_is_a_plain_unet():
 
 def test_the_modules_by_name():
     for name, kind in (("tiny", MeanDecoder), ("tiny-decoder", MeanDecoder), ("tiny-unet", TimeFreeUNet)):
-        assert type(SingDiffusion.from_pretrained(name).module) is kind
+        assert type(SingModule.from_pretrained(name).network) is kind
     with pytest.raises(
         SingDiffusionError, match="unknown embedded module 'tiny-x'; known: tiny, tiny-decoder, tiny-unet"
     ):

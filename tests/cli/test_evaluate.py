@@ -270,7 +270,7 @@ def test_bad_input_of_crowds(tmp_path):
     refused(*fidelity, "--real", tmp_path / "bad.npz", "--text", "none", match="holds no statistics")
     refused(*fidelity, "--features", "vgg", "--text", "none", match="unknown extractor 'vgg'")
     refused(*fidelity, "--text", tmp_path / "empty", match="cannot be read")
-    refused(*fidelity, "--text", "owner/no-clip", match="the hub did not give it")
+    refused(*fidelity, "--text", "owner/no-clip", match="the hub did not return it")
     refused(
         "evaluate", "fidelity", "--features", "clip", "--out", tmp_path, match="needs weights: a folder or a hub id"
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from singdiffusion.modules import SingModule
-from singdiffusion.published.convert import PREFIX, _to_original
+from singdiffusion.published.keys import PREFIX, original_name
 
 from ..commands import ENV, cli, refused, start
 from ..conftest import make_config, make_module
@@ -110,7 +110,7 @@ def _unet_key(key, config):
     for ours, theirs in (("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2")):
         if key.startswith(ours):
             return key.replace(ours, theirs)
-    return _to_original(key, config).replace("time_emb_proj", "emb_layers.1")
+    return original_name(key, config).replace("time_emb_proj", "emb_layers.1")
 
 
 @pytest.mark.slow

@@ -110,7 +110,9 @@ def test_the_protocol_is_the_processor_s(tmp_path):
 
 
 def test_what_is_no_clip_model(clip, tmp_path):
-    with pytest.raises(SingDiffusionError, match="the CLIP model no/where is no folder here, and the hub did not give"):
+    with pytest.raises(
+        SingDiffusionError, match="the CLIP model no/where is no folder here, and the hub did not return"
+    ):
         ClipImages("no/where")
     with pytest.raises(SingDiffusionError, match=r"is no CLIP model of pictures and text: weights are missing"):
         ClipImages(tiny.folder() / "text_encoder")

@@ -357,7 +357,7 @@ def test_the_table_is_in_a_fixed_order_and_says_why_something_is_absent(pipe, si
         Off, Trailing, ZeroSnr, FlatColour, FlatColour, OneMoreStep, FirstStep, FirstStep, FirstStep,
     ]  # fmt: skip
     assert [remedy.method for remedy in fitting[-3:]] == ["mean", "mean", "moments"]
-    assert fitting[-1].sing is fitting[-2].sing, "one module in memory, not two"
+    assert fitting[-1].module is fitting[-2].module, "one module in memory, not two"
     why = {each.name: each.reason for each in absent}
     assert list(why) == [
         "zero-snr",

@@ -143,8 +143,8 @@ def test_fails_in_one_line(tmp_path, pipe):
         (tmp_path / "foreign.json", "unknown scheduler 'UNet2DConditionModel'"),
         (tmp_path / "odd.json", "no configuration that DDIMScheduler takes"),
         (tmp_path, "no diffusers model"),
-        ("not a model", "no hub id"),
-        ("nobody/nothing", "hub did not give it"),
+        ("not a model", "not a hub id"),
+        ("nobody/nothing", "hub did not return it"),
         (3, "a int cannot be audited"),
         (DDIMScheduler(**SD15), "size of the latents is not known"),
     ):

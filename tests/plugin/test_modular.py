@@ -24,7 +24,7 @@ def pipe(tokenizer):
 def modular(pipe, sing=None, scale=5.0):
     """A modular pipeline of the same parts."""
     blocks = StableDiffusionXLAutoBlocks()
-    made = (blocks if sing is None else add_first_step(blocks, sing)).init_pipeline()
+    made = (blocks if sing is None else add_first_step(blocks, sing.module)).init_pipeline()
     names = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
     made.update_components(**{name: getattr(pipe, name) for name in names})
     made.update_components(guider=ClassifierFreeGuidance(guidance_scale=scale), image_processor=pipe.image_processor)
@@ -73,4 +73,4 @@ def test_what_does_not_fit(pipe, tokenizer):
     with pytest.raises(SingDiffusionError, match="takes text embeddings of width 16, the pipeline's are 32 wide"):
         run(modular(pipe, narrow))
     with pytest.raises(SingDiffusionError, match="prepare no latents from text"):
-        add_first_step(SequentialPipelineBlocks(), narrow)
+        add_first_step(SequentialPipelineBlocks(), narrow.module)

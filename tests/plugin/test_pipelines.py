@@ -310,7 +310,7 @@ def test_with_a_prompt_of_its_own_embeddings_are_enough(pipe, tokenizer):
     positive, negative = embeddings_of(pipe, PROMPT, "")
     given = {"prompt": None, "prompt_embeds": positive, "negative_prompt_embeds": negative}
     sing.enable(pipe)
-    with pytest.raises(SingDiffusionError, match="only prompt_embeds were given"):
+    with pytest.raises(SingDiffusionError, match="only prompt_embeds were passed"):
         paint(pipe, {}, **given)
     sing.enable(pipe, prompt="dark")
     assert np.isfinite(paint(pipe, {}, **given)).all()

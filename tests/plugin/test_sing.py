@@ -286,7 +286,7 @@ def test_a_deep_copy_is_not_plugged_in(pipe, sing):
 def test_without_decoder_or_text_encoder(pipe, sing):
     """Both are left out where memory is short."""
     positive, negative = embed(pipe, [PROMPT]), embed(pipe, [""])
-    expected = run(sing.enable(pipe)._held(), output_type="latent")
+    expected = run(sing.enable(pipe)._pipeline, output_type="latent")
     sing.disable()
     pipe.vae = pipe.text_encoder = None
     sing.enable(pipe)
@@ -356,16 +356,16 @@ def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
 def test_a_module_with_its_own_text_encoder_needs_the_prompt(pipe, tokenizer):
     own_text_sing(tokenizer).enable(pipe)
     negative = embed(pipe, [""])
-    with pytest.raises(SingDiffusionError, match="only prompt_embeds were given"):
+    with pytest.raises(SingDiffusionError, match="only prompt_embeds were passed"):
         run(pipe, None, prompt_embeds=embed(pipe, [PROMPT]), negative_prompt_embeds=negative)
-    with pytest.raises(SingDiffusionError, match="only negative_prompt_embeds were given"):
+    with pytest.raises(SingDiffusionError, match="only negative_prompt_embeds were passed"):
         run(pipe, negative_prompt_embeds=negative)
     run(pipe, negative_prompt_embeds=negative, guidance_scale=1)  # not used
 
 
 def test_another_encoder_of_the_same_width_is_noticed(make_pipe, pipe, sing):
     other = make_pipe(seed=1)
-    with pytest.raises(SingDiffusionError, match="text encoder is not the one"):
+    with pytest.raises(SingDiffusionError, match="text encoder is not that of the module"):
         sing.enable(other)
     sing.enable(pipe.to(dtype=torch.bfloat16))  # the same one in another dtype is the same one
 

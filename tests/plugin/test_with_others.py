@@ -148,7 +148,7 @@ def test_model_offloading(name, tokenizer):
             _, hook = cpu_offload_with_hook(getattr(pipe, key), torch.device("cpu"), prev_module_hook=hook)
     pipe._offload_device = torch.device("cpu")
     moves = []
-    sing._move = lambda device, move=sing._move: moves.append(str(device)) or move(device)
+    sing.module.to = lambda device, to=sing.module.to: moves.append(str(device)) or to(device)
     np.testing.assert_array_equal(paint(pipe, options), on)
     assert moves == ["cpu", "cpu"], "to the pipeline's device, and back"
 
@@ -183,7 +183,7 @@ def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
     pipe.text_encoder = other  # a community checkpoint's: the module reads the prompt itself
     base = run(pipe, long)
     fine_tuned.enable(pipe)
-    with predictions(fine_tuned.module) as said:
+    with predictions(fine_tuned.module.network) as said:
         on = run(pipe, long)
     assert not np.array_equal(on, base)
     assert not np.array_equal(on, shared)

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from singdiffusion import SingDiffusion, SingDiffusionError, TimeFreeUNet
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
-from singdiffusion.published.convert import PREFIX, convert
+from singdiffusion.published.convert import convert
+from singdiffusion.published.keys import PREFIX
 
 from ..conftest import TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
 from ..plugin.painting import embed, first_input, noise, true_alpha_sigma
@@ -145,7 +146,7 @@ def test_single_files_there_and_back(size, tmp_path):
     file = tmp_path / "one.safetensors"
     convert(tmp_path / "ours", file)
     assert convert(file, tmp_path / "again").name == "mine"
-    same(SingDiffusion.from_pretrained(tmp_path / "again").module.state_dict(), module.state_dict())
+    same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
     # the layout is the original one: diffusers' own converter reads it
     theirs = convert_ldm_unet_checkpoint(load_file(file), dict(module.config))
     same(theirs, module.state_dict())
@@ -160,7 +161,7 @@ def test_single_files_of_others_need_a_configuration_unless_they_are_of_known_si
     with pytest.raises(SingDiffusionError, match="not of SD-1.x or SD-2.x size; pass its config.json"):
         convert(bare, tmp_path / "again")
     convert(bare, tmp_path / "again", unet_config=tmp_path / "ours" / "module" / "config.json")
-    same(SingDiffusion.from_pretrained(tmp_path / "again").module.state_dict(), module.state_dict())
+    same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
 
 
 def test_other_weights_in_a_single_file_are_passed_over(tmp_path):
@@ -220,8 +221,8 @@ def rewrite(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"cross_attention_dim": None}, "does not say the width of the text"),
-        ({"block_out_channels": (16, 64)}, "its configuration says"),
+        ({"cross_attention_dim": None}, "lacks cross_attention_dim, the width of the text"),
+        ({"block_out_channels": (16, 64)}, "its configuration needs"),
         ({"layers_per_block": 2}, "lacks .* tensors, such as"),
         ({"block_out_channels": (16,)}, "makes no U-Net"),
         ({"down_block_types": ("NoSuchBlock", "DownBlock2D")}, "makes no U-Net"),
@@ -239,7 +240,7 @@ def test_more_keys_in_a_configuration_do_no_harm(authors, tmp_path):
     """Published configurations carry keys of other versions of diffusers."""
     rewrite(authors[0], a_key_of_the_future=1, _diffusers_version="0.14.0")
     convert(authors[0], tmp_path / "ours")
-    same(SingDiffusion.from_pretrained(tmp_path / "ours").module.state_dict(), authors[1].state_dict())
+    same(SingDiffusion.from_pretrained(tmp_path / "ours").module.network.state_dict(), authors[1].state_dict())
 
 
 def test_weights_that_do_not_fit(authors, tmp_path):
@@ -249,8 +250,8 @@ def test_weights_that_do_not_fit(authors, tmp_path):
     missing = {key: value for key, value in state.items() if key != "conv_out.bias"}
     for weights, line in (
         (missing, "lacks 1 tensors, such as conv_out.bias"),
-        (state | {"mid_block.extra.weight": torch.zeros(1)}, "mid_block.extra.weight has no place in it"),
-        (base, "is told the time, not a module of the first step"),
+        (state | {"mid_block.extra.weight": torch.zeros(1)}, "mid_block.extra.weight has no place in that network"),
+        (base, "is a denoiser, which takes the time"),
         (state | {"conv_out.bias": torch.tensor([0.0, float("nan"), 0, 0])}, "conv_out.bias has NaN"),
         ([1, 2], "holds no table of weights"),
         ({"conv_in.weight": 3}, "holds no table of weights"),
@@ -270,10 +271,10 @@ def test_sources_and_targets_that_are_none(authors, tokenizer, make_pipe, tmp_pa
     make_pipe(width=24).save_pretrained(tmp_path / "wide")
     for source, target, options, line in (
         (tmp_path / "nowhere", "ours", {}, "there is no file or folder"),
-        (tmp_path / "empty", "ours", {}, "is no module: it has neither config.json"),
+        (tmp_path / "empty", "ours", {}, "is not a module: it has neither config.json"),
         (tmp_path / "bare", "ours", {}, "has no weights: one of"),
-        (authors[0] / "diffusion_pytorch_model.bin", "ours", {}, "is no .safetensors file"),
-        (authors[0], "kept", {}, "exists and is no SingDiffusion module"),
+        (authors[0] / "diffusion_pytorch_model.bin", "ours", {}, "is not a .safetensors file"),
+        (authors[0], "kept", {}, "exists and is not a SingDiffusion module"),
         (authors[0], "nowhere/one.safetensors", {}, "there is no folder"),
         (authors[0], "ours", {"bring_text": True}, "say of which model"),
         (authors[0], "ours", {"base": tmp_path / "empty"}, "cannot be read as JSON"),
@@ -308,7 +309,7 @@ print(len(weights), sum(value.numel() for value in weights.values()))
 CONVERT = """
 import resource, sys
 from singdiffusion.cli import main
-from singdiffusion.plugin.convert import convert
+from singdiffusion.published.convert import convert
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 convert(sys.argv[1], sys.argv[2])
 print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

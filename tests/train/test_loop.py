@@ -298,18 +298,18 @@ def test_what_a_module_brings_it_still_brings(world):
     file = folder / "sing_config.json"
     told = json.loads(file.read_text()) | {"guidance_scale": 3.5, "normalise_guidance": False}
     file.write_text(json.dumps(told))
-    before = SingDiffusion.from_pretrained(folder)
+    before = SingDiffusion.from_pretrained(folder).module
     run(world, steps=1, out=str(world / "tuned"), network={"init_module": str(folder)})
-    tuned = SingDiffusion.from_pretrained(world / "tuned" / "module")
+    tuned = SingDiffusion.from_pretrained(world / "tuned" / "module").module
     assert (tuned.config.guidance_scale, tuned.config.normalise_guidance) == (3.5, False)
-    assert torch.equal(tuned.encode("black")[0], before.encode("black")[0])
+    assert torch.equal(tuned.encode_prompt("black")[0], before.encode_prompt("black")[0])
     with torch.no_grad():
         for weight in before.text_encoder.parameters():
             weight.add_(0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     before.save_pretrained(folder)
     run(world, steps=1, out=str(world / "retuned"), network={"init_module": str(folder)})
-    retuned = SingDiffusion.from_pretrained(world / "retuned" / "module")
-    assert torch.equal(retuned.encode("black")[0], tuned.encode("black")[0])
+    retuned = SingDiffusion.from_pretrained(world / "retuned" / "module").module
+    assert torch.equal(retuned.encode_prompt("black")[0], tuned.encode_prompt("black")[0])
     assert retuned.config.text_fingerprint == tuned.config.text_fingerprint
 
 

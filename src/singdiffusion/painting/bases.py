@@ -28,7 +28,7 @@ def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
         raise SingDiffusionError(f"--model-config goes with a single file, and {model} is none")
     if path.is_dir() and not (path / "model_index.json").is_file():
         raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
-    where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not give it"
+    where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not return it"
     with one_line_error(f"the model {model} {where}"):
         return DiffusionPipeline.from_pretrained(model, dtype=dtype)
 
@@ -72,7 +72,7 @@ def _text_folder(model: str) -> Path:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        with one_line_error(f"the model {model} is no file or folder here, and the hub did not give it"):
+        with one_line_error(f"the model {model} is no file or folder here, and the hub did not return it"):
             patterns = ["model_index.json", "tokenizer*/*", "text_encoder*/*"]
             folder = Path(snapshot_download(model, allow_patterns=patterns))
     if not (folder / "model_index.json").is_file():

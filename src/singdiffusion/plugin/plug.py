@@ -7,8 +7,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from ..core.singular import first_step
 from ..errors import SingDiffusionError
+from ..modules.module import Moments
 from .calls import runs_elsewhere
 from .first_step import first_step_of
 from .hooks import Hook, Owner
@@ -66,12 +69,21 @@ class Plug:
                 _require_alone(pipe)
             step = first_step_of(pipe.scheduler)
             x_1 = latents.float() / step.noise_scale
-            y_bar, covariance = self.start.guided_moments(pipe, x_1, self._call.prompt)
+            y_bar, covariance = self._guided_moments(pipe, x_1)
             state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         finally:
             self._call.prompt = None
         state = state.to(latents.dtype)
         return (state, *others) if others else state
+
+    def _guided_moments(self, pipe: Any, x_1: Tensor) -> Moments:
+        """Return y_bar of the shape of x_1, (B, C, H, W) or, of videos, (B, C, F, H, W), and a covariance per row, or None."""
+        if x_1.ndim == 4:
+            return self.start.guided_moments(pipe, x_1, self._call.prompt, 1)
+        frames = x_1.shape[2]  # every frame is a picture of the same prompt
+        pictures = x_1.transpose(1, 2).flatten(0, 1)
+        mean, covariance = self.start.guided_moments(pipe, pictures, self._call.prompt, frames)
+        return mean.unflatten(0, (-1, frames)).transpose(1, 2), None if covariance is None else covariance[::frames]
 
 
 def _require_alone(pipe: Any) -> None:

@@ -36,8 +36,8 @@ class Start(Protocol):
         """Return what this start keeps of ``encode_prompt``: its result, its arguments, and the method itself."""
         ...
 
-    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
-        """Return y_bar (B, C, H, W) and the covariance, or None, for x_1 (B, C, H, W) or, of videos, (B, C, F, H, W)."""
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
+        """Return y_bar (B, C, H, W) and the covariance, or None, for x_1 (B, C, H, W), of which ``frames`` in a row are a video."""
         ...
 
 
@@ -56,7 +56,7 @@ class FlatColorStart:
     def encoded_prompt(self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]) -> None:
         return None
 
-    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
         return flat_latents(self._color, getattr(pipe, self._spec.autoencoder), x_1, self._spec.scaled), None
 
 
@@ -104,15 +104,7 @@ class ModuleStart:
         return encode(**(arguments | others | own | counts | {"do_classifier_free_guidance": True}))
 
     @torch.no_grad()
-    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None) -> Moments:
-        if x_1.ndim == 4:
-            return self._of_pictures(pipe, x_1, prompt, 1)
-        frames = x_1.shape[2]  # every frame is a picture of the same prompt
-        mean, covariance = self._of_pictures(pipe, x_1.transpose(1, 2).flatten(0, 1), prompt, frames)
-        return mean.unflatten(0, (-1, frames)).transpose(1, 2), None if covariance is None else covariance[::frames]
-
-    def _of_pictures(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
-        """Return moments for pictures (B, C, H, W), of which ``frames`` in a row have one prompt."""
+    def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
         scale = self._guidance_scale(pipe)
         self._move(x_1.device)
         positive, negative = self._prompt_embeddings(pipe, prompt, len(x_1) // frames, needs_negative=scale > 1)
@@ -130,10 +122,7 @@ class ModuleStart:
         return self._spec.guidance(pipe)
 
     def _move(self, device: torch.device) -> None:
-        target = self._device or device
-        encoder = self._module.text_encoder
-        if self._module.device != target or (encoder is not None and next(encoder.parameters()).device != target):
-            self._module.to(target)
+        self._module.to(self._device or device)
 
     def _prompt_embeddings(
         self, pipe: Any, prompt: EncodedPrompt | None, batch: int, needs_negative: bool

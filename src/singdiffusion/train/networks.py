@@ -173,7 +173,7 @@ def _require_shape(network: Any, data: LatentDataset) -> None:
     ours = given.get("latent_channels") or given.get("in_channels")
     if ours != channels or given.get("out_channels", channels) != channels:
         raise SingDiffusionError(f"the network is for {ours} latent channels, and the shards have {channels}")
-    if given.cross_attention_dim != width:
+    if given["cross_attention_dim"] != width:
         raise SingDiffusionError(
-            f"the network is for text of width {given.cross_attention_dim}, and that of the shards' base is {width}"
+            f"the network is for text of width {given['cross_attention_dim']}, and that of the shards' base is {width}"
         )

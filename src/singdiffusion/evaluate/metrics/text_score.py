@@ -131,7 +131,7 @@ class _Reader:
 
         self._images = clip_images(source)
         self.protocol = preprocessing_description(self._images)
-        where = "" if Path(source).is_dir() else ", and the hub did not give it"
+        where = "" if Path(source).is_dir() else ", and the hub did not return it"
         with one_line_error(f"the tokenizer of {source} cannot be read{where}"):
             self._tokenizer = CLIPTokenizer.from_pretrained(str(source))
             text = AutoConfig.from_pretrained(str(source)).text_config
