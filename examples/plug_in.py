@@ -17,7 +17,6 @@ from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteSchedul
 from PIL import Image, ImageDraw
 
 from singdiffusion import SingDiffusion, audit, tiny
-from singdiffusion.evaluate.brightness import grey
 
 OUT = Path("out/examples/plug_in")
 OUT.mkdir(parents=True, exist_ok=True)

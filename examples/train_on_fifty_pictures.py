@@ -20,7 +20,6 @@ import torch
 from PIL import Image, ImageDraw
 
 from singdiffusion import SingDiffusion, tiny
-from singdiffusion.evaluate.brightness import grey
 
 OUT = Path("out/examples/train_on_fifty_pictures")
 PICTURES, SHARDS, RUN = OUT / "pictures", OUT / "shards", OUT / "run"

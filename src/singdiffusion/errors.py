@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
 
 class SingDiffusionError(ValueError):
-    """A mistake in the input. Its message is one clear line that names the input and what would be right."""
+    """A mistake in the input. Its message is one clear line that names the input and what would be right.
+
+    Args:
+        message: without flags of the command line.
+        setting: the option that would be right to change, by its name in the API; the command line adds its own flag.
+    """
+
+    def __init__(self, message: str, setting: str | None = None):
+        super().__init__(message)
+        self.setting = setting
 
 
 def one_line(error: BaseException, longest: int = 240) -> str:

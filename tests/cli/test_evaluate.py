@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from singdiffusion import tiny
-from singdiffusion.evaluate.brightness import grey
+from singdiffusion.painting.luma import mean_luma
 from tests.commands import cli, refused, start
 
 SMALL = ("--steps", 4, "--device", "cpu")
@@ -65,7 +65,7 @@ def test_the_figures_are_those_of_the_pictures_on_the_disk(brightness):
                 (file,) = folder.rglob(f"{row['id']}-{seed}-*.png")
                 with Image.open(file) as picture:
                     assert picture.text["prompt"] == row["prompt"]
-                    greys.append(grey(picture))
+                    greys.append(mean_luma(picture))
             assert row["greys"] == pytest.approx(greys)
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.brightness import PromptResult, Spread, compare, generate, grey, missed
+from singdiffusion.evaluate.brightness import PromptResult, Spread, compare, generate, missed
+from singdiffusion.painting.luma import mean_luma
 
 OPTIONS = {"num_inference_steps": 3, "guidance_scale": 5.0}
 
@@ -22,14 +23,14 @@ def flat(*rgb):
 )
 def test_luma_of_flat_pictures(rgb, value):
     """Rec. 601: 0.299 R + 0.587 G + 0.114 B."""
-    assert grey(flat(*rgb)) == pytest.approx(value, abs=1e-9)
+    assert mean_luma(flat(*rgb)) == pytest.approx(value, abs=1e-9)
 
 
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_half_and_half_is_the_mean(a, b):
     picture = flat(a, a, a)
     picture.paste(flat(b, b, b).crop((0, 0, 4, 8)), (0, 0))
-    assert grey(picture) == pytest.approx((a + b) / 2, abs=1e-9)
+    assert mean_luma(picture) == pytest.approx((a + b) / 2, abs=1e-9)
 
 
 @given(st.lists(st.floats(0, 255), min_size=1, max_size=30))

@@ -20,7 +20,7 @@ from singdiffusion.core.dct import from_low_frequencies
 from singdiffusion.core.schedule import Schedule
 from singdiffusion.data import encode, sources
 from singdiffusion.data.encode import Base
-from singdiffusion.evaluate.brightness import generate, grey
+from singdiffusion.evaluate.brightness import generate
 from singdiffusion.evaluate.digests import digest
 from singdiffusion.evaluate.metrics import cost
 from singdiffusion.evaluate.remedies import (
@@ -36,6 +36,7 @@ from singdiffusion.evaluate.remedies import (
 )
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
+from singdiffusion.painting.luma import mean_luma
 
 from ..conftest import SD15, TEXT_WIDTH, make_config, make_module
 from ..data.corpus import picture
@@ -451,7 +452,7 @@ BLACK, WHITE = "solid black background", "solid white background"
 def greys(pipe, remedy, prompt, steps=10):
     with remedy.applied(pipe) as more:
         options = {"num_inference_steps": steps, "guidance_scale": 7.5} | more
-        return np.array([grey(image) for image in generate(pipe, prompt, range(8), **options)])
+        return np.array([mean_luma(image) for image in generate(pipe, prompt, range(8), **options)])
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.brightness import grey
 from singdiffusion.evaluate.digests import digest
 from singdiffusion.evaluate.metrics.brightness import Brightness
-from singdiffusion.painting.luma import BINS, histogram, lumas
+from singdiffusion.painting.luma import BINS, histogram, lumas, mean_luma
 
 
 def pictures(count, seed=0):
@@ -22,7 +21,7 @@ def test_luma_is_that_of_the_pictures():
     from PIL import Image
 
     batch = pictures(4)
-    one_by_one = [grey(Image.fromarray(picture.permute(1, 2, 0).numpy())) for picture in batch]
+    one_by_one = [mean_luma(Image.fromarray(picture.permute(1, 2, 0).numpy())) for picture in batch]
     np.testing.assert_allclose(lumas(batch).mean((1, 2)), one_by_one, rtol=1e-12)
 
 

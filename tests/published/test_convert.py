@@ -276,7 +276,7 @@ def test_sources_and_targets_that_are_none(authors, tokenizer, make_pipe, tmp_pa
         (authors[0] / "diffusion_pytorch_model.bin", "ours", {}, "is not a .safetensors file"),
         (authors[0], "kept", {}, "exists and is not a SingDiffusion module"),
         (authors[0], "nowhere/one.safetensors", {}, "there is no folder"),
-        (authors[0], "ours", {"bring_text": True}, "say of which model"),
+        (authors[0], "ours", {"bring_text": True}, "bring_text needs a base"),
         (authors[0], "ours", {"base": tmp_path / "empty"}, "cannot be read as JSON"),
         (authors[0], "ours", {"base": tmp_path / "wide"}, "takes text of width 16, the text encoder in .* gives 24"),
     ):

@@ -232,7 +232,7 @@ def test_low_frequency_shards(pipe, tmp_path):
     folder = encoded(pipe, tmp_path, low_frequency=4)
     found = run(folder, steps=100, **decoder())
     assert found["excess"] < found["loss"]
-    module = SingDiffusion.from_pretrained(folder / "run" / "module").module
+    module = SingDiffusion.from_pretrained(folder / "run" / "module").module.network
     assert isinstance(module, MeanDecoder)
     with pytest.raises(SingDiffusionError, match="grid of 8 wants more frequencies than the 4 a side"):
         run(folder, out=str(folder / "b"), **decoder(grid=8))

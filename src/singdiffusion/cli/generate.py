@@ -91,8 +91,10 @@ def generate(
     files.output_folder(out)
     check_json(json)
     hush()
-    from ..evaluate import brightness, report
+    from ..evaluate import report
     from ..painting.bases import load_model
+    from ..painting.luma import mean_luma
+    from ..painting.paint import paint as paint_pictures
     from ..painting.png import png
     from ..plugin import SingDiffusion
 
@@ -127,11 +129,11 @@ def generate(
         on = kind == "on" and sing is not None
         which = "without | with" if kind == "compare" else "with" if on else "without"
         files.write_whole(file, png(image, prompt, seed, settings, optimize=True, singdiffusion=which))
-        grey = None if kind == "compare" else round(brightness.grey(image), 3)
+        grey = None if kind == "compare" else round(mean_luma(image), 3)
         written.append({"file": str(file), "prompt": prompt, "seed": seed, "singdiffusion": kind, "grey": grey})
 
     def paint(prompt: str, seed: int) -> Any:
-        return next(brightness.generate(pipe, prompt, [seed], on_step=advance, controls=controls, **options))
+        return paint_pictures(pipe, [prompt], [seed], on_step=advance, controls=controls, **options)[0]
 
     with progress("Painting", len(names) * count * steps * (2 if compare else 1)) as advance:
         for prompt in names:

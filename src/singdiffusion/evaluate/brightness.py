@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SingDiffusionError
-from ..painting.luma import LUMA
+from ..painting.luma import mean_luma
 from ..painting.paint import paint
 from ..painting.prompts import PAPER_PROMPTS
 from ..plugin import SingDiffusion
@@ -44,17 +44,11 @@ class PromptResult:
 
     @property
     def greys_off(self) -> list[float]:
-        return [grey(image) for image in self.off]
+        return [mean_luma(image) for image in self.off]
 
     @property
     def greys_on(self) -> list[float]:
-        return [grey(image) for image in self.on]
-
-
-def grey(image: Image.Image) -> float:
-    """Mean luma of a picture, Rec. 601, 0..255, in full precision (not through 8-bit greys)."""
-    rgb = np.asarray(image.convert("RGB"), np.float64)
-    return float((rgb @ LUMA).mean())
+        return [mean_luma(image) for image in self.on]
 
 
 def missed(result: PromptResult) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from PIL import Image
 from .. import tiny
 from ..choices import SCHEDULERS, scheduler_class
 from ..errors import SingDiffusionError
-from ..evaluate.brightness import grey
+from ..painting.luma import mean_luma
 from ..painting.paint import paint
 from ..painting.sizes import check_size, own_size
 from ..plugin import Audit, SingDiffusion, audit
@@ -55,7 +55,7 @@ class Pair:
     @property
     def greys(self) -> tuple[float, float | None]:
         """Mean luma, 0..255, without and with."""
-        return grey(self.without), None if self.with_ is None else grey(self.with_)
+        return mean_luma(self.without), None if self.with_ is None else mean_luma(self.with_)
 
 
 @dataclass(frozen=True)
