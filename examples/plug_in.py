@@ -56,7 +56,7 @@ def sheet(name, rows, side=112):
     page = Image.new("RGB", (side * max(map(len, rows.values())), (side + 26) * len(rows)), "#f4f4f2")
     draw = ImageDraw.Draw(page)
     for y, (label, pictures) in enumerate(rows.items()):
-        greys = [grey(picture) for picture in pictures]
+        greys = [mean_luma(picture) for picture in pictures]
         line = f"{label}: {np.mean(greys):.0f} ± {np.std(greys):.0f}"
         print(line)
         draw.text((4, (side + 26) * y + 6), line, "#1c1917", font_size=13)

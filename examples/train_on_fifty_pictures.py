@@ -115,7 +115,7 @@ before, after = paint("tiny"), paint(RUN / "module")
 # %%
 print(f"{'prompt':30} before  after")
 for prompt in PROMPTS:
-    greys = [np.mean([grey(picture) for picture in painted[prompt]]) for painted in (before, after)]
+    greys = [np.mean([mean_luma(picture) for picture in painted[prompt]]) for painted in (before, after)]
     print(f"{prompt:30} {greys[0]:6.0f} {greys[1]:6.0f}")
 
 # %% [markdown]

@@ -278,7 +278,12 @@ def test_sources_and_targets_that_are_none(authors, tokenizer, make_pipe, tmp_pa
         (authors[0], "nowhere/one.safetensors", {}, "there is no folder"),
         (authors[0], "ours", {"bring_text": True}, "bring_text needs a base"),
         (authors[0], "ours", {"base": tmp_path / "empty"}, "cannot be read as JSON"),
-        (authors[0], "ours", {"base": tmp_path / "wide"}, "takes text of width 16, the text encoder in .* gives 24"),
+        (
+            authors[0],
+            "ours",
+            {"base": tmp_path / "wide"},
+            "takes text of width 16, and the text encoder in .* has width 24",
+        ),
     ):
         with pytest.raises(SingDiffusionError, match=line):
             convert(source, tmp_path / target, **options)

@@ -15,7 +15,7 @@ from ..painting.paint import paint
 from ..painting.prompts import PAPER_PROMPTS
 from ..plugin import SingDiffusion
 
-__all__ = ["PAPER_PROMPTS", "PromptResult", "Spread", "compare", "generate", "grey", "missed"]
+__all__ = ["PAPER_PROMPTS", "PromptResult", "Spread", "compare", "generate", "missed"]
 
 
 @dataclass(frozen=True)
