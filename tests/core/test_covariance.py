@@ -75,5 +75,5 @@ def test_rounding_is_no_error():
 
 
 def test_a_wrong_count_of_factors():
-    with pytest.raises(SingDiffusionError, match=r"factors must be C \(C \+ 1\) / 2 a frequency, not 5"):
+    with pytest.raises(SingDiffusionError, match=r"factors must have C \(C \+ 1\) / 2 numbers per frequency, not 5"):
         cov.log_variances(torch.zeros(1, 5, 2, 2))

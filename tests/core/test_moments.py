@@ -164,7 +164,7 @@ def test_frequencies_beyond_the_pictures_size_are_left_out(size):
 @pytest.mark.parametrize(
     ("covariance", "match"),
     [
-        (torch.ones(2, 2, 2, 1, 1), r"covariance must have shape \(B, k, k, C, C\) beside x_1 \(B, C, H, W\)"),
+        (torch.ones(2, 2, 2, 1, 1), r"covariance must have shape \(B, k, k, C, C\) for x_1 \(B, C, H, W\)"),
         (torch.ones(1, 2, 2, 4, 4), "covariance must have shape"),
         (torch.ones(2, 4, 2, 2), "covariance must have shape"),
         (torch.ones(2, 2, 3, 4, 4), "covariance must have shape"),

@@ -102,7 +102,7 @@ def test_files_and_plug_in(pipe, tmp_path):
 def test_bad_options():
     with pytest.raises(SingDiffusionError, match="covariance_grid must be within 0..4, the decoder's grid, not 5"):
         decoder(covariance_grid=5)
-    with pytest.raises(SingDiffusionError, match="width must be at least 1, not 0"):
+    with pytest.raises(SingDiffusionError, match="width must be a whole number of at least 1, not 0"):
         decoder(width=0)
     with pytest.raises(SingDiffusionError, match="unknown decoder preset 'sd3'; known: tiny, sd15, sdxl"):
         MeanDecoder.preset("sd3")

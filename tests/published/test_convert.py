@@ -122,7 +122,7 @@ def test_half_precision_stays_half(one_more_step, tmp_path):
     assert (
         load_file(next((tmp_path / "ours" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float16
     )
-    convert(folder, tmp_path / "wide", dtype=torch.float32)
+    convert(folder, tmp_path / "wide", torch_dtype=torch.float32)
     assert (
         load_file(next((tmp_path / "wide" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float32
     )
@@ -223,7 +223,7 @@ def rewrite(folder, **changes):
     [
         ({"cross_attention_dim": None}, "lacks cross_attention_dim, the width of the text"),
         ({"block_out_channels": (16, 64)}, "its configuration needs"),
-        ({"layers_per_block": 2}, "lacks .* tensors, such as"),
+        ({"layers_per_block": 2}, "lack .* tensors, such as"),
         ({"block_out_channels": (16,)}, "makes no U-Net"),
         ({"down_block_types": ("NoSuchBlock", "DownBlock2D")}, "makes no U-Net"),
         ({"class_embed_type": "timestep"}, "no time embedding"),
@@ -249,7 +249,7 @@ def test_weights_that_do_not_fit(authors, tmp_path):
     base = UNet2DConditionModel(in_channels=4, out_channels=4, **UNET_SIZE).state_dict()
     missing = {key: value for key, value in state.items() if key != "conv_out.bias"}
     for weights, line in (
-        (missing, "lacks 1 tensors, such as conv_out.bias"),
+        (missing, "lack 1 tensors, such as conv_out.bias"),
         (state | {"mid_block.extra.weight": torch.zeros(1)}, "mid_block.extra.weight has no place in that network"),
         (base, "is a denoiser, which takes the time"),
         (state | {"conv_out.bias": torch.tensor([0.0, float("nan"), 0, 0])}, "conv_out.bias has NaN"),
@@ -338,7 +338,7 @@ def test_full_size(tmp_path):
     assert peak * 1024 < 1.3 * 4 * parameters
 
     theirs = torch.load(tmp_path / "authors" / "diffusion_pytorch_model.bin", weights_only=True, mmap=True)
-    ours = SingDiffusion.from_pretrained(tmp_path / "ours").module
+    ours = SingDiffusion.from_pretrained(tmp_path / "ours").module.network
     state = ours.state_dict()
     assert {key for key in theirs if not key.startswith("time_embedding.")} == set(state)
     assert sum(value.numel() for value in state.values()) == pytest.approx(831.7e6, abs=0.1e6)
