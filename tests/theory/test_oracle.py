@@ -175,9 +175,9 @@ def test_given_a_prompt_it_knows_that_prompts_data_only():
     assert float(oracle.given("low").mean) == 0.5
     assert float(oracle.given("high")(torch.zeros(1, 1), 0.5)) == 5.0
     assert float(oracle.mean) == 2.0
-    with pytest.raises(SingDiffusionError, match="prompt 'none' is not that of any data point"):
+    with pytest.raises(SingDiffusionError, match="no data point has the prompt 'none'"):
         oracle.given("none")
-    with pytest.raises(SingDiffusionError, match="prompt 'low'"):
+    with pytest.raises(SingDiffusionError, match="the prompt 'low'"):
         Oracle(data).given("low")
 
 
@@ -197,13 +197,13 @@ def test_samples_have_the_marginals_moments():
         (lambda o: Oracle(torch.zeros(0, 2)), r"data must have shape \(N, ...\) with N > 0"),
         (lambda o: Oracle(torch.zeros(3)), "data must have shape"),
         (lambda o: Oracle(torch.tensor([[math.nan]])), "data has NaN or infinite values"),
-        (lambda o: Oracle(torch.zeros(2, 1), ["one"]), "prompts must be one for each of 2 data points, not 1"),
+        (lambda o: Oracle(torch.zeros(2, 1), ["one"]), "prompts must be one per data point, 2, not 1"),
         (lambda o: o(torch.zeros(1, 3), 0.5), r"x must have shape \(B, 2\), not \(1, 3\)"),
         (lambda o: o(torch.full((1, 2), math.inf), 0.5), "x has NaN or infinite values"),
         (lambda o: o(torch.zeros(1, 2), 1.5), r"t must be finite and within \[0, 1\]"),
-        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one for each of 1"),
-        (lambda o: o.sample(2, torch.zeros(3)), "t must be one number or one for each of 2"),
-        (lambda o: o.transition(torch.zeros(1, 2), torch.zeros(3), 0.5), "s must be one number or one for each of 1"),
+        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one per item, 1"),
+        (lambda o: o.sample(2, torch.zeros(3)), "t must be one number or one per item, 2"),
+        (lambda o: o.transition(torch.zeros(1, 2), torch.zeros(3), 0.5), "s must be one number or one per item, 1"),
         (
             lambda o: o.transition(torch.zeros(1, 2), 0.1, 0.5).log_density(torch.zeros(1, 5, 3)),
             r"x_s must have shape \(1, M, 2\)",

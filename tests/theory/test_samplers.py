@@ -181,11 +181,11 @@ def test_grids_that_come_close_to_either_end(name):
         (lambda: samplers.ode_heun(LINE, noise(2) * math.nan, [1.0, 0.0]), "x has NaN or infinite values"),
         (
             lambda: samplers.ode_heun(lambda x, t: x / 0, noise(2), [1.0, 0.5]),
-            "denoiser gave NaN or infinite values at t = 1",
+            "denoiser returned NaN or infinite values at t = 1",
         ),
         (
             lambda: samplers.ddim(lambda x, t: x[:, 0], noise(2), [1.0, 0.5]),
-            r"denoiser gave shape \(2,\) for x of shape \(2, 1\)",
+            r"denoiser returned shape \(2,\) for x of shape \(2, 1\)",
         ),
         (lambda: samplers.ode_adaptive(LINE, noise(2), 0.0), "start must be above 0 and at most 1, not 0.0"),
         (lambda: samplers.ode_adaptive(LINE, noise(2), math.nan), "start must be above 0"),

@@ -151,13 +151,13 @@ def _histograms(axes, starts: dict[str, Start], words: str) -> None:
     real = starts["real"]
     bins = np.linspace(0, 255, 18)
     titles = {"off": "off: N(0, I)", "mean": "mean (the paper)", "moments": "moments (ours)", "real": "real pictures"}
-    top = max(np.histogram(s.greys, bins, weights=s.shares)[0].max() for s in starts.values())
+    top = max(np.histogram(s.mean_luma, bins, weights=s.shares)[0].max() for s in starts.values())
     for axis, name in zip(axes, STARTS, strict=True):
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         start = starts[name]
-        axis.hist(start.greys, bins, weights=start.shares, color=COLOURS[name], alpha=0.85)
-        axis.hist(real.greys, bins, weights=real.shares, histtype="step", color=COLOURS["real"], linewidth=1)
+        axis.hist(start.mean_luma, bins, weights=start.shares, color=COLOURS[name], alpha=0.85)
+        axis.hist(real.mean_luma, bins, weights=real.shares, histtype="step", color=COLOURS["real"], linewidth=1)
         kl = "" if name == "real" else f"\nKL {start.kl:.2f}"
         axis.set(title=titles[name], xlabel="mean grey", ylim=(0, top * 1.08), xlim=(0, 255))
         axis.text(
@@ -204,7 +204,7 @@ def module(fits: Sequence[Fit]) -> Figure:
     for words, height in (("real mean", 0.72), ("module", 0.44)):
         figure.text(0.015, height, words, rotation=90, va="center", fontsize=9)
     for axis, fit in zip(axes, fits, strict=True):
-        both = np.concatenate([fit.real.numpy(), np.ones((3, 3, fit.real.shape[2])), fit.said.numpy()], 1)
+        both = np.concatenate([fit.real.numpy(), np.ones((3, 3, fit.real.shape[2])), fit.predicted.numpy()], 1)
         axis.imshow(both.transpose(1, 2, 0), interpolation="nearest")
         axis.set_title("\n".join(textwrap.wrap(fit.prompt, 22)), fontsize=7.5)
         axis.set_xlabel(f"noise {fit.over_noise:.2f}\nmean {fit.off_mean:.2f}\ngrey {fit.off_grey:.2f}", fontsize=8)
