@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import singdiffusion
+
 BLOCKED = ("diffusers", "transformers", "torchvision")
 
 CODE = """
@@ -24,7 +26,7 @@ sys.meta_path.insert(0, Block())
 import importlib, json, pkgutil, torch
 import singdiffusion.core
 from singdiffusion.core.singular import first_step
-from singdiffusion.modules import MeanDecoder, SingModule
+from singdiffusion import MeanDecoder, Schedule, SingConfig, SingDiffusionError, SingModule
 
 for module in pkgutil.iter_modules(singdiffusion.core.__path__):
     importlib.import_module(f"singdiffusion.core.{module.name}")
@@ -61,6 +63,11 @@ def test_the_first_step_of_a_decoder_without_diffusers_and_transformers(tmp_path
     assert found["covariance"] == [2, 4, 4, 4, 4]
     assert found["same_when_saved"]
     assert found["imported"] == []
+
+
+def test_every_public_name_exists():
+    for name in singdiffusion.__all__:
+        assert getattr(singdiffusion, name) is not None
 
 
 def test_the_block_works():
