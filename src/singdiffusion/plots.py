@@ -116,9 +116,10 @@ def dark(drawn: str) -> str:
 
 
 def themed(drawn: str) -> str:
-    """Return an SVG of ``svg`` for the inside of an HTML page: its colours are the variables of ``css``."""
+    """Return an SVG of ``svg`` for the inside of an HTML page: colours are the variables of ``css``, groups have no ids."""
     names = {light: name for name, (light, _) in COLORS.items()}
-    return LIGHT.sub(lambda found: f"var(--plot-{names[found[0]]})", drawn)
+    without_ids = re.sub(r'<g id="[^"]*"', "<g", drawn)
+    return LIGHT.sub(lambda found: f"var(--plot-{names[found[0]]})", without_ids)
 
 
 def css() -> str:

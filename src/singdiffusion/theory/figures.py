@@ -104,7 +104,7 @@ def removable(routes: Routes) -> Drawing:
     axis.invert_xaxis()
     figure.legend(loc="outside lower center", ncols=2)
     caption = (
-        r"A perfect network of each kind on icons, its output rounded to its dtype and converted to $\bar y = E[x_0 | x_t]$. "
+        r"A perfect network of each kind on icons, its output rounded to its dtype and converted to $\bar y = E[x_0 \mid x_t]$. "
         "The error is relative to the spread of the data. From epsilon or score the conversion divides by "
         r"$\alpha$, so the error grows as $1 / \alpha$; in float32 it ends at $0 / \alpha$, average grey. From x-prediction the "
         r"error stays at the precision of the dtype. Dashed: the distance of $\bar y$ from its limit, the mean of the data. It "
@@ -211,7 +211,7 @@ def module(fits: Sequence[Fit]) -> Drawing:
         words.axis("off")
     caption = (
         "The embedded module, prompt by prompt. Left, the mean latent of the prompt's real pictures, decoded; right, the mean of "
-        "the module's output over 64 noises. *noise*: how much the output depends on the noise (0 for the exact minimiser). "
-        "*mean*: its distance from the real mean, relative to it. *channels*: the same for the means of the channels alone."
+        "the module's output over 64 noises. Noise: how much the output depends on the noise (0 for the exact minimiser). "
+        "Mean: its distance from the real mean, relative to it. Channels: the same for the means of the channels alone."
     )
     return Drawing("module", figure, caption)
