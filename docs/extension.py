@@ -5,7 +5,6 @@ The pages themselves stay plain Markdown: ``$...$`` and ``$$...$$``, one picture
 
 from __future__ import annotations
 
-import copy
 import xml.etree.ElementTree as etree
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from markdown.extensions import Extension
 from markdown.treeprocessors import Treeprocessor
 
 HERE = Path(__file__).parent
+PUNCTUATION = ".,;:!?)]"
 NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'  # HTML does without, and ElementTree would prefix every tag
 
 
@@ -26,8 +26,13 @@ class Formulas(Treeprocessor):
             if element.get("class") == "arithmatex":
                 latex = element.text or ""
                 display = "block" if latex.startswith("\\[") else "inline"
+                formula = mathml(latex[2:-2].strip(), display)
                 element.text = None
-                element.append(mathml(latex[2:-2].strip(), display))
+                element.append(formula)
+                if display == "inline":  # a comma stays on the line of its formula
+                    text = element.tail or ""
+                    element.tail = text.lstrip(PUNCTUATION)
+                    formula.tail = text[: len(text) - len(element.tail)]
 
 
 def mathml(latex: str, display: str) -> etree.Element:
@@ -45,8 +50,8 @@ class Plots(Treeprocessor):
             for place, image in reversed(list(enumerate(parent))):
                 name, dot, kind = image.get("src", "").rpartition(".")
                 if image.tag == "img" and dot and (HERE / f"{name}-dark.{kind}").is_file():
-                    other = copy.copy(image)
-                    image.tail = None
+                    other = etree.Element("img", dict(image.attrib))
+                    other.tail, image.tail = image.tail, None
                     for form, end in ((image, f".{kind}#only-light"), (other, f"-dark.{kind}#only-dark")):
                         form.set("class", "plot")
                         form.set("src", name + end)
@@ -54,19 +59,29 @@ class Plots(Treeprocessor):
 
 
 class Captions(Treeprocessor):
-    """Make a figure of a paragraph of pictures and the paragraph in italics below it."""
+    """Make a figure of a paragraph of pictures and the paragraph in italics below it; figures without text between stand in a row."""
 
     def run(self, root: etree.Element) -> None:
-        for pictures, caption in list(zip(list(root), list(root)[1:], strict=False)):
-            if is_only(pictures, "img") and is_only(caption, "em") and len(caption) == 1:
-                figure = etree.Element("figure")
-                figure.tail = caption.tail
-                root.insert(list(root).index(pictures), figure)
-                for part, tag in ((pictures, "div"), (caption[0], "figcaption")):
-                    part.tag, part.tail = tag, None
-                    figure.append(part)
-                root.remove(pictures)
-                root.remove(caption)
+        rows: list[etree.Element] = []
+        elements = list(root)
+        root[:] = []
+        while elements:
+            element = elements.pop(0)
+            if elements and is_only(element, "img") and is_only(elements[0], "em") and len(elements[0]) == 1:
+                if not rows or root[-1] is not rows[-1]:
+                    rows.append(etree.SubElement(root, "div", {"class": "figures"}))
+                rows[-1].append(figure(element, elements.pop(0)[0]))
+            else:
+                root.append(element)
+
+
+def figure(pictures: etree.Element, caption: etree.Element) -> etree.Element:
+    """Return a ``<figure>`` of a paragraph of pictures and an ``<em>``."""
+    made = etree.Element("figure")
+    for part, tag in ((pictures, "div"), (caption, "figcaption")):
+        part.tag, part.tail = tag, None
+        made.append(part)
+    return made
 
 
 def is_only(paragraph: etree.Element, tag: str) -> bool:
