@@ -5,6 +5,7 @@ The pages themselves stay plain Markdown: ``$...$`` and ``$$...$$``, one picture
 
 from __future__ import annotations
 
+import html
 import xml.etree.ElementTree as etree
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Formulas(Treeprocessor):
     def run(self, root: etree.Element) -> None:
         for element in root.iter():
             if element.get("class") == "arithmatex":
-                latex = element.text or ""
+                latex = html.unescape(element.text or "")
                 display = "block" if latex.startswith("\\[") else "inline"
                 formula = mathml(latex[2:-2].strip(), display)
                 element.text = None
