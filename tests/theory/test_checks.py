@@ -134,8 +134,8 @@ def test_the_command(tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr[-800:]
     names = {file.name for file in (tmp_path / "o").iterdir()}
-    stems = ("propositions", "removable", "landing", "brightness", "displacement", "module")
-    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")} | {"theory.json"}
+    stems = "proposition_1 proposition_2 removable landing brightness brightness_all displacement module".split()
+    assert names == {f"{stem}{kind}" for stem in stems for kind in (".png", ".svg", "-dark.svg")} | {"theory.json"}
     for stem in stems:
         assert Image.open(tmp_path / "o" / f"{stem}.png").width > 700
     found = json.loads((tmp_path / "o" / "theory.json").read_text())
