@@ -58,7 +58,7 @@ class Audit:
     remedy: str
     warnings: tuple[str, ...] = field(default=())
 
-    def asread_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the attributes for JSON, which has no infinity: a ``gain`` of inf becomes None."""
         return asdict(self) | {"gain": self.gain if math.isfinite(self.gain) else None}
 
