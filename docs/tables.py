@@ -1,4 +1,4 @@
-"""Write the tables of docs/ that follow from the code: ``python docs/tables.py`` (tests/test_docs.py holds them against it)."""
+"""Write the pages of docs/ whose tables follow from the code: ``python docs/tables.py`` (tests/test_docs.py compares them)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "tests" / "files" / "audit"
 SIGMAS = ("karras", "exponential", "beta", "flow")
+# of each of FAMILIES: its name, and the state that its schedulers keep
+STATES = (
+    ("Variance-preserving, with cumulative alphas", "$\\alpha x_0 + \\sigma \\epsilon$ with $\\alpha^2$ = `alphas_cumprod[t]`"),
+    ("Variance-preserving, with sigmas", "$\\alpha x_0 + \\sigma \\epsilon$ with $\\sigma / \\alpha$ = `sigmas[0]`"),
+    ("Variance-exploding", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`"),
+    ("EDM", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`; the network's input is scaled by `sigma_data`"),
+    ("Flow matching", "$(1 - s) x_0 + s \\epsilon$ with $s$ = `sigmas[0]`"),
+)
 
 COMPATIBILITY = """\
 # What it works with
@@ -26,7 +34,7 @@ COMPATIBILITY = """\
 
 `tests/plugin/test_schedulers.py` runs a real `StableDiffusionPipeline` with every class below: in every timestep spacing, sigma option and
 zero-SNR rescale that the class has, for epsilon, v and sample prediction, at 4, 10, 20 and 50 steps (`make test-all`; `make test` runs 4 and
-50 steps with epsilon). It asserts that the U-Net's first input is alpha y + sigma x_1 to 1e-5. Where the scheduler's own `add_noise` and
+50 steps with epsilon). It asserts that the U-Net's first input is $\\alpha \\bar y + \\sigma x_1$ to 1e-5. Where the scheduler's own `add_noise` and
 `scale_model_input` can confirm the table, they are compared with it too. The flow matching classes are read for the audit only; pipelines
 that use them stay as they are.
 
@@ -44,7 +52,7 @@ prompt, lists of generators, guidance 1, callbacks, a scheduler that is changed 
 These stay as they are, with one warning:
 
 {untouched}
-- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): alpha is 0 where they start
+- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): $\\alpha$ is 0 where they start
 - a call of an inpainting pipeline below strength 1: it starts from a picture
 
 AnimateDiff's FreeNoise is refused, because it changes the prompt from frame to frame. FreeInit has not been tried. With `moments` all frames
@@ -105,18 +113,22 @@ singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5
 | mild | 0.2 to 2 | very dark and very bright pictures lose a little | a module or a colour helps a little |
 | present | 2 or more | the eye sees it: pictures are pulled to average grey | a module for this latent space, or a flat colour; the model stays as it is |
 
-d = alpha sqrt(H W) / sigma. Training ended with a mean in the latents, and sampling starts without it. d is the size of that difference in
-standard deviations of the noise, for a latent channel whose mean is 1. A mean is taken over all H W numbers of a channel, and noise averages
+$$
+d = \\frac{{\\alpha \\sqrt{{H W}}}}{{\\sigma}}
+$$
+
+Training ended with a mean in the latents, and sampling starts without it. $d$ is the size of that difference in
+standard deviations of the noise, for a latent channel whose mean is 1. A mean is taken over all $H W$ numbers of a channel, and noise averages
 out in it. So larger latents show the flaw more: SDXL loses more than SD-1.5 with the same schedule.
 
 ## How to read the columns
 
-- **terminal SNR**: alpha^2 / sigma^2 at the last timestep of training. 0 is pure noise, and there is nothing to fix.
+- **terminal SNR**: $\\alpha^2 / \\sigma^2$ at the last timestep of training. 0 is pure noise, and there is nothing to fix.
 - **first timestep**: where sampling starts. It depends on scheduler, spacing and steps. With `leading` spacing, fewer steps start earlier and
   lose more.
-- **alpha**: how much of the picture the model expects to see there. Sampling gives it none.
-- **sigma / alpha**: the factor by which an error of a noise prediction grows in its estimate of the picture. v-prediction removes this
-  division by alpha, but not the bias.
+- **alpha** ($\\alpha$): how much of the picture the model expects to see there. Sampling gives it none.
+- **sigma / alpha** ($\\sigma / \\alpha$): the factor by which an error of a noise prediction grows in its estimate of the picture. v-prediction removes this
+  division by $\\alpha$, but not the bias.
 
 `singdiffusion audit` prints the same for one model, with the reason and the remedy as sentences. `--json FILE` writes it.
 
@@ -129,10 +141,10 @@ The audit warns of them:
 
 
 def families() -> str:
-    """A table a family."""
+    """Return a section with a table for each family of schedulers."""
     parts = []
-    for family in FAMILIES:
-        lines = [f"### {family.state}\n", "| class | timestep spacing | sigmas | zero SNR |", "|---|---|---|---|"]
+    for family, (title, state) in zip(FAMILIES, STATES, strict=True):
+        lines = [f"### {title}\n\nThe state is {state}.\n", "| class | timestep spacing | sigmas | zero SNR |", "|---|---|---|---|"]
         for name in family.classes:
             known = set(inspect.signature(getattr(diffusers, name).__init__).parameters)
             spacing = "leading, linspace, trailing" if "timestep_spacing" in known else "its own"
@@ -147,8 +159,11 @@ def _bullets(lines: list[str]) -> str:
 
 
 def _digits(number: float, digits: int) -> str:
-    """So many significant ones, of six: schedulers compute in float32, whose last bit differs between processors and must not decide a
-    tie (128 / 4096 = 0.03125)."""
+    """Return a number with so many significant digits.
+
+    It is rounded to six digits before: schedulers compute in float32, whose last bit differs between processors and must not decide a
+    tie (128 / 4096 = 0.03125).
+    """
     return f"{float(f'{number:.6g}'):.{digits}g}"
 
 
@@ -161,7 +176,7 @@ def _row(name: str, steps: int, found: Audit) -> str:
 
 
 def pages() -> dict[str, str]:
-    """File name -> its text."""
+    """Return the pages: file name -> text."""
     latents = json.loads((CONFIGS / "latents.json").read_text())
     rows, warnings = [], []
     for name, size in latents.items():
