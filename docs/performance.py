@@ -50,7 +50,7 @@ A whole picture of the embedded model, with over without, pair by pair ({pairs} 
 
 ## Training: which decoder
 
-E[x_0 | prompt] does not depend on the noise, so a network that never sees it has the same minimum. Five such networks were trained on the same 384,000
+$E[x_0 \\mid \\text{{prompt}}]$ does not depend on the noise, so a network that never sees it has the same minimum. Five such networks were trained on the same 384,000
 pictures of the embedded world in the same order; the paper's U-Net, as it ships, saw as many. `loss` is the mean squared error of 2,048 held-out pictures,
 `excess` how far it is above the best constant per prompt (± standard error). Speeds were measured all in turn in one run, on one thread.
 
@@ -84,9 +84,9 @@ EfficientNet-Lite0 (not an FID, and comparable only within this table).
 
 ### Guidance and the covariance
 
-Guidance follows the score s_neg + w (s_pos - s_neg). In the limit t -> 1 the scores are those of normal distributions whose means and covariances differ in the first order of
-alpha and of alpha^2, and the guided one has the mean mu_neg + w (mu_pos - mu_neg) and the covariance Sigma_neg + w (Sigma_pos - Sigma_neg). The paper divides
-the mean by w, for it overflows. Of the covariance the formula is no better: a prompt that leaves its ground open varies a little less than no prompt at
+Guidance follows the score $s_{{\\text{{neg}}}} + w (s_{{\\text{{pos}}}} - s_{{\\text{{neg}}}})$. In the limit $t \\to 1$ the scores are those of normal distributions whose means and covariances differ in the first order of
+$\\alpha$ and of $\\alpha^2$, and the guided one has the mean $\\mu_{{\\text{{neg}}}} + w (\\mu_{{\\text{{pos}}}} - \\mu_{{\\text{{neg}}}})$ and the covariance $\\Sigma_{{\\text{{neg}}}} + w (\\Sigma_{{\\text{{pos}}}} - \\Sigma_{{\\text{{neg}}}})$. The paper divides
+the mean by $w$, for it overflows. Of the covariance the formula is no better: a prompt that leaves its ground open varies a little less than no prompt at
 all, and {scale} times this difference takes its variety away. So the covariance is that of the prompt, whatever the guidance scale. With guidance {scale}, captions that leave
 the ground unsaid: W1 {pos:.1f} with the prompt's own covariance, {extrapolated:.1f} with the formula's (negative eigenvalues cut), {mean:.1f} with none.
 

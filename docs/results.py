@@ -12,6 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "out" / "evaluation"
+WIDTH = 88  # columns of a command on the page
 MODELS = "--model tiny --model tiny-v --model tiny-community --model tiny-controlnet"
 COMMANDS = {
     "brightness": f"evaluate brightness {MODELS}",
@@ -43,12 +44,16 @@ def table(name: str) -> str:
 
 
 def command(name: str) -> str:
-    return f"""\
-*Needs minutes, all five together an hour.*
-
-```sh
-singdiffusion {COMMANDS[name]} --out out/{name} --cache out/pictures
-```"""
+    """Return the block of code with a command, in lines that fit a page."""
+    options = f"{COMMANDS[name]} --out out/{name} --cache out/pictures".split(" --")
+    lines = [f"singdiffusion {options[0]}"]
+    for option in options[1:]:
+        if len(f"{lines[-1]} --{option} \\") <= WIDTH:
+            lines[-1] += f" --{option}"
+        else:
+            lines.append(f"    --{option}")
+    broken = " \\\n".join(lines)
+    return f"*Needs minutes, all five together an hour.*\n\n```sh\n{broken}\n```"
 
 
 def by(found: dict[str, Any], **wanted: Any) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def run(block: Block, page: Path, names: dict[str, Any]) -> None:
 
 def transcript(code: str) -> list[tuple[str, list[str]]]:
     """What is typed, and the lines that are shown of its output; ``...`` stands for any."""
-    parts = re.split(r"^\$ ", code, flags=re.M)[1:]
+    parts = re.split(r"^\$ ", code.replace("\\\n", ""), flags=re.M)[1:]
     return [(part.splitlines()[0], [line for line in part.splitlines()[1:] if line != "..."]) for part in parts]
 
 

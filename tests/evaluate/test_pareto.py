@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from singdiffusion import SingDiffusionError
 from singdiffusion.evaluate.metrics.pareto import SCALES, Curve, compare, figure
 from singdiffusion.evaluate.reports import paper as published
-from singdiffusion.evaluate.reports.plots import png, svg
+from singdiffusion.plots import png, svg
 
 number = st.floats(1, 100)
 

@@ -36,7 +36,7 @@ PARTS = 7
 
 
 def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
-    """Compute everything, draw it into ``out`` as PNG and SVG, write ``theory.json``, and return what it holds.
+    """Compute everything, draw it into ``out`` as SVG and PNG, write ``theory.json``, and return what it holds.
 
     ``advance`` is called after each of ``PARTS`` parts.
     """
@@ -54,26 +54,28 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
             icons, ICON_ALPHAS, f"{PICTURES} icons of {icons.data.shape[1]:,} pixels, Monte Carlo", DRAWS, generator
         ),
     ]
-    figures.save(figures.propositions(first, second), out / "propositions")
+    drawn = figures.propositions(first, second)
     advance()
     routes = checks.routes(icons, GAPS, 16, generator)
-    figures.save(figures.removable(routes), out / "removable")
+    drawn.append(figures.removable(routes))
     advance()
     landing = checks.landing(icons, [1.0, *np.geomspace(0.9, 1e-4, 60), 0.0], 32, generator)
-    figures.save(figures.landing(landing), out / "landing")
+    drawn.append(figures.landing(landing))
     advance()
     schedule = Schedule.named("sd15")
     t = checks.time_of_alpha(float(schedule.alpha(len(schedule) - 1)))
     dark = grey[[i for i, caption in enumerate(shown.captions) if DARK.search(caption)]]
     starts = brightness.starts(dark, t, STARTS, generator)
     every = brightness.starts(grey, t, STARTS, generator)
-    figures.save(figures.brightness(starts, every), out / "brightness")
+    drawn += figures.brightness(starts, every)
     advance()
-    figures.save(figures.displacement(checks.displacement(schedule, SIDES)), out / "displacement")
+    drawn.append(figures.displacement(checks.displacement(schedule, SIDES)))
     advance()
     fits = module.fits(shown.known, generator)
-    figures.save(figures.module(fits), out / "module")
+    drawn.append(figures.module(fits))
     advance()
+    for drawing in drawn:
+        drawing.save(out)
 
     found = {
         "proposition1": _curves(first),
@@ -82,6 +84,7 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
         "proposition3": _starts(starts),
         "proposition3_all": _starts(every),
         "module": [{k: getattr(f, k) for k in ("prompt", "over_noise", "off_mean", "off_grey")} for f in fits],
+        "captions": {drawing.name: drawing.caption for drawing in drawn},
         "seconds": round(time.monotonic() - started, 1),
     }
     write_whole(out / "theory.json", json.dumps(found, indent=2, allow_nan=False) + "\n")

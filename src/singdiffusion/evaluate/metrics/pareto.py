@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ... import plots
 from ...errors import SingDiffusionError
 from ..reports import paper as published
-from ..reports.plots import axes
 
 SCALES = published.GUIDANCE
 SAMPLES = 1000
@@ -81,6 +81,7 @@ def _runs(scores: np.ndarray, worse: np.ndarray) -> list[tuple[float, float]]:
     return [(float(scores[start]), float(scores[end - 1])) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
+@plots.style()
 def figure(curves: Sequence[Curve], text_name: str, distance_name: str, behind: str | None = None) -> object:
     """The curves, each point with its guidance scale; behind them the authors', named as read off a plot.
 
@@ -92,17 +93,17 @@ def figure(curves: Sequence[Curve], text_name: str, distance_name: str, behind: 
     """
     if behind is not None and behind not in published.PARETO:
         raise SingDiffusionError(f"no published curve of {behind!r}; known: {', '.join(published.PARETO)}")
-    made, axis = axes(text_name, distance_name)
+    made, axis = plots.axes(text_name, distance_name, height=4.0)
     for key, points in published.PARETO[behind].items() if behind else ():
         words = "without" if key == "off" else "with SingDiffusion"
         x, y = zip(*points, strict=True)
-        axis.plot(x, y, color="#9aa1ab", linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
+        axis.plot(x, y, color=plots.REAL, alpha=0.7, linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
                   label=f"{behind} {words}, {published.SOURCE}", zorder=1)  # fmt: skip
     for curve in curves:
         (line,) = axis.plot(curve.text, curve.distance, marker="o", markersize=4, label=curve.name)
         for scale, x, y in zip(curve.scales, curve.text, curve.distance, strict=True):
             axis.annotate(
-                f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color=line.get_color()
+                f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=plots.SMALL, color=line.get_color()
             )
-    axis.legend(frameon=False, fontsize=8)
+    made.legend(loc="outside lower center")
     return made

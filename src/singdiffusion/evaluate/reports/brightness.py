@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ... import plots
 from ...painting.luma import BINS, histogram, lumas
 from ...painting.prompts import Prompt
 from ..gallery import Gallery, Job, jobs_of_prompts
@@ -197,20 +198,19 @@ def _section(prompt: Prompt, columns: Sequence[Column], real: dict[str, dict[str
     )
 
 
+@plots.style()
 def _histograms(
     prompt: Prompt, columns: Sequence[Column], label: Callable[[Column], str], real: dict[str, dict[str, float]]
 ) -> str:
     """SVG: share of pixels by luma, a line a column; real pictures' mean dashed."""
-    from .plots import axes, svg
-
-    figure, axis = axes("luma", "share of pixels", height=2.2)
+    figure, axis = plots.axes("luma", "share of pixels", height=2.8)
     edges = np.linspace(0, 255, BINS + 1)
     for column in columns:
         axis.stairs(column.found[prompt.id].histogram, edges, label=label(column), linewidth=1.6)
     for i, value in enumerate({models[prompt.id] for models in real.values() if prompt.id in models}):
         words = None if i else "mean of real pictures"
-        axis.axvline(value, color="#57606a", linestyle="--", linewidth=1.4, label=words)
+        axis.axvline(value, color=plots.REAL, linestyle="--", linewidth=1.4, label=words)
     axis.set_yscale("function", functions=(np.sqrt, np.square))  # small shares stay visible
     axis.set_xlim(0, 255)
-    axis.legend(frameon=False, fontsize=8)
-    return svg(figure)
+    figure.legend(loc="outside lower center")
+    return plots.svg(figure, outlines=False)

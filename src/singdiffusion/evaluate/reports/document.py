@@ -16,7 +16,7 @@ from typing import Any
 import rich.table
 from PIL import Image
 
-from ... import __version__
+from ... import __version__, plots
 from ...files import output_folder, write_whole
 from ..report import STYLE, png
 
@@ -58,7 +58,7 @@ class Table:
 
 def plot(svg: str, alt: str) -> str:
     """A figure as SVG, in the page itself."""
-    body = svg[svg.index("<svg") :]
+    body = plots.themed(svg[svg.index("<svg") :])
     return f'<div class="plot" role="img" aria-label="{html.escape(alt)}">{body}</div>'
 
 
@@ -135,7 +135,7 @@ class Document:
         return _PAGE.format(
             title=html.escape(self.title),
             intro=html.escape(self.intro),
-            style=STYLE + _MORE_STYLE,
+            style=STYLE + plots.css() + _MORE_STYLE,
             body=body,
             settings=html.escape(json.dumps(self.figures["settings"], indent=2, ensure_ascii=False)),
             command=html.escape(self.figures["command_line"]),
@@ -172,7 +172,7 @@ caption { text-align: left; color: var(--soft); font-size: .92rem; padding: 0 0 
 .row figcaption { display: block; color: var(--soft); font-size: .86rem; margin: 0; overflow-wrap: anywhere }
 .row .pictures { grid-template-columns: repeat(8, minmax(0, 1fr)) }
 .said { align-items: end } .said span { font-size: .72rem; line-height: 1.25; color: var(--soft); overflow-wrap: anywhere }
-.plot svg { width: 100%; height: auto; max-width: 900px; display: block; margin: 0 auto; background: #fff; border-radius: 8px }
+.plot svg { width: 100%; height: auto; max-width: 560px; display: block; margin: 0 auto }
 .notes { margin: 0; padding-left: 20px } .notes li { margin: 0 0 6px; max-width: 76ch }
 details { margin: 26px 0 0; color: var(--soft) } summary { cursor: pointer } pre { overflow-x: auto; font-size: .8rem }
 code { font-size: .86em; overflow-wrap: anywhere }

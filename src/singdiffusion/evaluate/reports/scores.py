@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ... import plots
 from ..metrics.cost import Cost
 from ..metrics.pareto import Curve, Verdict, compare, figure
 from ..remedies import Absent
 from ..scores import Real, Scores
 from .brightness import Column
 from .document import Document, Table, pictures, plot, provenance
-from .plots import axes, png, svg
 
 NOT_FID = (
     "A Fréchet distance is an FID, and a picture-text score a CLIP score, only where it is called so: on the features of Inception, and by a CLIP model. "
@@ -89,20 +89,21 @@ def _notes(scores: Sequence[Scores], real: Real, more: Sequence[str]) -> list[st
     return list(dict.fromkeys([*lines, NOT_FID]))
 
 
+@plots.style()
 def _greys(scores: Sequence[Scores], real: Real) -> str:
     """How bright the crowds are, as shares of pictures by their mean luma."""
-    made, axis = axes("mean luma of a picture", "pictures", height=2.6)
     names = ["real pictures"] * (real.lumas is not None) + [each.remedy.title for each in scores]
     means = [float(real.lumas.mean())] if real.lumas is not None else []
     spreads = [float(real.lumas.std())] if real.lumas is not None else []
     means, spreads = [*means, *(each.grey for each in scores)], [*spreads, *(each.grey_std for each in scores)]
+    made, axis = plots.axes("mean luma of a picture", "", height=0.7 + 0.42 * len(names))
     place = np.arange(len(names))[::-1]
-    axis.barh(place, np.multiply(2, spreads), left=np.subtract(means, spreads), height=0.5, alpha=0.35)
-    axis.plot(means, place, "o", color="#1c1917", markersize=4)
-    axis.set_yticks(place, names)
-    axis.set_xlim(0, 255)
-    axis.set_ylabel("")
-    return svg(made)
+    axis.barh(place, np.multiply(2, spreads), left=np.subtract(means, spreads), height=0.35, alpha=0.35)
+    axis.plot(means, place, "o", color=plots.INK, markersize=4)
+    for name, at in zip(names, place, strict=True):
+        axis.text(2, at + 0.25, name, fontsize=plots.SMALL, va="bottom")
+    axis.set(yticks=[], xlim=(0, 255), ylim=(-0.4, len(names) - 0.2))
+    return plots.svg(made, outlines=False)
 
 
 def _looks(scores: Sequence[Scores]) -> str:
@@ -174,9 +175,8 @@ def pareto_document(
         every = curves(scores, i)
         name = _short(found.title, found.extractor)
         drawn = figure(every, text.label, name, behind)
-        text_of_it = svg(drawn)
-        files |= {f"pareto-{i}.svg": text_of_it, f"pareto-{i}.png": png(drawn)}
-        sections.append((name, plot(text_of_it, f"{name} over {text.label}")))
+        files |= {f"pareto-{i}{suffix}": content for suffix, content in plots.files(drawn).items()}
+        sections.append((name, plot(plots.svg(drawn, outlines=False), f"{name} over {text.label}")))
         verdicts += [(name, ours, compare(ours, off)) for ours, off in _pairs(every, scores)]
     figures = provenance("evaluate pareto") | {
         "settings": settings,
