@@ -6,12 +6,14 @@ The pages themselves stay plain Markdown: ``$...$`` and ``$$...$$``, one picture
 from __future__ import annotations
 
 import html
+import re
 import xml.etree.ElementTree as etree
 from pathlib import Path
 
 from latex2mathml.converter import convert
 from markdown import Markdown
 from markdown.extensions import Extension
+from markdown.postprocessors import Postprocessor
 from markdown.treeprocessors import Treeprocessor
 
 HERE = Path(__file__).parent
@@ -85,6 +87,14 @@ def figure(pictures: etree.Element, caption: etree.Element) -> etree.Element:
     return made
 
 
+class Names(Postprocessor):
+    """Let a long name in the first column of a table break between its words: ``EulerDiscreteScheduler``."""
+
+    def run(self, text: str) -> str:
+        first = r"(?<=<tr>\n<td><code>)\w+(?=</code>)"
+        return re.sub(first, lambda name: re.sub(r"(?<=[a-z])(?=[A-Z])", "<wbr>", name[0]), text)
+
+
 def is_only(paragraph: etree.Element, tag: str) -> bool:
     """Return whether a paragraph holds elements of one tag and no text between them."""
     text = (paragraph.text or "") + "".join(child.tail or "" for child in paragraph)
@@ -92,12 +102,13 @@ def is_only(paragraph: etree.Element, tag: str) -> bool:
 
 
 class Site(Extension):
-    """All three, after the inline patterns."""
+    """All four, after the inline patterns."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         md.treeprocessors.register(Formulas(md), "formulas", 8)
         md.treeprocessors.register(Plots(md), "plots", 7)
         md.treeprocessors.register(Captions(md), "captions", 6)
+        md.postprocessors.register(Names(md), "names", 5)
 
 
 def makeExtension(**options: str) -> Site:

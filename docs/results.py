@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,8 @@ def main(again: bool) -> None:
         for name in COMMANDS:
             run(name)
     (HERE / "results.md").write_text(page())
-    for i in range(2):
-        shutil.copy(OUT / "pareto" / f"pareto-{i}.png", HERE / "pictures" / f"pareto_{i}.png")
+    for i, form in product(range(2), (".svg", "-dark.svg")):
+        shutil.copy(OUT / "pareto" / f"pareto-{i}{form}", HERE / "pictures" / f"pareto_{i}{form}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -93,17 +94,28 @@ def figure(curves: Sequence[Curve], text_name: str, distance_name: str, behind: 
     """
     if behind is not None and behind not in published.PARETO:
         raise SingDiffusionError(f"no published curve of {behind!r}; known: {', '.join(published.PARETO)}")
-    made, axis = plots.axes(text_name, distance_name, height=4.0)
+    made, axis = plots.axes(text_name, "", height=4.0)
+    axis.set_title(distance_name, loc="left")
     for key, points in published.PARETO[behind].items() if behind else ():
         words = "without" if key == "off" else "with SingDiffusion"
         x, y = zip(*points, strict=True)
         axis.plot(x, y, color=plots.REAL, alpha=0.7, linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
                   label=f"{behind} {words}, {published.SOURCE}", zorder=1)  # fmt: skip
-    for curve in curves:
-        (line,) = axis.plot(curve.text, curve.distance, marker="o", markersize=4, label=curve.name)
-        for scale, x, y in zip(curve.scales, curve.text, curve.distance, strict=True):
-            axis.annotate(
-                f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=plots.SMALL, color=line.get_color()
-            )
+    lines = [axis.plot(curve.text, curve.distance, marker="o", label=curve.name)[0] for curve in curves]
+    _name_scales(axis, curves, [line.get_color() for line in lines])
     made.legend(loc="outside lower center")
     return made
+
+
+def _name_scales(axis: Any, curves: Sequence[Curve], colors: Sequence[str]) -> None:
+    """Write the guidance scales at the points of curves, where those that are written already leave room."""
+    axis.autoscale_view()
+    written = np.full((1, 2), np.inf)
+    for curve, color in zip(curves, colors, strict=True):
+        for scale, *point in zip(curve.scales, curve.text, curve.distance, strict=True):
+            place = axis.transData.transform(point) / axis.figure.dpi * 72  # points
+            if np.linalg.norm(written - place, axis=1).min() > 1.6 * plots.SMALL:
+                written = np.vstack([written, place])
+                axis.annotate(
+                    f"{scale:g}", point, xytext=(4, 4), textcoords="offset points", fontsize=plots.SMALL, color=color
+                )
