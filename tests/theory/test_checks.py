@@ -91,7 +91,7 @@ def test_kl_against_closed_forms():
 
 def test_proposition_3_on_pictures():
     """Each start restores more: nothing, the mean, the variance too; starting from q itself gives every picture its share."""
-    pictures = tiny.pictures().grey[:200]
+    pictures = tiny.pictures().luma[:200]
     t = checks.time_of_alpha(float(Schedule.named("sd15").alpha(999)))
     found = brightness.starts(pictures, t, 200, generator())
     real = (pictures.mean((1, 2, 3)) + 1) * 127.5
@@ -106,7 +106,7 @@ def test_proposition_3_on_pictures():
 
 
 def test_bad_input():
-    pictures = tiny.pictures().grey[:3]
+    pictures = tiny.pictures().luma[:3]
     for t, count in ((0.0, 3), (1.1, 3), (0.5, 0)):
         with pytest.raises(SingDiffusionError, match=r"t must be within \(0, 1\] and count positive"):
             brightness.starts(pictures, t, count, generator())
@@ -125,7 +125,7 @@ def test_the_pictures_that_ship():
     assert pictures.known["solid white background"].min() >= 249
     apple = pictures.known["red apple on a white background"].float().mean((0, 2, 3))
     assert apple[0] > apple[1] + 20
-    assert -1 <= float(pictures.grey.min()) < -0.9 < 0.9 < float(pictures.grey.max()) <= 1
+    assert -1 <= float(pictures.luma.min()) < -0.9 < 0.9 < float(pictures.luma.max()) <= 1
 
 
 def test_the_command(tmp_path):

@@ -43,7 +43,7 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
     started = time.monotonic()
     generator = torch.Generator().manual_seed(0)
     shown = tiny.pictures()
-    grey = shown.grey
+    grey = shown.luma
     icons = Oracle(grey[:PICTURES])
 
     first = [checks.proposition_1(LINE, X_T, t, SIZES, f"t = {t}") for t in TIMES]
