@@ -1,5 +1,7 @@
-"""Model cards: every folder of weights that ships has one, with the figures that were measured."""
+"""Model cards: every folder of weights that ships has one. Cards and docs/embedded.md have the figures that were measured."""
 
+import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from recipes.tiny import cards
 from singdiffusion import tiny
 
 HERE = Path(tiny.__file__).parent
+DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = sorted({file.relative_to(HERE).parts[0] for file in HERE.rglob("*.safetensors")})
 
 
@@ -17,6 +20,12 @@ def test_the_cards_are_up_to_date():
     assert sorted(made) == FOLDERS
     for name, text in made.items():
         assert (HERE / name / "README.md").read_text() == text, "run: python -m recipes.tiny cards"
+
+
+def test_the_page_of_the_embedded_models_is_up_to_date():
+    page = runpy.run_path(str(DOCS / "embedded.py"))["page"]
+    made = page(json.loads((HERE / "demo.json").read_text()))
+    assert (DOCS / "embedded.md").read_text() == made, "run: python docs/embedded.py --page-only"
 
 
 @pytest.mark.parametrize("name", FOLDERS)
