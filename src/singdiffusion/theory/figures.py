@@ -163,8 +163,8 @@ def _histograms(starts: dict[str, Start]) -> Figure:
     bins = np.linspace(0, 255, 18)
     for axis, name in zip(panels.flat, STARTS, strict=True):
         start = starts[name]
-        axis.hist(start.greys, bins, weights=start.shares, color=COLORS[name], alpha=0.85)
-        axis.hist(real.greys, bins, weights=real.shares, histtype="step", color=INK, linewidth=1)
+        axis.hist(start.mean_luma, bins, weights=start.shares, color=COLORS[name], alpha=0.85)
+        axis.hist(real.mean_luma, bins, weights=real.shares, histtype="step", color=INK, linewidth=1)
         kl = "" if name == "real" else f"\nKL {start.kl:.2f}"
         words = f"{start.mean:.0f} ± {start.std:.0f}{kl}"
         axis.text(0.97, 0.95, words, transform=axis.transAxes, ha="right", va="top")
@@ -200,7 +200,7 @@ def module(fits: Sequence[Fit]) -> Drawing:
     sizes = {"width_ratios": [1, 1, 4.2], "wspace": 0, "hspace": 0}
     figure, panels = grid(len(fits), 3, height=0.76 * len(fits), gridspec_kw=sizes)
     for (real, predicted, words), fit in zip(panels, fits, strict=True):
-        for axis, picture in ((real, fit.real), (predicted, fit.said)):
+        for axis, picture in ((real, fit.real), (predicted, fit.predicted)):
             axis.imshow(picture.numpy().transpose(1, 2, 0), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(visible=False)

@@ -166,7 +166,7 @@ class Pictures:
     captions: list[str]
 
     @property
-    def grey(self) -> Tensor:
+    def luma(self) -> Tensor:
         """Luma of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
         import torch
 
