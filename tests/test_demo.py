@@ -55,7 +55,11 @@ def test_line_art_is_nearer_with_it(demo):
 
 def test_the_settings_are_the_papers(demo):
     settings = demo[1]["settings"]
-    assert (settings["steps"], settings["guidance"], settings["scheduler"]) == (50, 7.5, "DDIMScheduler leading")
+    assert (settings["num_inference_steps"], settings["guidance_scale"], settings["scheduler"]) == (
+        50,
+        7.5,
+        "DDIMScheduler leading",
+    )
     assert demo[1]["model"] == "tiny"
     assert demo[1]["seconds"] > 0
 

@@ -64,8 +64,8 @@ def demo(
     settings = {
         "module": module,
         "method": sing.method,
-        "steps": steps,
-        "guidance": guidance,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
         "pictures": pictures,
         "seed": seed,
         "scheduler": f"{type(pipe.scheduler).__name__} {pipe.scheduler.config.timestep_spacing}",
