@@ -7,11 +7,15 @@ from typing import Any
 
 from ...errors import SingDiffusionError
 
-COLOURS = ("#b93a0a", "#0f766e", "#1d4ed8", "#7c3aed", "#a16207", "#be185d", "#57606a", "#15803d", "#0e7490", "#78350f")
+COLORS = ("#b93a0a", "#0f766e", "#1d4ed8", "#7c3aed", "#a16207", "#be185d", "#57606a", "#15803d", "#0e7490", "#78350f")
 
 
 def axes(x: str, y: str, width: float = 7.2, height: float = 4.2) -> tuple[Any, Any]:
-    """A figure with one pair of axes; inches.
+    """Return a figure with one pair of axes.
+
+    Args:
+        x, y: labels.
+        width, height: in inches.
 
     Raises:
         SingDiffusionError: matplotlib is not installed.
@@ -23,7 +27,7 @@ def axes(x: str, y: str, width: float = 7.2, height: float = 4.2) -> tuple[Any, 
         raise SingDiffusionError("plots need matplotlib: pip install 'singdiffusion[evaluate]'") from error
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.add_subplot()
-    axis.set_prop_cycle(cycler(color=COLOURS))
+    axis.set_prop_cycle(cycler(color=COLORS))
     axis.set_xlabel(x)
     axis.set_ylabel(y)
     axis.spines[["top", "right"]].set_visible(False)
@@ -32,7 +36,7 @@ def axes(x: str, y: str, width: float = 7.2, height: float = 4.2) -> tuple[Any, 
 
 
 def svg(figure: Any) -> str:
-    """Text of an SVG that is the same for the same figure."""
+    """Return the figure as SVG text, the same for the same figure."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -42,7 +46,7 @@ def svg(figure: Any) -> str:
 
 
 def png(figure: Any, dpi: int = 150) -> bytes:
-    """Bytes of a PNG."""
+    """Return the figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
