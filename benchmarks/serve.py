@@ -25,7 +25,7 @@ from gradio_client import Client
 from playwright.sync_api import sync_playwright
 
 from singdiffusion import SingDiffusion, tiny
-from singdiffusion.evaluate import brightness
+from singdiffusion.painting.paint import paint
 from tests.web.serving import serve
 
 PROMPT = "red apple on a dark blue background"
@@ -47,9 +47,9 @@ def main(
     def pipeline(seed: int) -> float:
         start = time.perf_counter()
         options = {"num_inference_steps": steps, "guidance_scale": 7.5}
-        list(brightness.generate(pipe, PROMPT, [seed], **options))
+        paint(pipe, [PROMPT], [seed], **options)
         with sing.disabled():
-            list(brightness.generate(pipe, PROMPT, [seed], **options))
+            paint(pipe, [PROMPT], [seed], **options)
         return time.perf_counter() - start
 
     def command(seed: int) -> float:

@@ -98,7 +98,12 @@ class Names(Postprocessor):
 def is_only(paragraph: etree.Element, tag: str) -> bool:
     """Return whether a paragraph holds elements of one tag and no text between them."""
     text = (paragraph.text or "") + "".join(child.tail or "" for child in paragraph)
-    return paragraph.tag == "p" and len(paragraph) > 0 and not text.strip() and all(child.tag == tag for child in paragraph)
+    return (
+        paragraph.tag == "p"
+        and len(paragraph) > 0
+        and not text.strip()
+        and all(child.tag == tag for child in paragraph)
+    )
 
 
 class Site(Extension):

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from singdiffusion import SingDiffusion, tiny
+from singdiffusion import SingDiffusion, plots, tiny
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import quality as measured  # pyright: ignore[reportMissingImports]  (in benchmarks)
@@ -124,7 +123,7 @@ variation. So we take the covariance of the prompt, whatever the guidance scale.
 
 Mean luma of pictures of open captions, without guidance: real, without SingDiffusion, with `mean`, with `moments`.
 
-![Distributions of mean luma](pictures/brightness.png)
+![Distributions of mean luma](pictures/brightness.svg)
 """
 
 
@@ -304,20 +303,26 @@ def short_words(found: dict[str, Any]) -> str:
     )
 
 
-def figure() -> Figure:
-    """Draw histograms of the mean luma, open captions, without guidance."""
-    lumas = {"real": np.array(list(tiny.captions()["open"].values())).ravel()}
-    for name in ("off", MEAN, MOMENTS):
-        lumas[name] = measured.luma(measured.painted(BUILD / "quality", name, 1.0, {})["open"])
-    made = Figure(figsize=(10, 2.6), facecolor="white", layout="constrained")
-    axes = made.subplots(1, len(lumas), sharey=True)
-    for axis, (name, of) in zip(axes, lumas.items(), strict=True):
-        axis.hist(of, bins=np.linspace(0, 255, 26), density=True, color="#44403c" if name == "real" else "#b45309")
-        axis.set_title(f"{name}: {of.mean():.0f} ± {of.std():.0f}", fontsize=9)
-        axis.set_xlabel("mean luma", fontsize=8)
-        axis.set_yticks([])
-        axis.spines[["top", "right", "left"]].set_visible(False)
-    return made
+def open_lumas() -> dict[str, np.ndarray]:
+    """Return the mean luma of pictures of open captions without guidance: title -> values, real pictures first."""
+    titles = {"off": "without", MEAN: "mean", MOMENTS: "moments"}
+    lumas = {"real pictures": np.array(list(tiny.captions()["open"].values())).ravel()}
+    for name, title in titles.items():
+        lumas[title] = measured.luma(measured.painted(BUILD / "quality", name, 1.0, {})["open"])
+    return lumas
+
+
+@plots.style()
+def figure(lumas: dict[str, np.ndarray]) -> Any:
+    """Draw a histogram for each of ``open_lumas``."""
+    drawn, panels = plots.grid(2, 2, height=3.6, sharex=True, sharey=True)
+    colors = (plots.REAL, plots.WITHOUT, plots.MEAN, plots.MOMENTS)
+    for axis, (title, values), color in zip(panels.flat, lumas.items(), colors, strict=True):
+        axis.hist(values, bins=np.linspace(0, 255, 26), density=True, color=color, alpha=0.85)
+        axis.set(title=f"{title}: {values.mean():.0f} ± {values.std():.0f}", xlim=(0, 255), yticks=[])
+        axis.spines["left"].set_visible(False)
+    drawn.supxlabel("mean luma", fontsize=9.5)
+    return drawn
 
 
 def page() -> str:
@@ -350,7 +355,8 @@ def page() -> str:
 def main() -> None:
     """Write the page and its picture."""
     (HERE / "performance.md").write_text(page())
-    figure().savefig(HERE / "pictures" / "brightness.png", dpi=110)
+    for form in (".svg", "-dark.svg"):
+        (HERE / "pictures" / f"brightness{form}").write_bytes(plots.files(figure(open_lumas()))[form])
 
 
 if __name__ == "__main__":

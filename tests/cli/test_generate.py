@@ -238,7 +238,7 @@ def test_a_controlnet_follows_a_picture(tmp_path):
     cli("generate", "a logo", "--model", "tiny-controlnet", "--control", hint, "--compare", *common)
     on = Image.open(tmp_path / "o" / "a-logo-0.png")
     assert json.loads(on.text["settings"])["control"] == "hint.png"
-    refused("generate", "a", "--model", "tiny-controlnet", *common, match="say what to follow: --control PICTURE")
+    refused("generate", "a", "--model", "tiny-controlnet", *common, match="name a picture for it to follow")
     refused("generate", "a", "--control", hint, *common, match="a StableDiffusionPipeline has none")
     text = tmp_path / "text.png"
     text.write_text("no picture")

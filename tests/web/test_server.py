@@ -321,7 +321,7 @@ def test_a_taken_port_is_one_line():
         (["--module", "nowhere"], "nowhere", 1),
         (["--module", "none", "--module", "tiny"], "--module none goes with no other", 1),
         (["--module", "tiny", "--module", "tiny-decoder"], "one too many", 1),
-        (["--control", "picture.png"], "--control goes with a ControlNet", 1),
+        (["--control", "picture.png"], "a StableDiffusionPipeline has none", 1),
         (["--max-steps", "0"], "--max-steps", 2),
         (["--port", "99999"], "--port", 2),
         (["--device", "warp"], "'warp' is not available", 1),

@@ -108,28 +108,14 @@ def extra(name: str, command: str) -> Iterator[None]:
 
 
 def control_image(pipe: Any, file: Path | None, model: str) -> Any:
-    """The picture that a ControlNet follows: read where the pipeline has one, None where it has none.
+    """Return the picture that a ControlNet follows; None where the pipeline has no ControlNet.
 
-    The embedded model brings some of its own, which are known by their names.
+    Args:
+        file: a picture, or the name of one of the embedded model's own.
     """
-    from PIL import Image, UnidentifiedImageError
+    from ..painting.controls import needs_control, read_control
 
-    has_one = getattr(pipe, "controlnet", None) is not None
-    if has_one and file is None:
-        raise SingDiffusionError("this model has a ControlNet; say what to follow: --control PICTURE")
-    if file is None:
-        return None
-    if not has_one:
-        raise SingDiffusionError(f"--control goes with a ControlNet, and a {type(pipe).__name__} has none")
-    own = own_hints(model)
-    if str(file) in own and not file.is_file():
-        return own[str(file)]
-    try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        known = f"; the model's own are {', '.join(own)}" if own else ""
-        raise SingDiffusionError(f"--control {file} cannot be read as a picture{known}") from error
+    return read_control(file, own_hints(model)) if needs_control(pipe, file) else None  # type: ignore[arg-type]
 
 
 def own_hints(model: str) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def generate(
     files.output_folder(out)
     check_json(json)
     hush()
-    from ..evaluate import report
+    from ..evaluate.reports.pictures import side_by_side
     from ..painting.bases import load_model
     from ..painting.luma import mean_luma
     from ..painting.paint import paint as paint_pictures
@@ -144,7 +144,7 @@ def generate(
                     with sing.disabled():
                         off = paint(prompt, each)
                     keep(off, prompt, each, "off")
-                    keep(report.side_by_side(off, on), prompt, each, "compare")
+                    keep(side_by_side(off, on), prompt, each, "compare")
     seconds = time.monotonic() - started
     write_json(json, {"settings": settings, "seconds": round(seconds, 1), "pictures": written})
     for row in written:

@@ -27,3 +27,10 @@ def png(
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info, optimize=optimize)
     return buffer.getvalue()
+
+
+def plain_png(image: Image.Image) -> bytes:
+    """Return a picture as the bytes of a PNG file without metadata, as small as Pillow can make it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

@@ -7,8 +7,9 @@ import html
 import shlex
 from typing import Any
 
-from ..evaluate import report
-from ..evaluate.brightness import PromptResult
+from ..evaluate.reports.histogram import Series, histogram
+from ..evaluate.reports.pictures import side_by_side
+from ..painting.luma import luma_shares
 from ..painting.png import png
 from ..painting.prompts import slug
 from ..plugin import Audit
@@ -85,7 +86,8 @@ def shown(result: Result) -> list[dict[str, Any]]:
 def _pair(result: Result, pair: Pair) -> dict[str, Any]:
     settings, (grey_without, grey_with) = result.settings, pair.greys
     images = [pair.without] + ([pair.with_] if pair.with_ is not None else [])
-    compared = PromptResult(settings.prompt, [pair.without], images[-1:])
+    kinds = (("without", "off"), ("with SingDiffusion", "on"))
+    series = [Series(label, luma_shares([image]), kind) for (label, kind), image in zip(kinds, images, strict=False)]
     return {
         "prompt": settings.prompt,
         "seed": pair.seed,
@@ -98,8 +100,8 @@ def _pair(result: Result, pair: Pair) -> dict[str, Any]:
         "with": None if pair.with_ is None else _base64(result, pair, pair.with_, "with"),
         "both": None
         if pair.with_ is None
-        else _base64(result, pair, report.side_by_side(pair.without, pair.with_), "without | with"),
-        "histogram": report.histogram(compared, keys=("off", "on")[: len(images)]),
+        else _base64(result, pair, side_by_side(pair.without, pair.with_), "without | with"),
+        "histogram": histogram(settings.prompt, series),
         "command": command(result, pair.seed),
     }
 
