@@ -113,7 +113,10 @@ DESIGNS: dict[str, tuple[type[MeanDecoder], dict[str, Any]]] = {
     "perceptron (ours)": (MeanDecoder, {"width": 512, "layers": 2}),
     "perceptron, last token only": (LastToken, {"width": 512, "layers": 2}),
     "perceptron behind attention": (Pooled, {"width": 512, "layers": 2}),
-    "transformer, 4 x 4 cells per query, on an 8 x 8 grid": (Patches, {"grid": 8, "patch": 4, "width": 128, "layers": 2}),
+    "transformer, 4 x 4 cells per query, on an 8 x 8 grid": (
+        Patches,
+        {"grid": 8, "patch": 4, "width": 128, "layers": 2},
+    ),
     "transformer, 4 x 4 cells per query": (Patches, {"patch": 4, "width": 128, "layers": 3}),
 }
 
