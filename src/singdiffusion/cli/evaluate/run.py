@@ -15,7 +15,7 @@ import typer
 from ...choices import scheduler_class
 from ...painting.schedulers import set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import check_json, console, extra, finite, hush, progress, torch_device, torch_dtype
+from ..common import check_json, console, extra, finite, hush, progress
 
 if TYPE_CHECKING:
     from ...evaluate.painter import Painter
@@ -50,7 +50,6 @@ class Run:
         from ... import files
 
         finite("--guidance", self.guidance)
-        torch_dtype(self.dtype)
         if self.scheduler is not None:
             scheduler_class(self.scheduler)
         files.output_folder(self.out)
@@ -61,9 +60,11 @@ class Run:
             for package in ("matplotlib", "scipy", "torchmetrics"):
                 importlib.import_module(package)
         from ...evaluate.processes import Processes
+        from ...painting.devices import choose_device, choose_dtype
 
         self.processes: Processes = Processes(cpu=self.device == "cpu")
-        self.torch_device = self.processes.device if self.device == "auto" else torch_device(self.device)
+        self.torch_device = self.processes.device if self.device == "auto" else choose_device(self.device)
+        choose_dtype(self.dtype, self.torch_device)  # an unknown name is an error before anything is loaded
         self.started = time.monotonic()
 
     def painter(self, model: str) -> Painter:
@@ -72,7 +73,7 @@ class Run:
         from ...evaluate.selection import controls_for
         from ...painting.bases import load_model
 
-        pipe = load_model(model, torch_dtype(self.dtype), self.model_config).to(self.torch_device)
+        pipe = load_model(model, self.torch_device, self.dtype, self.model_config)
         if self.scheduler is not None:
             set_scheduler(pipe, self.scheduler)
         height, width = whole_size(pipe, self.height, self.width)
