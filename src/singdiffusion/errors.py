@@ -63,6 +63,7 @@ _PLAIN = {  # pydantic's type of an error -> plain words
     "float_parsing": "must be a number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
+    "model_type": "must be an object",
     "finite_number": "must be a finite number",
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be greater than {gt}",

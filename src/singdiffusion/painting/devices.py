@@ -87,6 +87,14 @@ def encoding_dtype(dtype: torch.dtype, vae: Any) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 and vae.config.get("force_upcast", True) else dtype
 
 
+def differs_from_auto(pipe: Any) -> dict[str, str]:
+    """Return a pipeline's ``torch_dtype`` and ``device``, of these two the ones that ``auto`` would not choose here."""
+    components = {name: type(part).__name__ for name, part in pipe.components.items()}
+    auto = {"torch_dtype": choose_dtype(AUTO, pipe.device, components), "device": choose_device().type}
+    own = {"torch_dtype": pipe.dtype, "device": pipe.device.type}
+    return {name: str(value).removeprefix("torch.") for name, value in own.items() if value != auto[name]}
+
+
 def describe(pipe: Any) -> str:
     """Return where and in which precision a pipeline runs, such as "cuda, float16"."""
     return f"{pipe.device}, {str(pipe.dtype).removeprefix('torch.')}"
