@@ -44,4 +44,6 @@ def test_each_command_has_an_example_that_can_be_copied(words):
     assert max(map(len, found[1].splitlines())) <= 80
     typed = shlex.split(found[1].replace("\\\n", " "))
     assert tuple(typed[: len(words) + 1]) == ("singdiffusion", *words)
-    COMMANDS[words].make_context(words[-1], typed[len(words) + 1 :], parent=typer.Context(GROUP))  # every option is known
+    COMMANDS[words].make_context(
+        words[-1], typed[len(words) + 1 :], parent=typer.Context(GROUP)
+    )  # every option is known

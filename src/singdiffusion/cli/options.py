@@ -26,7 +26,8 @@ Method = Annotated[
     ),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="The model's own by default; or diffusers' class name, or " + ", ".join(SCHEDULERS))
+    str | None,
+    typer.Option(help=f"{', '.join(SCHEDULERS)}, or diffusers' name of a class. The model's own by default."),
 ]
 Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
 Guidance = Annotated[float, typer.Option(help="Guidance scale; no guidance at 1 or less.")]

@@ -84,15 +84,14 @@ def settings_of(pipe: Any, prompt: str, seed: int, **settings: Any) -> PictureSe
 
 
 def settings_from(record: Mapping[str, Any], prompt: str, seed: int, **settings: Any) -> PictureSettings:
-    """Return a picture's settings from a record with diffusers' names; what has other names goes to ``details``.
+    """Return a picture's settings from a record that may have other names too; the whole record becomes ``details``.
 
     Args:
-        record: such as a gallery's settings.
+        record: such as a gallery's settings; JSON.
         prompt: text.
         seed: of the picture.
-        settings: take the place of what the record has.
+        settings: in place of the record's.
     """
     names = {field.name for field in fields(PictureSettings)} - {"prompt", "seed", "details"}
     known = {name: value for name, value in record.items() if name in names} | settings
-    details = {name: value for name, value in record.items() if name not in names}
-    return PictureSettings(prompt, seed, details=details or None, **known)
+    return PictureSettings(prompt, seed, details=record, **known)
