@@ -26,7 +26,7 @@ def load_base(config: Config, device: Any) -> Any:
     """
     base = config.data.base
     try:
-        pipe = load_model(base, torch.float32 if device.type == "cpu" else torch.float16)
+        pipe = load_model(base, device)
         if untouched(pipe) is None:
             spec_of(pipe)
     except SingDiffusionError as error:
@@ -40,7 +40,7 @@ def load_base(config: Config, device: Any) -> Any:
 def paint(module: SingModule, config: Config, file: Path, device: Any) -> None:
     """Write a sheet with one picture per prompt, seeds from 0: without the module above, with it below."""
     spec = config.validation
-    pipe = load_base(config, device).to(device)
+    pipe = load_base(config, device)
     pipe.set_progress_bar_config(disable=True)
     sing = SingDiffusion(module)
     options = {"num_inference_steps": spec.steps, "guidance_scale": spec.guidance_scale}
