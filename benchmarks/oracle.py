@@ -38,7 +38,9 @@ def main() -> None:
         plain = textbook(oracle.data, x, float(oracle.path.alpha(t)), float(oracle.path.sigma(t)))
         product = time.perf_counter() - started
         difference = float((exact - plain).abs().max())
-        print(f"t = {t:g}: {BATCH} points in {ours:.2f} s, {ours / product:.1f} times the matrix product's {product:.2f} s")
+        print(
+            f"t = {t:g}: {BATCH} points in {ours:.2f} s, {ours / product:.1f} times the matrix product's {product:.2f} s"
+        )
         print(f"          largest difference {difference:.2g}")
     data = COUNT * DIMS * 8 / 2**30
     print(f"peak memory of the oracle {peak:.1f} GiB, of which {data:.1f} GiB are the data")

@@ -178,7 +178,9 @@ class Schedule:
         return Schedule(gain * bar / (gain * bar + 1 - bar))
 
     def rescale_zero_terminal_snr(self) -> Schedule:
-        """Return the schedule with alpha_t shifted and scaled so that alpha_0 stays and alpha_{T-1} = 0 ([ZT] Algorithm 1).
+        """Return the schedule with alpha_t shifted and scaled so that alpha_0 stays and alpha_{T-1} = 0.
+
+        Source: [ZT] (arXiv 2305.08891), Algorithm 1.
 
         Raises:
             SingDiffusionError: alpha is the same at all timesteps.

@@ -7,7 +7,8 @@ At t = 1, alpha is 0, and a noise estimate gives no estimate of x_0: (x_1 - sigm
 The step with y_bar is the DDIM step from t = 1, whose noise estimate is x_1 itself.
 
 [SD] is Zhang, Yin, Li and Xie, "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024,
-arXiv 2403.08381. [OMS] is Hu et al., "One More Step", CVPR 2024, arXiv 2311.15744.
+arXiv 2403.08381. [OMS] is Hu et al., "One More Step: A Versatile Plug-and-Play Module for Rectifying Diffusion Schedule Flaws and
+Enhancing Low-Frequency Controls", CVPR 2024, arXiv 2311.15744.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Coefficient = float | Tensor
 
 
 def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
-    """Return x_0 as a network's output about x_1 implies it, with sigma^2 = 1 - alpha^2:
+    """Return x_0 from a network's output for x_1, with sigma^2 = 1 - alpha^2:
 
         sample:  output,    v_prediction:  alpha x_1 - sigma output,    epsilon:  (x_1 - sigma output) / alpha.
 

@@ -5,15 +5,15 @@ the noise estimate eps = (x - alpha y_bar) / sigma. This file has no small const
 
 At t = 1 alpha is 0 and sigma is 1. [SD] (section 3 and appendix) treats the same four samplers there:
 
-DDPM    mu = keep x + take y_bar, with keep = alpha_{1|s} sigma_s^2 / sigma_1^2 = 0 and take = alpha_s. With y_bar nothing diverges. With
-        an epsilon network y_bar = (x - sigma eps) / alpha is 0 / 0. The limit is x_s ~ N(alpha_s y_bar, sigma_s^2) ([SD] Proposition 2).
-DDIM    x_s = alpha_s y_bar + sigma_s eps. Again only y_bar is 0 / 0, for an epsilon network; eps itself is x_1, because alpha_1 = 0.
-SDE     dx = -(beta / 2) x dt + sqrt(beta) dW and its reverse. beta(t) = -2 d log alpha / dt grows as 2 / (1 - t), so the reverse drift
-        and the noise are both infinite. With y_bar constant over a step the reverse SDE is linear and its law is that of the DDPM step,
-        which has the limit above: infinitely fast mixing forgets x_1. Steps with (t - s) beta(t) <= 2, where Euler-Maruyama is stable,
-        use it; on a uniform grid from t = 1 these are all but the first. Longer steps use the law.
-ODE     dx/dt = -(beta / 2)(x + score) = d alpha / dt (y_bar - alpha x) / sigma^2. The infinite beta cancels against alpha, and the slope
-        at t = 1 is finite: d alpha / dt y_bar. With an epsilon network or a score it is infinity times 0.
+- DDPM: mu = keep x + take y_bar, with keep = alpha_{1|s} sigma_s^2 / sigma_1^2 = 0 and take = alpha_s. With y_bar nothing diverges.
+  With an epsilon network y_bar = (x - sigma eps) / alpha is 0 / 0. The limit is x_s ~ N(alpha_s y_bar, sigma_s^2) ([SD] Proposition 2).
+- DDIM: x_s = alpha_s y_bar + sigma_s eps. Again only y_bar is 0 / 0, for an epsilon network; eps itself is x_1, because alpha_1 = 0.
+- SDE: dx = -(beta / 2) x dt + sqrt(beta) dW and its reverse. beta(t) = -2 d log alpha / dt grows as 2 / (1 - t), so the reverse drift
+  and the noise are both infinite. With y_bar constant over a step the reverse SDE is linear and its law is that of the DDPM step,
+  which has the limit above: infinitely fast mixing forgets x_1. Steps with (t - s) beta(t) <= 2, where Euler-Maruyama is stable, use
+  it; on a uniform grid from t = 1 these are all but the first. Longer steps use the law.
+- ODE: dx/dt = -(beta / 2)(x + score) = d alpha / dt (y_bar - alpha x) / sigma^2. The infinite beta cancels against alpha, and the slope
+  at t = 1 is finite: d alpha / dt y_bar. With an epsilon network or a score it is infinity times 0.
 
 At t = 0 sigma is 0, and the reverse step is a Dirac: x_0 = y_bar(x_t, t). This singularity is not removable. The slopes of SDE and ODE
 contain 1 / sigma there (the ODE's is 0 / 0). With y_bar constant over the last step all these equations end in y_bar, so this is the
