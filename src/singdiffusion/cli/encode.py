@@ -62,6 +62,8 @@ def encode(
     hush()
     check_json(json)
     from ..data import encode as work
+    from ..data.base import Base
+    from ..data.manifest import is_done, write_manifest
     from ..data.sources import open_source
     from ..painting.bases import load_model
 
@@ -72,7 +74,7 @@ def encode(
     files.output_folder(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     pipe = load_model(base, torch_dtype(dtype)).to(torch_device(_own(device, world)))
-    parts = work.Base.of(pipe, base)
+    parts = Base.of(pipe, base)
     options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
     if options.size % parts.scale:
         raise SingDiffusionError(f"--size must be a multiple of {parts.scale} for {base}, not {options.size}")
@@ -90,10 +92,10 @@ def encode(
             world=world,
             advance=lambda _: advance(),
         )
-    if world > 1 and not all(work.is_done(opened, out, unit) for unit in opened.units()):
+    if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
-    found = work.write_manifest(opened, out)
+    found = write_manifest(opened, out)
     skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
     write_json(json, {key: found[key] for key in ("count", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):

@@ -1,17 +1,17 @@
-"""The loss curve of a run, from its logs."""
+"""Draw the loss curve of a run from its logs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure  # at the top: a run finds out at its start that it cannot draw
+from matplotlib.figure import Figure  # at the top, so that a run without matplotlib fails at its start
 
-from .checkpoints import read_lines
+from .logs import read_lines
 
 
 def draw(folder: Path) -> None:
-    """Write ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``; nothing while there are fewer than two points."""
+    """Write ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``, if there are at least two points."""
     logged, checked = read_lines(folder / "log.jsonl"), read_lines(folder / "validation.jsonl")
     if len(logged) < 2:
         return
