@@ -87,6 +87,19 @@ def figure(pictures: etree.Element, caption: etree.Element) -> etree.Element:
     return made
 
 
+class Links(Treeprocessor):
+    """Let a picture that is not a plot open by itself, where a phone can enlarge it."""
+
+    def run(self, root: etree.Element) -> None:
+        for parent in list(root.iter()):
+            for place, image in enumerate(parent):
+                if image.tag == "img" and image.get("class") != "plot" and parent.tag != "a":
+                    link = etree.Element("a", {"href": image.get("src", "")})
+                    link.tail, image.tail = image.tail, None
+                    link.append(image)
+                    parent[place] = link
+
+
 class Names(Postprocessor):
     """Let a long name in the first column of a table break between its words: ``EulerDiscreteScheduler``."""
 
@@ -98,16 +111,22 @@ class Names(Postprocessor):
 def is_only(paragraph: etree.Element, tag: str) -> bool:
     """Return whether a paragraph holds elements of one tag and no text between them."""
     text = (paragraph.text or "") + "".join(child.tail or "" for child in paragraph)
-    return paragraph.tag == "p" and len(paragraph) > 0 and not text.strip() and all(child.tag == tag for child in paragraph)
+    return (
+        paragraph.tag == "p"
+        and len(paragraph) > 0
+        and not text.strip()
+        and all(child.tag == tag for child in paragraph)
+    )
 
 
 class Site(Extension):
-    """All four, after the inline patterns."""
+    """All of these, after the inline patterns."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         md.treeprocessors.register(Formulas(md), "formulas", 8)
         md.treeprocessors.register(Plots(md), "plots", 7)
         md.treeprocessors.register(Captions(md), "captions", 6)
+        md.treeprocessors.register(Links(md), "links", 5)
         md.postprocessors.register(Names(md), "names", 5)
 
 

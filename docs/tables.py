@@ -18,7 +18,10 @@ CONFIGS = HERE.parent / "tests" / "files" / "audit"
 SIGMAS = ("karras", "exponential", "beta", "flow")
 # of each of FAMILIES: its name, and the state that its schedulers keep
 STATES = (
-    ("Variance-preserving, with cumulative alphas", "$\\alpha x_0 + \\sigma \\epsilon$ with $\\alpha^2$ = `alphas_cumprod[t]`"),
+    (
+        "Variance-preserving, with cumulative alphas",
+        "$\\alpha x_0 + \\sigma \\epsilon$ with $\\alpha^2$ = `alphas_cumprod[t]`",
+    ),
     ("Variance-preserving, with sigmas", "$\\alpha x_0 + \\sigma \\epsilon$ with $\\sigma / \\alpha$ = `sigmas[0]`"),
     ("Variance-exploding", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`"),
     ("EDM", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`; the network's input is scaled by `sigma_data`"),
@@ -144,7 +147,11 @@ def families() -> str:
     """Return a section with a table for each family of schedulers."""
     parts = []
     for family, (title, state) in zip(FAMILIES, STATES, strict=True):
-        lines = [f"### {title}\n\nThe state is {state}.\n", "| class | timestep spacing | sigmas | zero SNR |", "|---|---|---|---|"]
+        lines = [
+            f"### {title}\n\nThe state is {state}.\n",
+            "| class | timestep spacing | sigmas | zero SNR |",
+            "|---|---|---|---|",
+        ]
         for name in family.classes:
             known = set(inspect.signature(getattr(diffusers, name).__init__).parameters)
             spacing = "leading, linspace, trailing" if "timestep_spacing" in known else "its own"

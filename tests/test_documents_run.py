@@ -89,7 +89,8 @@ def require_values(command, values):
     if command == "train":
         assert values["config"] in (*preset_names(), "FILE")
     if command == "convert":
-        assert values["base"] and values["bring_text"], "a module for several models brings its text encoder"
+        assert values["base"], "the module must record its latent space and its text encoder"
+        assert values["bring_text"], "a module for several models brings its text encoder"
         for name in ("source", "base"):
             text = str(values[name])
             assert text.count("/") != 1, f"convert takes folders, and {text} looks like a hub id"

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MAP = ROOT / "docs" / "architecture.md"
 QUESTIONS = (
-    "a scheduler", "a pipeline", "a metric", "a remedy", "a field of the PNG", "a layout of published modules",
+    "a scheduler", "a pipeline", "a metric", "a remedy", "a field of the PNG, a setting of a picture", "a layout of published modules",
     "a training loss", "a data source", "an option of one command", "an option of several commands",
-    "a table or figure of a report", "a setting of the page", "a network", "a formula",
+    "a table of a report", "a setting of the page", "a network", "a formula",
 )  # fmt: skip
 
 
