@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+import singdiffusion
 from singdiffusion.errors import SingDiffusionError
 from singdiffusion.files import read_json, write_whole
 
@@ -56,7 +57,8 @@ class Bench:
 
     def describe(self) -> dict[str, Any]:
         """Return what the figures were measured on."""
-        details: dict[str, Any] = {"torch": torch.__version__.split("+")[0], "small": self.small}
+        versions = {"singdiffusion": singdiffusion.__version__, "torch": torch.__version__.split("+")[0]}
+        details: dict[str, Any] = versions | {"small": self.small}
         if self.device.type == "cuda":
             card = torch.cuda.get_device_properties(0)
             details |= {"card": card.name, "memory_gib": card.total_memory / 2**30, "cuda": torch.version.cuda}

@@ -14,7 +14,7 @@ PAGE = """\
 
 *Written by `python -m benchmarks.gpu --write docs/gpu.json --out docs/gpu.md` from what `make bench-gpu` measured.*
 
-All figures are from one {card} ({memory_gib} GiB) with torch {torch} and CUDA {cuda}, in {runs}. {note} Networks have their full size and
+All figures are from one {card} ({memory_gib} GiB) in {runs}, with singdiffusion {singdiffusion}, torch {torch} and CUDA {cuda}. {note} Networks have their full size and
 random weights: they show what a step costs, not what it does to pictures. A figure is a median, with its quartiles in brackets.
 
 {summary}
@@ -40,7 +40,7 @@ Extra memory is the peak of a first step and a base step with the module loaded,
 {memory}
 
 Parts of the decoder's step, timed one by one, each between two synchronisations (batch 1). They add up to more than the whole. The step is faster here
-than in the first table, where it takes turns with the U-Nets.
+than in the table that compares first steps, where it takes turns with the U-Nets.
 
 {parts}
 
@@ -69,7 +69,8 @@ forward pass twice; the second one is not counted.
 
 {large}
 
-Channels-last weights make training slower here, although the presets use them. Both orders ran in turn, each twice, with kept embeddings:
+Channels-last weights, which the preset `sd15-paper` uses, against the default order. Both ran in turn, each twice, with kept embeddings; below 1
+channels-last weights are slower:
 
 {formats}
 
@@ -83,7 +84,7 @@ Channels-last weights make training slower here, although the presets use them. 
   kernels takes the time, and larger batches are nearly free.
 - With kept embeddings the loop takes {kept_ms} ms for the step that takes {alone_1024} ms alone, so the host is the limit. Each step gathers {kept_mb} MB of embeddings in memory and
   copies them to the GPU. A decoder reads only the last embedding and the mean of all, which are {ratio} times smaller.
-- The first run with live text is slower than the second one. A probable reason, not measured: the number of distinct captions varies from step to step, and
+- The first run with live text (SD-1.5, grid 16) is slower than the second one. A probable reason, not measured: the number of distinct captions varies from step to step, and
   attention is prepared once for each number.
 
 ## Encoding
@@ -119,7 +120,7 @@ and kept text, which take nearly the same time.
 ## Limits of these figures
 
 - One kind of card. An H100 has the same peak and slower memory (3.35 TB/s, not 4.8), so it should reach no more. That was not measured.
-- One host. Where the host is the limit, another processor changes the figures. Here it calls itself "{processor}".
+- One host. Where the host is the limit, another processor changes the figures. Here it was an "{processor}".
 - One GPU. Nothing here shows what several reach together.
 - Random weights, synthetic JPEG files, and shards that fit into the host's memory: neither a disk nor a network is measured.
 """
@@ -144,7 +145,7 @@ def page(content: dict[str, Any]) -> str:
 def _device(content: dict[str, Any]) -> dict[str, str]:
     """Return what the figures were measured on, and which of them in which run."""
     device, runs = content["device"], content["runs"]
-    return {key: str(device.get(key, "unknown")) for key in ("card", "torch", "cuda", "processor")} | {
+    return {key: str(device.get(key, "unknown")) for key in ("card", "singdiffusion", "torch", "cuda", "processor")} | {
         "runs": "one run" if runs == 1 else f"{runs} runs",
         "note": content.get("note", ""),
         "memory_gib": f"{device.get('memory_gib', 0):.0f}",
