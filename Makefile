@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format docs tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve page-picture demos clean
+.PHONY: help demo test test-slow test-all lint format docs tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve bench-gpu page-picture demos clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -18,6 +18,7 @@ help:
 	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"
 	@echo "make results   docs/results.md: the whole evaluation of the embedded models (an hour)"
 	@echo "make bench-step, bench-train, bench-evaluate, bench-serve   what the first step, training, painting at scale and the page cost"
+	@echo "make bench-gpu   the same on an NVIDIA GPU of 80 GB or more, at full size (ten minutes)"
 	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
@@ -114,6 +115,9 @@ bench-serve: $(DONE)
 
 page-picture: $(DONE)
 	HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python docs/serve.py
+
+bench-gpu: $(DONE)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu --json build/gpu.json
 
 bench-step: $(DONE)
 	$(BIN)/python benchmarks/step.py --json build/bench-step.json
