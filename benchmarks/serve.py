@@ -128,9 +128,7 @@ def summary(found: dict[str, list[float]]) -> dict[str, Any]:
     """Return medians in seconds, and the median ratios to the pipeline's calls of the same turn."""
     medians = {name: statistics.median(times) for name, times in found.items()}
     ratios = {
-        f"{name} over pipeline": statistics.median(
-            a / b for a, b in zip(found[name], found["pipeline"], strict=True)
-        )
+        f"{name} over pipeline": statistics.median(a / b for a, b in zip(found[name], found["pipeline"], strict=True))
         for name in ("page", "api")
     }
     return {"seconds": medians} | ratios | {"page over command": medians["page"] / medians["command"]}

@@ -1,4 +1,4 @@
-"""The purpose of it all, measured: the flaw is real on the embedded base, and the first step cures it."""
+"""The purpose of the package, measured: the embedded base has the flaw, and the first step cures it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def misses(figures):
     }
 
 
-def test_solid_grounds_are_off_by_sixty_without_and_within_twelve_with(demo):
+def test_solid_backgrounds_are_off_by_sixty_without_and_within_twelve_with(demo):
     missed = misses(demo[1])
     for prompt in ("solid black background", "solid white background"):
         off, on = missed[prompt]
@@ -55,7 +55,8 @@ def test_line_art_is_nearer_with_it(demo):
 
 def test_the_settings_are_the_papers(demo):
     settings = demo[1]["settings"]
-    assert (settings["steps"], settings["guidance"], settings["scheduler"]) == (50, 7.5, "DDIMScheduler leading")
+    keys = ("num_inference_steps", "guidance_scale", "scheduler")
+    assert tuple(settings[key] for key in keys) == (50, 7.5, "DDIMScheduler leading")
     assert demo[1]["model"] == "tiny"
     assert demo[1]["seconds"] > 0
 
@@ -80,14 +81,15 @@ def test_the_one_module_cures_every_variant(model, tmp_path):
     _, figures, _ = run(tmp_path, "--model", model, "--pictures", 4)
     assert figures["model"] == model
     off, on = (sum(values) for values in zip(*misses(figures).values(), strict=True))
-    assert off >= (25 if model == "tiny-v" else 150), "predicting v, it is less wrong to begin with (docs/embedded.md)"
+    assert off >= (25 if model == "tiny-v" else 150), "a model that predicts v errs less without it (docs/embedded.md)"
     assert on <= off / 4
 
 
-def test_a_variant_is_shown_by_name(tmp_path):
+def test_the_page_names_the_variant(tmp_path):
     out, figures, _ = run(tmp_path, "--model", "tiny-controlnet", "--pictures", 1, "--steps", 1)
     assert figures["model"] == "tiny-controlnet"
     assert "tiny-controlnet" in (out / "index.html").read_text()
+    assert sorted(file.name for file in out.iterdir()) == ["f.json", "grid.png", "index.html"], "no pictures are left"
     _, _, done = run(tmp_path / "x", "--model", "tiny-x", status=1)
     assert done.stderr.strip() == (
         "error: unknown embedded model 'tiny-x'; known: tiny, tiny-v, tiny-community, tiny-controlnet"

@@ -40,7 +40,7 @@ def test_audit(tmp_path):
 
 @pytest.mark.slow
 def test_audit_fails_in_one_line(tmp_path):
-    refused("audit", DATA / "sd-1.5.json", match="size of the latents is not known")
+    refused("audit", DATA / "sd-1.5.json", match="size of the latents is unknown")
     refused("audit", DATA / "sd-1.5.json", "--latents", 0, 64, match="latents must be positive")
     refused("audit", tmp_path, match="diffusers model")
     refused("audit", "tiny", "--scheduler", "magic", match="unknown scheduler 'magic'")

@@ -1,13 +1,17 @@
-"""``singdiffusion evaluate`` as a user runs it: reports, figures, and one line for each mistake."""
+"""``singdiffusion evaluate`` as a user runs it: options, reports, figures, and one line for each mistake."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+import singdiffusion.cli.evaluate  # noqa: F401  (registers itself)
 from singdiffusion import tiny
+from singdiffusion.cli import app
 from singdiffusion.painting.luma import mean_luma
 from tests.commands import cli, refused, start
 
@@ -15,17 +19,42 @@ SMALL = ("--steps", 4, "--device", "cpu")
 BRIGHTNESS = ("evaluate", "brightness", "--pictures", 3, *SMALL)
 
 
+# what all four commands share, and what is each one's own
+SHARED = set(
+    "out cache json model-config scheduler steps guidance negative control seed batch height width dtype device help".split()
+)
+CAPTIONS = set("captions real features inception clip text".split())
+OPTIONS = {
+    "brightness": "model module method prompts pictures",
+    "fidelity": "model module method pictures save-real",
+    "pareto": "model module method pictures save-real behind",
+    "remedies": "model module prompts pictures crowd statistics color one-more-step pairs",
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_options_of_each_command(command):
+    text = CliRunner().invoke(app, ["evaluate", command, "--help"], env={"COLUMNS": "100"}).output
+    expected = SHARED | set(OPTIONS[command].split()) | (set() if command == "brightness" else CAPTIONS)
+    assert set(re.findall(r"^  --([a-z-]+)", text, re.M)) == expected
+    plain = " ".join(text.split())
+    assert "[default: 16; 1<=x<=4096]" in plain, "of --batch"
+    assert plain.count("[default: auto]") == 2, "of --dtype and --device"
+    assert f"[default: out/{command}]" in plain
+
+
 @pytest.fixture(scope="module")
 def brightness(tmp_path_factory):
     out = tmp_path_factory.mktemp("brightness")
-    said, err = cli(*BRIGHTNESS, "--model", "tiny", "--model", "tiny-v", "--module", "tiny", "--module", "tiny-unet",
+    printed, err = cli(*BRIGHTNESS, "--model", "tiny", "--model", "tiny-v", "--module", "tiny", "--module", "tiny-unet",
                     "--out", out, "--json", out / "copy" / "f.json")  # fmt: skip
-    return out, said, err
+    return out, printed, err
 
 
 def test_the_brightness_report(brightness):
-    out, said, err = brightness
-    assert str(out / "index.html") in said
+    out, printed, err = brightness
+    assert str(out / "index.html") in printed
+    assert err.splitlines()[0] == "tiny: cpu, float32"
     assert "solid black" in err
     found = json.loads((out / "figures.json").read_text())
     assert found == json.loads((out / "copy" / "f.json").read_text())
@@ -34,9 +63,9 @@ def test_the_brightness_report(brightness):
         (model, remedy) for model in ("tiny", "tiny-v") for remedy in ("off", "tiny-moments", "tiny-unet-mean")
     }
     for row in found["results"]:
-        assert row["pictures"] == len(row["greys"]) == 3
-        assert row["mean"] == pytest.approx(np.mean(row["greys"]))
-        assert row["interval"][0] <= row["mean"] <= row["interval"][1]
+        assert row["pictures"] == len(row["mean_lumas"]) == 3
+        assert row["mean_luma"] == pytest.approx(np.mean(row["mean_lumas"]))
+        assert row["interval"][0] <= row["mean_luma"] <= row["interval"][1]
     miss = {(row["model"], row["remedy"]): row["miss"] for row in found["summary"]}
     assert miss["tiny", "tiny-moments"] < 0.2 * miss["tiny", "off"]
     assert found["command_line"].startswith("singdiffusion evaluate brightness --pictures 3")
@@ -55,18 +84,17 @@ def test_the_figures_are_those_of_the_pictures_on_the_disk(brightness):
     found = json.loads((out / "figures.json").read_text())
     galleries = {}
     for settings in (out / "pictures").glob("*/settings.json"):
-        told = json.loads(settings.read_text())
-        galleries[json.dumps(told, sort_keys=True)] = settings.parent
+        galleries[json.dumps(json.loads(settings.read_text()), sort_keys=True)] = settings.parent
     for row, summary in ((r, s) for r in found["results"] for s in found["summary"]):
         if (row["model"], row["remedy"]) == (summary["model"], summary["remedy"]):
             folder = galleries[json.dumps(summary["settings"], sort_keys=True)]
-            greys = []
+            found_here = []
             for seed in range(3):
                 (file,) = folder.rglob(f"{row['id']}-{seed}-*.png")
                 with Image.open(file) as picture:
                     assert picture.text["prompt"] == row["prompt"]
-                    greys.append(mean_luma(picture))
-            assert row["greys"] == pytest.approx(greys)
+                    found_here.append(mean_luma(picture))
+            assert row["mean_lumas"] == pytest.approx(found_here)
 
 
 def test_pictures_are_not_painted_again_and_more_of_them_are_added(brightness, tmp_path):
@@ -75,8 +103,8 @@ def test_pictures_are_not_painted_again_and_more_of_them_are_added(brightness, t
     cli(*args, 2)
     found = json.loads((tmp_path / "figures.json").read_text())
     assert (found["painted"], found["pictures"]) == (0, 16)
-    before = json.loads((out / "figures.json").read_text())["results"][0]["greys"]
-    assert found["results"][0]["greys"] == before[:2]
+    before = json.loads((out / "figures.json").read_text())["results"][0]["mean_lumas"]
+    assert found["results"][0]["mean_lumas"] == before[:2]
 
 
 def test_prompts_of_a_file_controls_and_long_captions(tmp_path):
@@ -101,17 +129,25 @@ def test_bad_input(tmp_path):
     refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "twice.json", match="has the id '1' twice")
     refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "no.txt", match="cannot read")
     refused(*BRIGHTNESS, *out, "--model", "nothing", match="there is no model 'nothing'")
-    refused(*BRIGHTNESS, *out, "--model", str(tiny.folder()), match="say which module fits")
+    refused(*BRIGHTNESS, *out, "--model", str(tiny.folder()), match="needs a module that fits")
     refused(*BRIGHTNESS, *out, "--module", "nothing", match="nothing")
-    refused(*BRIGHTNESS, *out, "--module", "tiny-unet", "--method", "moments", match="tells the mean only")
+    refused(*BRIGHTNESS, *out, "--module", "tiny-unet", "--method", "moments", match="predicts the mean only")
     refused(*BRIGHTNESS, *out, "--method", "median", match="unknown method 'median'")
     refused(*BRIGHTNESS, *out, "--guidance", "nan", match="--guidance must be a finite number")
     refused(*BRIGHTNESS, *out, "--scheduler", "fast", match="unknown scheduler 'fast'")
     refused(*BRIGHTNESS, *out, "--dtype", "int8", match="unknown dtype 'int8'")
     refused(*BRIGHTNESS, *out, "--height", "60", match="height must be a positive multiple of 16")
-    refused(*BRIGHTNESS, *out, "--control", tmp_path / "c.png", match="--control goes with a ControlNet")
+    refused(*BRIGHTNESS, *out, "--control", tmp_path / "c.png", match="a StableDiffusionPipeline has none")
     (tmp_path / "c.png").write_bytes(b"no picture")
-    refused(*BRIGHTNESS, *out, "--model", "tiny-controlnet", "--control", tmp_path / "c.png", match="cannot be decoded")
+    refused(
+        *BRIGHTNESS,
+        *out,
+        "--model",
+        "tiny-controlnet",
+        "--control",
+        tmp_path / "c.png",
+        match="cannot be read as a picture",
+    )
     refused(*BRIGHTNESS, "--out", tmp_path / "c.png", match="cannot write into the folder")
     refused(*BRIGHTNESS, *out, "--pictures", 0, match="--pictures", status=2)
     assert not list((tmp_path / "out").rglob("*.png"))
@@ -170,7 +206,7 @@ def cache(fidelity):
 def test_fidelity(fidelity):
     tmp_path = fidelity
     found = json.loads((tmp_path / "figures.json").read_text())
-    assert [(row["remedy"], row["guidance"]) for row in found["results"]] == [
+    assert [(row["remedy"], row["guidance_scale"]) for row in found["results"]] == [
         ("off", 1), ("tiny-moments", 1), ("off", 4), ("tiny-moments", 4)
     ]  # fmt: skip
     for row in found["results"]:
@@ -246,10 +282,10 @@ def test_real_pictures_of_ones_own(cache, tmp_path):
         cache,
     )
     _, err = cli(*args, "--real", real, "--save-real", tmp_path / "real.npz", "--out", tmp_path / "one")
-    said = " ".join(err.split())
-    assert "1 of 7 files" in said
-    assert "1 of 7 real pictures are JPEGs" in said
-    assert "5 generated pictures against 6 real ones" in said
+    notes = " ".join(err.split())
+    assert "1 of 7 files" in notes
+    assert "1 of 7 real pictures are JPEGs" in notes
+    assert "5 generated pictures against 6 real ones" in notes
     cli(*args, "--real", tmp_path / "real.npz", "--out", tmp_path / "two")
     one, two = (json.loads((tmp_path / name / "figures.json").read_text())["results"] for name in ("one", "two"))
     for a, b in zip(one, two, strict=True):
@@ -277,10 +313,10 @@ def test_bad_input_of_crowds(tmp_path):
     refused("evaluate", "pareto", "--text", "none", "--out", tmp_path, match="the curve needs a text score")
     refused("evaluate", "pareto", "--behind", "sd-3", "--out", tmp_path, match="known: sd-1.5, sd-2.0-base")
     model = ("--model", str(tiny.folder()), "--module", "tiny")
-    refused(*fidelity, *model, "--text", "none", match="say which captions")
+    refused(*fidelity, *model, "--text", "none", match="needs captions to paint")
     captions = tmp_path / "captions.txt"
     captions.write_text("a\nb\n")
-    refused(*fidelity, *model, "--text", "none", "--captions", captions, match="say which real pictures")
+    refused(*fidelity, *model, "--text", "none", "--captions", captions, match="needs real pictures")
     refused(
         "evaluate",
         "remedies",

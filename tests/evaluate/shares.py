@@ -1,6 +1,6 @@
 """Fidelity, brightness and text score of the same pictures by one process or several.
 
-``python -m tests.evaluate.shares FOLDER``, in which there is a CLIP model, ``clip``, writes RANKofCOUNT.json.
+``python -m tests.evaluate.shares FOLDER`` writes RANKofCOUNT.json; FOLDER must contain a CLIP model, ``clip``.
 """
 
 import json
@@ -12,7 +12,8 @@ import torch
 import torch.distributed
 
 from singdiffusion.evaluate.metrics.brightness import Lumas
-from singdiffusion.evaluate.metrics.fidelity import Crowd, compare
+from singdiffusion.evaluate.metrics.crowd import Crowd
+from singdiffusion.evaluate.metrics.fidelity import compare
 from singdiffusion.evaluate.metrics.text_score import PictureTextScore
 
 

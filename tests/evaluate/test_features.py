@@ -1,4 +1,4 @@
-"""Extractors: trained weights that see more than brightness, CLIP's own preprocessing without torchvision, clean-fid's resizing."""
+"""Extractors: trained weights, CLIP's own preprocessing without torchvision, clean-fid's resizing."""
 
 import importlib.util
 
@@ -20,7 +20,7 @@ def draw(*shape, seed=0):
 
 
 def test_features_of_efficientnet():
-    """Trained weights, which see more than brightness: a shape is nearer to itself moved by a pixel than to a plain ground."""
+    """They see more than brightness: a shape is nearer to itself moved by a pixel than to a plain background."""
     network = EfficientNetLite0()
     plain, shape = (
         torch.full((1, 3, 64, 64), 200, dtype=torch.uint8),
@@ -93,7 +93,7 @@ def test_embeddings_are_the_model_s_own(clip, height, width):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_names_tell_weights_apart_and_not_where_they_lie(clip, tmp_path):
+def test_names_depend_on_the_weights_and_not_on_the_path(clip, tmp_path):
     same, other = save_clip(tmp_path / "small-clip"), save_clip(tmp_path / "2" / "small-clip", seed=1)
     names = [ClipImages(folder).name for folder in (clip, same, other)]
     assert names[0] == names[1] != names[2]
@@ -109,12 +109,12 @@ def test_the_protocol_is_the_processor_s(tmp_path):
     assert "(to 32 x 32, bilinear), the model's" in ClipImages(save_clip(tmp_path / "b", **square)).protocol
 
 
-def test_what_is_no_clip_model(clip, tmp_path):
+def test_what_is_not_a_clip_model(clip, tmp_path):
     with pytest.raises(
         SingDiffusionError, match="the CLIP model no/where is no folder here, and the hub did not return"
     ):
         ClipImages("no/where")
-    with pytest.raises(SingDiffusionError, match=r"is no CLIP model of pictures and text: weights are missing"):
+    with pytest.raises(SingDiffusionError, match=r"is not a CLIP model of pictures and text: weights are missing"):
         ClipImages(tiny.folder() / "text_encoder")
     half = save_clip(tmp_path / "half")
     weights = load_file(half / "model.safetensors")
@@ -147,8 +147,8 @@ def test_by_name(clip, monkeypatch):
     [
         ("dino", None, "unknown extractor 'dino'; known: tiny, efficientnet, inception, clip"),
         ("clip", None, "needs weights: a folder or a hub id"),
-        ("tiny", "file", "tiny brings its own weights"),
-        ("efficientnet", "file", "efficientnet brings its own weights"),
+        ("tiny", "file", "tiny has its own weights"),
+        ("efficientnet", "file", "efficientnet has its own weights"),
     ],
 )
 def test_wrong_names(name, weights, message):

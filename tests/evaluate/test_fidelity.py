@@ -1,4 +1,7 @@
-"""Distances of crowds against their closed forms, torchmetrics' own numbers and literal definitions; in parts, in any order, by two processes."""
+"""Distances against closed forms, torchmetrics' own numbers and literal definitions; in parts, in any order, by two processes.
+
+[PR] is cited in full in ``singdiffusion.evaluate.metrics.fidelity``.
+"""
 
 import json
 import subprocess
@@ -16,10 +19,9 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from singdiffusion import SingDiffusionError
+from singdiffusion.evaluate.metrics.crowd import Crowd, Statistics
 from singdiffusion.evaluate.metrics.fidelity import (
-    Crowd,
     FrechetDistance,
-    Statistics,
     compare,
     frechet_distance,
     kernel_distance,
@@ -61,7 +63,7 @@ def test_the_distance_is_that_of_two_normal_distributions():
     assert distance(generated) == pytest.approx(by_hand(real, generated), rel=1e-6)
     other = draw(40, 0, 30, 2)
     assert distance(other) == pytest.approx(by_hand(real, other), rel=1e-6), (
-        "the real ones are kept, no generated ones are"
+        "real pictures are kept, generated ones are not"
     )
     assert distance(real) == pytest.approx(0, abs=1e-6)
 
@@ -81,7 +83,7 @@ def test_diagonal_covariances_have_a_closed_form(data, d):
 
 @given(st.integers(0, 2**32 - 1), dims)
 def test_any_covariances_by_the_symmetric_root(seed, d):
-    """tr (S^(1/2) T S^(1/2))^(1/2) is the trace of (S T)^(1/2), taken another way."""
+    """tr (S^(1/2) T S^(1/2))^(1/2) is the trace of (S T)^(1/2), computed in another way."""
     rng = np.random.default_rng(seed)
     (s, t), (m, n) = (x @ x.T for x in rng.normal(size=(2, d, d + 2))), rng.normal(size=(2, d))
     values, vectors = np.linalg.eigh(s)
@@ -136,7 +138,7 @@ def test_kid_over_subsets_is_torchmetrics_own_and_the_same_each_time():
     torch.manual_seed(123)
     before = torch.get_rng_state()
     assert kernel_distance(x.double(), y.double()) == pytest.approx(expected, rel=1e-12)
-    assert torch.equal(torch.get_rng_state(), before), "the program's own random numbers are left alone"
+    assert torch.equal(torch.get_rng_state(), before), "the program's own random numbers do not change"
 
 
 class Given(torch.nn.Module):
@@ -167,7 +169,7 @@ def test_precision_and_recall_with_ties_and_pictures_that_are_the_same(real, gen
 
 
 def test_precision_and_recall_of_what_is_covered_in_one_direction():
-    """Generated pictures that are all in one of two real heaps: all of them are real, half of the real ones are reached."""
+    """Generated points that are all in one of two real clusters: all of them are covered, and half of the real ones are."""
     generator = torch.Generator().manual_seed(0)
     heaps = torch.randn(2, 200, 4, generator=generator, dtype=torch.float64)
     heaps[1] += 100
@@ -179,7 +181,7 @@ def test_precision_and_recall_of_what_is_covered_in_one_direction():
 
 
 def test_precision_and_recall_of_ties_among_many_far_from_the_origin():
-    """Rows of points one apart, generated ones just as far from their ends: on the edge, but for what matrix products leave of distances."""
+    """Rows of points one apart, and generated points one from their ends: exactly on the edge, up to the rounding of matrix products."""
     generator = torch.Generator().manual_seed(0)
     starts = 1000 * torch.randn(30, 64, generator=generator, dtype=torch.float64)
     along = torch.eye(64, dtype=torch.float64)[0]
@@ -188,7 +190,7 @@ def test_precision_and_recall_of_ties_among_many_far_from_the_origin():
     assert precision_recall(real, starts - 1.1 * along, k=1)[0] == 0
 
 
-# -- in parts, in any order, at any number ----------------------------------------------------------------------------
+# -- in parts, in any order, of any number ----------------------------------------------------------------------------
 
 
 @settings(deadline=None, max_examples=20)
@@ -224,8 +226,8 @@ def test_kept_features_are_a_fair_sample():
     assert ((shares - 40) ** 2 / 40).sum() < 27.9, "chi-squared with 9 degrees of freedom, 0.1 %"
 
 
-def test_thousands_of_pictures_leave_no_more_than_what_is_kept():
-    """Batches from a generator, which are gone when they were seen."""
+def test_memory_does_not_grow_with_the_pictures():
+    """Batches come from a generator and are freed after they were seen."""
     import tracemalloc
 
     def peak(batches):
@@ -233,10 +235,10 @@ def test_thousands_of_pictures_leave_no_more_than_what_is_kept():
         tracemalloc.start()
         for seed in range(batches):
             crowd.see(draw(20, 0, 256, seed))
-        held = tracemalloc.get_traced_memory()[1]
+        most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert crowd.statistics().count == 20 * batches
-        return held
+        return most
 
     few = peak(10)
     assert peak(200) < 1.5 * few
@@ -244,7 +246,7 @@ def test_thousands_of_pictures_leave_no_more_than_what_is_kept():
 
 @pytest.mark.slow
 def test_two_processes_find_what_one_finds(tmp_path):
-    """Real gloo processes with shares of different sizes, one of them empty at first; both get the same figures as one alone."""
+    """Real gloo processes with shares of different sizes, one of them empty; both get the same figures as a single process."""
     save_clip(tmp_path / "clip")
     alone = subprocess.run([sys.executable, "-m", "tests.evaluate.shares", tmp_path], capture_output=True, text=True)
     assert alone.returncode == 0, alone.stderr
@@ -256,7 +258,7 @@ def test_two_processes_find_what_one_finds(tmp_path):
     assert two[0].keys() == one.keys()
     for key, value in one.items():
         numbers = isinstance(value, float) or key in ("lumas", "some")
-        # a text encoder's float32 depends on what is beside a caption
+        # a text encoder's float32 result depends on the other captions of its batch
         same = pytest.approx(value, rel=1e-5 if key == "text score" else 1e-9) if numbers else value
         assert two[0][key] == same, key
     assert (one["text pictures"], one["text truncated"]) == (6, 2)
@@ -272,7 +274,7 @@ def test_too_few_pictures():
         FrechetDistance(draw(2, 0, 9, 0), Means())(draw(0, 0, 9, 0))
 
 
-def test_nan_is_told_and_not_summed():
+def test_nan_is_an_error_and_not_summed():
     class Broken(Means):
         def forward(self, pictures):
             return super().forward(pictures) / (pictures.double().amax((1, 2, 3)) - 9)[:, None]
@@ -301,7 +303,7 @@ def test_statistics_of_other_tools(tmp_path):
     assert found.frechet == pytest.approx(compare(real, generated).frechet, rel=1e-9)
     assert (found.kernel, found.precision, found.recall, found.real_pictures) == (None, None, None, None)
     assert found.extractor == "blocks"
-    assert any("do not say which network" in line for line in found.warnings)
+    assert any("do not name their network" in line for line in found.warnings)
     assert any("no KID, no precision and recall" in line for line in found.warnings)
 
 
@@ -352,7 +354,7 @@ def test_few_pictures_are_warned_of():
     assert compare(enough, enough).warnings == ()
     lines = compare(enough, few).warnings
     assert lines == (
-        "9 generated pictures: a Fréchet distance of fewer than 10,000 is biased; compare it with those of as many pictures only",
+        "9 generated pictures: a Fréchet distance of fewer than 10,000 is biased; compare it only with distances of as many pictures",
         "9 generated pictures against 10,000 real ones",
     )
     json.dumps(compare(enough, few).as_json())

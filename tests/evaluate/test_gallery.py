@@ -1,4 +1,4 @@
-"""Galleries: nothing is painted twice, whatever it depends on tells two apart, and a stopped run goes on to the same pictures."""
+"""Galleries: no picture is painted twice, different settings are kept apart, and a stopped run resumes with the same pictures."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_pictures_are_those_of_the_pipeline_and_are_painted_once(pipe, tmp_path,
     assert times == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.png")}
 
 
-def test_a_picture_says_how_it_was_made(pipe, tmp_path, processes):
+def test_a_picture_records_how_it_was_made(pipe, tmp_path, processes):
     job = Job(Prompt("x/1", "ein Zimmer"), 7)
     gallery = painter(pipe, tmp_path, processes).paint(Off(), [job])
     with Image.open(gallery.file(job)) as picture:
@@ -82,7 +82,7 @@ def test_a_picture_says_how_it_was_made(pipe, tmp_path, processes):
 
 @pytest.mark.parametrize("gone", [[0], [5], [1, 2, 6], [0, 1, 2, 3, 4, 5, 6]])
 def test_what_is_painted_again_is_the_same(pipe, tmp_path, processes, gone):
-    """Whatever is missing, the batches are those of the whole list; this holds to the bit."""
+    """Bit for bit, because the batches are those of the whole list, whatever is missing."""
     jobs = jobs_of_captions(PROMPTS, 7, 0)
     gallery = painter(pipe, tmp_path, processes).paint(Off(), jobs)
     before = read(gallery, jobs)
@@ -94,7 +94,7 @@ def test_what_is_painted_again_is_the_same(pipe, tmp_path, processes, gone):
     np.testing.assert_array_equal(read(gallery, jobs), before)
 
 
-def test_an_empty_file_is_no_picture_and_a_damaged_one_is_named(pipe, tmp_path, processes):
+def test_an_empty_file_is_painted_again_and_a_damaged_one_is_named(pipe, tmp_path, processes):
     jobs = jobs_of_captions(PROMPTS, 2, 0)
     gallery = painter(pipe, tmp_path, processes).paint(Off(), jobs)
     before = read(gallery, jobs)
@@ -108,7 +108,7 @@ def test_an_empty_file_is_no_picture_and_a_damaged_one_is_named(pipe, tmp_path, 
             gallery.read(jobs[1])
 
 
-def test_settings_tell_galleries_apart(make_pipe, tmp_path, processes):
+def test_different_settings_have_different_galleries(make_pipe, tmp_path, processes):
     folders = set()
 
     def add(**changes):
@@ -120,7 +120,7 @@ def test_settings_tell_galleries_apart(make_pipe, tmp_path, processes):
     assert len(folders) == 1
     add(options=OPTIONS | {"num_inference_steps": 3})
     add(options=OPTIONS | {"guidance_scale": 1.0})
-    add(negative="grey")
+    add(negative_prompt="grey")
     add(pipe=make_pipe(seed=1))
     add(controls=Controls([Image.new("RGB", (8, 8))]))
     add(controls=Controls([Image.new("RGB", (8, 8), "white")]))
@@ -133,11 +133,11 @@ def test_settings_tell_galleries_apart(make_pipe, tmp_path, processes):
     add(pipe=moved)
     assert len(folders) == 9
     mine = painter(make_pipe(), tmp_path, processes)
-    folders |= {mine.gallery(Off(), guidance=2.0).folder, mine.gallery(Off(), guidance=4.0).folder}
-    assert len(folders) == 10  # 4 is what the options say
+    folders |= {mine.gallery(Off(), guidance_scale=2.0).folder, mine.gallery(Off(), guidance_scale=4.0).folder}
+    assert len(folders) == 10  # 4 is in the options
 
 
-def test_weights_digest_does_not_see_the_device_or_order_but_the_weights(pipe):
+def test_the_weights_digest_depends_on_the_weights_and_not_on_their_order(pipe):
     one = weights_digest({"a": pipe.unet, "b": pipe.vae})
     assert one == weights_digest({"b": pipe.vae, "a": pipe.unet})
     assert one != weights_digest({"a": pipe.unet})

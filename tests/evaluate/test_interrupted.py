@@ -1,4 +1,4 @@
-"""Real processes: killed at random, shared by two, run out of disk; the pictures and the figures are those of one quiet run."""
+"""Real processes that are killed at random, share the work or fill the disk: pictures and figures are those of one quiet run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def figures(out):
 
 
 def files(out):
-    """Pictures and settings; not what depends on the time."""
+    """Pictures and settings; not the figures, which contain the time."""
     return {
         file.relative_to(out): file.read_bytes() for file in sorted((out / "pictures").rglob("*")) if file.is_file()
     }
@@ -48,7 +48,7 @@ def test_killed_ten_times_at_random(quiet, tmp_path):
     while killed < 10:
         process = start("evaluate", "brightness", *ARGS, "--out", tmp_path)
         time.sleep(rng.uniform(3.0, 8.0))
-        if process.poll() is not None:  # done: begin with some of the pictures gone
+        if process.poll() is not None:  # done: remove some of the pictures
             process.communicate()
             for gallery in (tmp_path / "pictures").iterdir():
                 for folder in [f for f in gallery.iterdir() if f.is_dir() and rng.random() < 0.5]:
@@ -101,7 +101,9 @@ def test_two_processes_agree_with_one_on_crowds(tmp_path):
             assert a["fidelity"][0][key] == pytest.approx(b["fidelity"][0][key], rel=1e-6)
         assert a["text"]["score"] == pytest.approx(b["text"]["score"], rel=1e-5)
         assert a["text"]["pictures"] == b["text"]["pictures"] == 21
-        assert (a["grey"], a["brightness_distance"]) == pytest.approx((b["grey"], b["brightness_distance"]), rel=1e-9)
+        assert (a["mean_luma"], a["brightness_distance"]) == pytest.approx(
+            (b["mean_luma"], b["brightness_distance"]), rel=1e-9
+        )
 
 
 @pytest.mark.slow
@@ -115,7 +117,9 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(quiet, tmp_path):
     try:
         _, err = cli("evaluate", "brightness", *ARGS, "--out", tmp_path / "out", "--cache", small, status=1)
         assert "No space left" in err
-        assert len([line for line in err.splitlines() if line.strip()]) == 1
+        first, *others = [line for line in err.splitlines() if line.strip()]
+        assert first == "tiny: cpu, float32"
+        assert len(others) == 1
         assert not list(small.rglob("*.partial"))
         kept = {file.name: file.read_bytes() for file in small.rglob("*.png")}
         assert kept

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.evaluate.metrics.pareto import SCALES, Curve, compare, figure
-from singdiffusion.evaluate.reports import paper as published
-from singdiffusion.evaluate.reports.plots import png, svg
+from singdiffusion.evaluate.metrics.pareto import Curve, compare
+from singdiffusion.evaluate.reports import paper
+from singdiffusion.evaluate.reports.pareto import figure
+from singdiffusion.plots import png, svg
 
 number = st.floats(1, 100)
 
@@ -54,16 +55,16 @@ def test_a_dominating_curve_is_better_everywhere(curve, less, more):
 
 
 def test_what_the_paper_claims_of_its_own_curve():
-    """[SD]: the curve as a whole is better, though at equal guidance from 5 on its FID is higher."""
-    for name, both in published.PARETO.items():
-        off, on = (Curve(key, SCALES, *zip(*both[key], strict=True)) for key in ("off", "on"))
+    """Zhang et al. (CVPR 2024): the curve as a whole is better, though at equal guidance from 5 on its FID is higher."""
+    for name, both in paper.PARETO.items():
+        off, on = (Curve(key, paper.GUIDANCE, *zip(*both[key], strict=True)) for key in ("off", "on"))
         assert all(a > b for a, b in zip(on.distance[4:], off.distance[4:], strict=True)), name
         found = compare(on, off)
         assert found.share > 0.9, (name, str(found))
 
 
 def test_the_figure(tmp_path):
-    off, on = (Curve(k, SCALES, *zip(*published.PARETO["sd-1.5"][k], strict=True)) for k in ("off", "on"))
+    off, on = (Curve(k, paper.GUIDANCE, *zip(*paper.PARETO["sd-1.5"][k], strict=True)) for k in ("off", "on"))
     drawn = svg(figure([off, on], "CLIP score", "FID", behind="sd-1.5"))
     assert drawn == svg(figure([off, on], "CLIP score", "FID", behind="sd-1.5"))
     assert drawn.count("read off the authors") == 2

@@ -1,4 +1,4 @@
-"""A folder of real pictures as files are: of many sizes and formats, damaged, nested; and the distance of lumas."""
+"""A folder of real pictures as users have them: of many sizes and formats, damaged, nested; and the distance of lumas."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def picture(seed, width=8, height=8):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven pictures: four squares, one of them in a subfolder, one a JPEG, and three that are wide; and what is none."""
+    """Seven pictures: four squares, one of them a JPEG in a subfolder, and three wide ones; and a file that is not a picture."""
     (tmp_path / "more" / "deep").mkdir(parents=True)
     for i in range(3):
         picture(i).save(tmp_path / f"{i}.png")
@@ -33,7 +33,7 @@ def all_of(real, batch=2):
     return [row for part in real.batches(batch) for row in part]
 
 
-def test_as_they_are_one_size_a_batch(folder):
+def test_as_they_are_each_batch_of_one_size(folder):
     real = RealPictures(folder)
     batches = list(real.batches(2))
     assert sorted(tuple(part.shape) for part in batches) == [(1, 3, 6, 12), (2, 3, 6, 12), (2, 3, 8, 8), (2, 3, 8, 8)]
@@ -55,15 +55,15 @@ def test_of_one_size(folder):
     assert "4 x 4" in real.protocol
 
 
-def test_many_sizes_are_not_held_for_ever(tmp_path):
+def test_many_sizes_do_not_fill_the_memory(tmp_path):
     for i in range(40):
         picture(i, 8 + i).save(tmp_path / f"{i:02d}.png")
-    real, held = RealPictures(tmp_path), []
+    real, read = RealPictures(tmp_path), []
     reader = real._read()
-    real._read = lambda: (held.append(1) or row for row in reader)  # type: ignore[method-assign]
+    real._read = lambda: (read.append(1) or row for row in reader)  # type: ignore[method-assign]
     first = next(iter(real.batches(2)))
     assert len(first) == 1
-    assert len(held) == 8 * 2 + 1
+    assert len(read) == 8 * 2 + 1
     assert len(all_of(RealPictures(tmp_path))) == 40
 
 
@@ -109,8 +109,8 @@ def test_no_pictures(tmp_path):
 
 
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=9), st.integers(-20, 20))
-def test_the_distance_of_shifted_lumas_is_the_shift(greys, shift):
-    assert brightness_distance(greys, [grey + shift for grey in greys]) == pytest.approx(abs(shift), abs=1e-9)
+def test_the_distance_of_shifted_lumas_is_the_shift(values, shift):
+    assert brightness_distance(values, [value + shift for value in values]) == pytest.approx(abs(shift), abs=1e-9)
 
 
 def test_lumas_of_batches():

@@ -1,6 +1,7 @@
-"""What the report says is what was measured, and its page needs nothing from elsewhere."""
+"""A report states what was measured, and its page needs no other files."""
 
 import io
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,27 +10,59 @@ from PIL import Image
 from rich.console import Console
 
 from singdiffusion import SingDiffusionError, files
-from singdiffusion.evaluate import report
-from singdiffusion.evaluate.brightness import PromptResult, Spread
+from singdiffusion.evaluate.brightness import PromptBrightness
+from singdiffusion.evaluate.metrics.brightness import Brightness
+from singdiffusion.evaluate.remedies import Off
+from singdiffusion.evaluate.reports import brightness
+from singdiffusion.evaluate.reports.demo import demo_document
+from singdiffusion.evaluate.reports.document import as_json
+from singdiffusion.evaluate.reports.histogram import Series, histogram
+from singdiffusion.evaluate.reports.pictures import grid, side_by_side
+from singdiffusion.evaluate.reports.style import COLORS, series
+from singdiffusion.painting.luma import histogram as counts_of
+from singdiffusion.painting.luma import luma_shares, mean_luma, pixel_lumas
+from singdiffusion.painting.prompts import named
+
+ODD = 'a <dark> & "odd" room'
+PROMPTS = named([ODD, "a page"])
 
 
 def flat(value):
     return Image.new("RGB", (16, 16), (value,) * 3)
 
 
+class Other(Off):
+    """A remedy by another name."""
+
+    def __init__(self, name="tiny-moments", title="SingDiffusion, tiny (moments)"):
+        self.name, self.title = name, title  # type: ignore[misc]
+
+
+def measured(remedy, pictures, model="tiny"):
+    """Of flat pictures, by prompt."""
+    found = {
+        prompt.id: Brightness.of([mean_luma(i) for i in images], sum(counts_of(pixel_lumas(i)) for i in images))
+        for prompt, images in zip(PROMPTS, pictures, strict=True)
+    }
+    return PromptBrightness(model, remedy, found, {p.id: i for p, i in zip(PROMPTS, pictures, strict=True)}, {"s": 1})
+
+
 @pytest.fixture
-def results():
-    return [
-        PromptResult('a <dark> & "odd" room', [flat(120), flat(130)], [flat(2), flat(4)], Spread(3, 2)),
-        PromptResult("a page", [flat(120), flat(130)], [flat(250), flat(254)]),
-    ]
+def both():
+    off = measured(Off(), [[flat(120), flat(130)]] * 2)
+    return off, measured(Other(), [[flat(2), flat(4)], [flat(250), flat(254)]])
 
 
-def test_json_has_the_promised_shape(results):
-    made = report.as_json(results, "tiny", {"steps": 50}, 12.34)
-    assert made == {
+@pytest.fixture
+def demo(both):
+    return demo_document(both, PROMPTS, {ODD: {"mean": 3, "std": 2}}, {"num_inference_steps": 50}, 12.34)
+
+
+def test_json_has_the_promised_shape(demo):
+    figures = {key: demo.figures[key] for key in ("model", "settings", "seconds", "prompts")}
+    assert figures == {
         "model": "tiny",
-        "settings": {"steps": 50},
+        "settings": {"num_inference_steps": 50},
         "seconds": 12.3,
         "prompts": [
             {
@@ -41,11 +74,12 @@ def test_json_has_the_promised_shape(results):
             {"prompt": "a page", "real": None, "off": {"mean": 125, "std": 5}, "on": {"mean": 252, "std": 2}},
         ],
     }
+    json.dumps(demo.figures)
 
 
-def test_table(results):
+def test_table(demo):
     stream = io.StringIO()
-    Console(file=stream, width=120).print(report.table(results))
+    Console(file=stream, width=140).print(demo.tables[0].rich())
     assert "125.0 ± 5.0" in stream.getvalue()
     assert "252.0 ± 2.0" in stream.getvalue()
 
@@ -69,12 +103,11 @@ class Audit(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_self_contained(results):
-    text = report.page(results, "Title & more", {"steps": 50})
+def check_page(text, images):
     audit = Audit()
     audit.feed(text)
     assert audit.open == []
-    assert len(audit.images) == 8
+    assert len(audit.images) == images
     assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in audit.images)
     assert "script" not in audit.tags
     assert "link" not in audit.tags
@@ -84,18 +117,60 @@ def test_the_page_is_whole_and_self_contained(results):
     assert text.count("<svg") == 2
 
 
-def test_histogram_stands_where_the_brightness_is(results):
-    dark = report._luma_shares(results[0].on, 32)
+def test_the_page_is_whole_and_self_contained(demo):
+    demo.title = "Title & more"
+    text = demo.html()
+    check_page(text, 8)
+    assert "<h1>Title &amp; more</h1>" in text
+    assert text.count('class="real"') == 1, "a line where real pictures' brightness is known"
+
+
+def test_the_page_of_several_models_is_too(both):
+    """Twelve columns: more than there are colours."""
+    columns = [*both, *(measured(Other(f"r{i}", f"remedy {i}"), [[flat(i)] * 2] * 2, "tiny-v") for i in range(10))]
+    made = brightness.document(columns, PROMPTS, {"tiny": {"0": 3.0}}, {"seed": 0}, ["a note <b>"])
+    check_page(made.html(), 2 * 2 * 12)
+    assert made.html().count("<polygon") == 2 * 12
+    assert "a note &lt;b&gt;" in made.html()
+    assert made.tables[0].rows[0][:3] == [ODD, "125.0 ± 5.0", "3.0 ± 1.0"]
+    assert made.tables[1].columns == ["prompt", "real pictures", "without", "SingDiffusion, tiny (moments)"]
+    assert [row["mean_luma"] for row in made.figures["results"][:4]] == pytest.approx([125, 125, 3, 252])
+    assert [row["miss"] for row in made.figures["summary"]] == [None] * 12, "of a page no real pictures are known"
+    json.loads(as_json(made.figures))
+
+
+def test_histogram_stands_where_the_brightness_is(both):
+    dark = luma_shares(both[1].shown["0"])
     assert dark[0] == 1
-    light = report._luma_shares(results[1].on, 32)
+    light = luma_shares(both[1].shown["1"])
     assert light[31] == 1
-    assert report._luma_shares(results[0].off, 32).sum() == pytest.approx(1)
+    assert luma_shares(both[0].shown["0"]).sum() == pytest.approx(1)
+    drawn = histogram("x", [Series("without", dark, "off"), Series("with", light, "on")], [3.0])
+    assert drawn.index("polygon") < drawn.index('class="real"')
+    assert 'aria-label="Histogram of pixel brightness for x, without and with"' in drawn
 
 
-def test_grid_shows_without_above_with(results):
-    image = report.grid(results)
+def test_every_series_has_a_color():
+    assert [series(i) for i in range(3)] == ["off", "on", "series-2"]
+    assert {series(i) for i in range(40)} == set(COLORS)
+
+
+def test_grid_shows_without_above_with(both):
+    off, on = both
+    image = grid([(prompt.text, off.shown[prompt.id], on.shown[prompt.id]) for prompt in PROMPTS])
     row = [int(value) for value in np.asarray(image)[:, 118 + 8, 0]]
     assert row.index(120) < row.index(2)
+
+
+def test_side_by_side_shows_without_left_of_with():
+    row = np.asarray(side_by_side(flat(9), flat(200)))[8, :, 0]
+    assert (row[:16] == 9).all()
+    assert (row[-16:] == 200).all()
+
+
+def test_a_number_that_is_not_finite_is_an_error():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json({"mean_luma": float("nan")})
 
 
 def test_files_are_whole_or_not_there(tmp_path):

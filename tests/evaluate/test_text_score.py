@@ -1,4 +1,4 @@
-"""The score of pictures and captions against the cosine taken by hand, by a real small CLIP model."""
+"""The score of pictures and captions by a real small CLIP model, against the cosine computed by hand."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def pictures():
 
 @torch.no_grad()
 def by_hand(folder, pictures, captions):
-    """100 times the mean cosine, a caption at a time and so without padding; a long one loses what is before its end token."""
+    """100 times the mean cosine, one caption at a time and so without padding; a long one loses words before its end token."""
     network, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
     pixels = clip_images(folder)(pictures)
     images = network.visual_projection(network.vision_model(pixels).pooler_output)
@@ -51,7 +51,7 @@ def test_the_mean_cosine_in_parts(clip, pictures):
 
 
 def test_the_sign(clip, pictures):
-    """Of a picture whose cosine is positive, and of one whose cosine is negative, which counts as 0."""
+    """A positive cosine counts as it is, a negative one as 0."""
     each = {caption: by_hand(clip, pictures[:1], [caption]) for caption in [*CAPTIONS, LONG, "moon", "fish", "house"]}
     network = CLIPModel.from_pretrained(clip)
     for sign in (1, -1):
@@ -76,7 +76,7 @@ def test_the_end_of_a_long_caption_is_not_read_and_its_end_token_is(clip, pictur
     assert (score(LONG).truncated, score(CAPTIONS[0]).truncated) == (1, 0)
 
 
-def test_the_embedded_encoder_s_score_is_no_clip_score(clip, pictures, monkeypatch):
+def test_the_embedded_encoder_s_score_is_not_a_clip_score(clip, pictures, monkeypatch):
     monkeypatch.setattr(tiny, "encoder_folder", lambda: clip, raising=False)
     score = PictureTextScore()
     score.see(pictures, [*CAPTIONS, LONG])
@@ -97,17 +97,15 @@ def test_what_cannot_be_scored(clip, pictures, tmp_path):
     bare = save_clip(tmp_path / "bare")
     for file in bare.glob("*token*"):
         file.unlink()
-    with pytest.raises(
-        SingDiffusionError, match="the tokenizer of .*bare has 2 tokens, and its text encoder knows 1448"
-    ):
+    with pytest.raises(SingDiffusionError, match="the tokenizer of .*bare has 2 tokens, and its text encoder has 1448"):
         PictureTextScore(bare)
 
 
-def test_nan_is_told(clip, pictures, tmp_path):
+def test_nan_is_an_error(clip, pictures, tmp_path):
     network = CLIPModel.from_pretrained(save_clip(tmp_path / "nan"))
     network.visual_projection.weight.data[:] = float("nan")
     network.save_pretrained(tmp_path / "nan")
     score = PictureTextScore(tmp_path / "nan")
     score.see(pictures[:1], ["bell"])
-    with pytest.raises(SingDiffusionError, match="gives NaN"):
+    with pytest.raises(SingDiffusionError, match="returns NaN"):
         score.compute()

@@ -1,7 +1,7 @@
-"""Figures and features against torch-fidelity's and clean-fid's own code; ``make test-fidelity`` installs both, beside the environment.
+"""Figures and features against torch-fidelity's and clean-fid's own code; ``make test-fidelity`` installs both, outside the environment.
 
-Its Inception has random weights here, in the file format of the published ones. torchvision, which torch-fidelity imports and these paths do not use,
-comes from PyPI built for CUDA: where its operators do not load, two are declared so that it can be imported.
+Inception has random weights here, in the file format of the published ones. torch-fidelity imports torchvision, which these tests do not
+use and which PyPI offers built for CUDA: where its operators do not load, two are declared so that it can be imported.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import library
 
 from singdiffusion import SingDiffusionError
+from singdiffusion.evaluate.metrics.crowd import Crowd
 from singdiffusion.evaluate.metrics.features import (
     INCEPTION_FILE,
     Inception,
@@ -22,7 +23,7 @@ from singdiffusion.evaluate.metrics.features import (
     inception_weights,
     make_extractor,
 )
-from singdiffusion.evaluate.metrics.fidelity import Crowd, compare
+from singdiffusion.evaluate.metrics.fidelity import compare
 from singdiffusion.evaluate.real import RealPictures
 
 PACKAGES = Path(__file__).parents[2] / "build" / "fidelity"
@@ -31,7 +32,7 @@ PACKAGES = Path(__file__).parents[2] / "build" / "fidelity"
 @pytest.fixture(scope="module")
 def fidelity():
     """torch_fidelity, from ``build/fidelity`` or wherever it is installed."""
-    # only now: transformers and diffusers, imported before, are not to find a torchvision
+    # only now, because transformers and diffusers, imported before, must not find a torchvision
     sys.path.append(str(PACKAGES))
     declared = library.Library("torchvision", "FRAGMENT")
     try:
@@ -124,7 +125,7 @@ def test_resizing_is_clean_fid_s(fidelity, height, width):
 
 @torch.no_grad()
 def test_features_are_torch_fidelity_s_on_resized_pictures(fidelity, weights):
-    """Exactly where nothing is resized; elsewhere but for what rounding to 8 bits, which torch-fidelity wants, does."""
+    """Equal where nothing is resized; otherwise up to the rounding to 8 bits that torch-fidelity needs."""
     theirs = fidelity.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
     ours = make_extractor("inception", weights)
     exact = draw(3, 299, 0)
@@ -132,7 +133,7 @@ def test_features_are_torch_fidelity_s_on_resized_pictures(fidelity, weights):
     small = draw(3, 64, 1)
     expected = theirs(clean_resize(small).round().to(torch.uint8))[0]
     assert (ours(small) - expected).norm() < 0.01 * expected.norm()
-    assert (expected[0] - expected[1]).norm() > 0.03 * expected.norm(), "the pictures are not all the same to it"
+    assert (expected[0] - expected[1]).norm() > 0.03 * expected.norm(), "it sees the pictures as different"
     assert ours(small).shape == (3, ours.num_features)
     assert ours.name.startswith("Inception-v3, weights "), "it is not the network of FID"
 
@@ -174,7 +175,7 @@ def test_a_run_of_torch_fidelity_on_two_folders(fidelity, weights, tmp_path):
     assert found.recall == pytest.approx(expected["recall"], abs=1e-6)
 
 
-def test_weights_that_are_none(fidelity, weights, tmp_path, monkeypatch):
+def test_files_that_are_not_weights(fidelity, weights, tmp_path, monkeypatch):
     torch.save({"fc.bias": torch.zeros(3)}, tmp_path / "other.pth")
     (tmp_path / "code.pth").write_bytes(b"cos\nsystem\n(S'touch run'\ntR.")
     for name in ("other.pth", "code.pth", "nowhere.pth"):

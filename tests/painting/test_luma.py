@@ -10,7 +10,7 @@ from scipy.stats import norm
 from singdiffusion import SingDiffusionError
 from singdiffusion.evaluate.digests import digest
 from singdiffusion.evaluate.metrics.brightness import Brightness
-from singdiffusion.painting.luma import BINS, histogram, lumas, mean_luma
+from singdiffusion.painting.luma import BINS, histogram, luma_shares, lumas, mean_luma
 
 
 def pictures(count, seed=0):
@@ -32,28 +32,35 @@ def test_every_pixel_is_in_the_histogram():
     assert counts.sum() == 32
 
 
+def test_shares_of_several_pictures():
+    from PIL import Image
+
+    shares = luma_shares([Image.new("RGB", (4, 2)), Image.new("RGB", (2, 2), "white"), Image.new("RGB", (2, 2))])
+    assert (shares[0], shares[BINS - 1], shares.sum()) == (0.75, 0.25, 1)
+
+
 @given(st.lists(st.floats(0, 255), min_size=1, max_size=20))
-def test_figures(greys):
-    found = Brightness.of(greys, np.ones(BINS))
-    assert found.mean == pytest.approx(np.mean(greys))
-    assert found.std == pytest.approx(np.std(greys), abs=1e-9)
+def test_figures(values):
+    found = Brightness.of(values, np.ones(BINS))
+    assert found.mean == pytest.approx(np.mean(values))
+    assert found.std == pytest.approx(np.std(values), abs=1e-9)
     assert sum(found.histogram) == pytest.approx(1)
-    if len(greys) > 1:
+    if len(values) > 1:
         assert found.interval is not None
         low, high = found.interval
-        assert min(greys) - 1e-9 <= low <= found.mean + 1e-9
-        assert found.mean - 1e-9 <= high <= max(greys) + 1e-9
+        assert min(values) - 1e-9 <= low <= found.mean + 1e-9
+        assert found.mean - 1e-9 <= high <= max(values) + 1e-9
 
 
 def test_the_interval_is_that_of_a_mean():
-    """Of many independent numbers: mean ± 1.96 standard errors, and the bootstrap's own noise at 9,999 resamples is below 3 %."""
-    greys = np.random.default_rng(1).normal(100, 20, 400)
-    found = Brightness.of(greys, np.ones(BINS)).interval
+    """For many independent numbers it is mean ± 1.96 standard errors; the bootstrap's own noise at 9,999 resamples is below 3 %."""
+    values = np.random.default_rng(1).normal(100, 20, 400)
+    found = Brightness.of(values, np.ones(BINS)).interval
     assert found is not None
     low, high = found
-    half = norm.ppf(0.975) * greys.std() / np.sqrt(len(greys))
+    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
     assert (high - low) / 2 == pytest.approx(half, rel=0.03)
-    assert (high + low) / 2 == pytest.approx(greys.mean(), abs=0.05 * half)
+    assert (high + low) / 2 == pytest.approx(values.mean(), abs=0.05 * half)
 
 
 def test_no_interval_of_one_picture_and_no_brightness_of_none():
@@ -62,6 +69,6 @@ def test_no_interval_of_one_picture_and_no_brightness_of_none():
         Brightness.of([], np.ones(BINS))
 
 
-def test_digests_do_not_hang_on_order():
+def test_digests_do_not_depend_on_order():
     assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})

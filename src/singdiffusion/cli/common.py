@@ -126,26 +126,9 @@ def control_image(pipe: Any, file: Path | None, model: str) -> Any:
     Raises:
         SingDiffusionError: a ControlNet without a picture, a picture without a ControlNet, or a file that is not a picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from ..painting.controls import needs_control, read_control
 
-    has_one = getattr(pipe, "controlnet", None) is not None
-    if has_one and file is None:
-        raise SingDiffusionError("this model has a ControlNet and needs a picture that it follows", setting="control")
-    if file is None:
-        return None
-    if not has_one:
-        raise SingDiffusionError(
-            f"{file} is for a ControlNet to follow, and a {type(pipe).__name__} has none", setting="control"
-        )
-    own = own_hints(model)
-    if str(file) in own and not file.is_file():
-        return own[str(file)]
-    try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        known = f"; the model's own are {', '.join(own)}" if own else ""
-        raise SingDiffusionError(f"{file} cannot be read as a picture{known}", setting="control") from error
+    return read_control(file, own_hints(model)) if needs_control(pipe, file) else None  # type: ignore[arg-type]
 
 
 def own_hints(model: str) -> dict[str, Any]:

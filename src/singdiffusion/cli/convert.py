@@ -61,6 +61,6 @@ def convert(
         base=base,
         bring_text=bring_text,
         unet_config=unet_config,
-        dtype=None if dtype is None else choose_dtype(dtype, torch.device("cpu")),
+        torch_dtype=None if dtype is None else choose_dtype(dtype, torch.device("cpu")),
     )
     typer.echo(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")

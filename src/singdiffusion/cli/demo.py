@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,10 +22,12 @@ def demo(
     module: Annotated[str, typer.Option(help="tiny, tiny-unet, a module's folder or a hub id.")] = "tiny",
     method: Method = None,
     out: Annotated[Path, typer.Option(help="Folder for the page and the grid.")] = Path("out/demo"),
-    pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 16,
+    pictures: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt.")] = 16,
     steps: Steps = 50,
     guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 7.5,
-    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Seed of the first picture; the next take the next.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**62, help="Seed of the first picture; the following ones count it up.")
+    ] = 0,
     json: Figures = None,
 ) -> None:
     """The paper's four prompts, without and with SingDiffusion, on an embedded model.
@@ -39,53 +42,38 @@ def demo(
     check_json(json)
     started = time.monotonic()
     hush()
-    from ..evaluate import brightness, report
-    from ..plugin import SingDiffusion
+    from ..evaluate.brightness import measure
+    from ..evaluate.painter import Painter
+    from ..evaluate.processes import Processes
+    from ..evaluate.reports.demo import demo_document
+    from ..evaluate.reports.pictures import grid
+    from ..evaluate.selection import controls_for, remedies_for
+    from ..painting.png import png
+    from ..painting.prompts import PAPER_PROMPTS, named
 
-    pipe = tiny.load_pipeline(model=model)
-    pipe.set_progress_bar_config(disable=True)
-    sing = SingDiffusion.from_pretrained(module).enable(pipe, method=method)
-    real = {p: brightness.Spread(v["mean"], v["std"]) for p, v in reference.items()}
-    seeds = range(seed, seed + pictures)
-    with progress("Painting without and with", 2 * len(brightness.PAPER_PROMPTS) * pictures * steps) as advance:
-        results = brightness.compare(
-            pipe,
-            sing,
-            brightness.PAPER_PROMPTS,
-            seeds,
-            real,
-            _controls(tiny.hints()) if model == "tiny-controlnet" else None,
-            on_step=advance,
-            batch=16,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+    pipe, prompts = tiny.load_pipeline(model=model), named(PAPER_PROMPTS)
+    (off, on), _ = remedies_for(pipe, [module], method)
+    options = {"num_inference_steps": steps, "guidance_scale": guidance}
+    with tempfile.TemporaryDirectory() as cache:
+        painter = Painter(
+            model, pipe, Path(cache), Processes(cpu=True), options, controls=controls_for(pipe, model, None)
         )
-    seconds = time.monotonic() - started
+        with progress("Painting without and with", 2 * len(prompts) * pictures) as advance:
+            without, with_sing = measure(painter, [off, on], prompts, pictures, seed, advance)
     settings = {
         "module": module,
-        "method": sing.method,
-        "steps": steps,
-        "guidance": guidance,
+        "method": on.method,
+        **options,
         "pictures": pictures,
         "seed": seed,
         "scheduler": f"{type(pipe.scheduler).__name__} {pipe.scheduler.config.timestep_spacing}",
     }
-    title = "Dark rooms and white pages: one step changed"
-    files.write_whole(out / "grid.png", report.png(report.grid(results, zoom=2)))
-    files.write_whole(out / "index.html", report.page(results, title, {"model": model} | settings))
-    write_json(json, report.as_json(results, model, settings, seconds))
-    console.print(report.table(results))
+    document = demo_document((without, with_sing), prompts, reference, settings, time.monotonic() - started)
+    pairs = [(prompt.text, without.shown[prompt.id], with_sing.shown[prompt.id]) for prompt in prompts]
+    files.write_whole(out / "grid.png", png(grid(pairs, columns=4, zoom=2), optimize=True))
+    files.write_whole(out / "index.html", document.html())
+    write_json(json, document.figures)
+    console.print(document.tables[0].rich())
     typer.echo(
-        f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {seconds:.0f} s"
+        f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {document.figures['seconds']:.0f} s"
     )
-
-
-def _controls(hints: dict[str, Any]) -> dict[str, list[Any]]:
-    """What the ControlNet follows: no edges on the solid grounds, icons for the logos."""
-    from PIL import Image
-
-    from ..evaluate.brightness import PAPER_PROMPTS
-
-    icons = list(hints.values())
-    blank = [Image.new("RGB", icons[0].size)]
-    return {prompt: blank if prompt.startswith("solid") else icons for prompt in PAPER_PROMPTS}

@@ -74,6 +74,8 @@ def encode(
     hush()
     check_json(json)
     from ..data import encode as work
+    from ..data.base import Base
+    from ..data.manifest import is_done, write_manifest
     from ..data.sources import open_source
 
     with extra("train", "encode"):
@@ -83,7 +85,7 @@ def encode(
     files.output_folder(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     pipe = _load(base, device, dtype, world)
-    parts = work.Base.of(pipe, base)
+    parts = Base.of(pipe, base)
     options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
     if options.size % parts.scale:
         raise SingDiffusionError(
@@ -97,10 +99,10 @@ def encode(
             opened, out, parts, options,
             batch=batch, decoders=decoders, rank=rank, world=world, advance=lambda _: advance(),
         )  # fmt: skip
-    if world > 1 and not all(work.is_done(opened, out, unit) for unit in opened.units()):
+    if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
-    _report(work.write_manifest(opened, out), source, out, json)
+    _report(write_manifest(opened, out), source, out, json)
 
 
 def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) -> None:

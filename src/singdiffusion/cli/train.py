@@ -81,7 +81,7 @@ def train(
             _print_all(loaded)
             return
         trainer = Trainer(loaded, typer.echo, cpu=device == "cpu")
-    trainer.say(
+    trainer.report(
         f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} per step, "
         f"{trainer.plan.steps_per_epoch} steps per epoch; up to step {loaded.steps}"
     )
@@ -114,7 +114,8 @@ def _quoted(value: Any) -> str:
 
 def _print_all(config: Any) -> None:
     """Print the configuration, and the network if the shards are there."""
-    from ..data.shards import MANIFEST, LatentDataset
+    from ..data.manifest import MANIFEST
+    from ..data.shards import LatentDataset
     from ..train.networks import build
 
     typer.echo(config.model_dump_json(indent=2))

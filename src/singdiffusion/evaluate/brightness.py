@@ -1,116 +1,94 @@
-"""Brightness without and with the first step: the mean grey of pictures, the same seeds off and on ([SD] table 1)."""
+"""Brightness of the pictures of prompts, for any remedies and the same seeds: paint what is missing, and measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..errors import SingDiffusionError
-from ..painting.luma import mean_luma
-from ..painting.paint import paint
-from ..painting.prompts import PAPER_PROMPTS
-from ..plugin import SingDiffusion
+from ..painting.luma import histogram, lumas
+from ..painting.prompts import Prompt
+from .gallery import EXAMPLES, Gallery, Job, jobs_of_prompts
+from .metrics.brightness import Brightness
+from .painter import Painter
+from .processes import Processes
+from .remedies import Remedy
 
-__all__ = ["PAPER_PROMPTS", "PromptResult", "Spread", "compare", "generate", "missed"]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation, over pictures, of a picture's mean grey (luma, 0..255)."""
-
-    mean: float
-    std: float
-
-    @classmethod
-    def of(cls, greys: Sequence[float]) -> Spread:
-        """Of one number a picture; the deviation is that of the population (0 for one picture)."""
-        if len(greys) == 0:
-            raise SingDiffusionError("the brightness of no pictures is not defined")
-        return cls(float(np.mean(greys)), float(np.std(greys)))
+READ = 64  # pictures in memory at once
 
 
 @dataclass(frozen=True)
-class PromptResult:
-    """Pictures of one prompt, off and on with the same seeds, and, where known, real pictures' brightness."""
+class PromptBrightness:
+    """Brightness of the pictures of several prompts, painted by one model with one remedy.
 
-    prompt: str
-    off: list[Image.Image]
-    on: list[Image.Image]
-    real: Spread | None = None
+    Attributes:
+        found: prompt id -> brightness.
+        shown: prompt id -> the first pictures, for a report.
+        settings: of the gallery that holds the pictures.
+    """
 
-    @property
-    def greys_off(self) -> list[float]:
-        return [mean_luma(image) for image in self.off]
-
-    @property
-    def greys_on(self) -> list[float]:
-        return [mean_luma(image) for image in self.on]
-
-
-def missed(result: PromptResult) -> tuple[float, float]:
-    """How far the mean grey is from that of real pictures: (off, on), 0..255."""
-    if result.real is None:
-        raise SingDiffusionError(f"no real pictures are known for {result.prompt!r}")
-    return tuple(abs(float(np.mean(g)) - result.real.mean) for g in (result.greys_off, result.greys_on))  # type: ignore
+    model: str
+    remedy: Remedy
+    found: dict[str, Brightness]
+    shown: dict[str, list[Image.Image]]
+    settings: dict[str, Any]
 
 
-def generate(
-    pipe: Any,
-    prompt: str,
-    seeds: Sequence[int],
-    *,
-    batch: int = 8,
-    controls: Sequence[Image.Image] | None = None,
-    **options: Any,
-) -> Iterator[Image.Image]:
-    """Pictures of a prompt, one a seed; a picture does not depend on which others are made beside it.
+def measure(
+    painter: Painter,
+    remedies: Sequence[Remedy],
+    prompts: Sequence[Prompt],
+    pictures: int,
+    seed: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[PromptBrightness]:
+    """Paint what is missing, and return the brightness with each remedy.
 
     Args:
-        batch: pictures in one call of the pipeline.
-        controls: for a ControlNet, what to follow; taken in turn, again from the first one when they are used up.
-        options: as for ``painting.paint``.
+        pictures: of each prompt, with seeds counted up from ``seed``, the same for all prompts and remedies.
+        advance: called with the number of pictures that are done.
     """
-    for start in range(0, len(seeds), batch):
-        part = seeds[start : start + batch]
-        followed = None if controls is None else [controls[(start + i) % len(controls)] for i in range(len(part))]
-        yield from paint(pipe, [prompt] * len(part), part, controls=followed, **options)
+    jobs = jobs_of_prompts(prompts, pictures, seed)
+    measured = []
+    for remedy in remedies:
+        gallery = painter.paint(remedy, jobs, advance=advance)
+        found = brightness_of(gallery, jobs, painter.processes)
+        shown = {
+            prompt.id: gallery.examples(jobs_of_prompts([prompt], min(pictures, EXAMPLES), seed)) for prompt in prompts
+        }
+        measured.append(PromptBrightness(painter.model, remedy, found, shown, gallery.settings))
+    return measured
 
 
-def compare(
-    pipe: Any,
-    sing: SingDiffusion,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    real: dict[str, Spread] | None = None,
-    controls: dict[str, Sequence[Image.Image]] | None = None,
-    **options: Any,
-) -> list[PromptResult]:
-    """Every prompt with every seed, off and on.
+def brightness_of(gallery: Gallery, jobs: Sequence[Job], processes: Processes) -> dict[str, Brightness]:
+    """Return prompt id -> brightness, from the pictures on disk; each process reads its share."""
+    mine = processes.share(jobs)
+    means: list[float] = []
+    counts = []
+    for batch in gallery.batches(mine, READ):
+        values = lumas(batch)
+        means += values.mean((1, 2)).tolist()
+        counts += [histogram(picture) for picture in values]
+    every = processes.gather(list(zip(means, counts, strict=True)))
+    by_prompt: dict[str, list[tuple[float, np.ndarray]]] = {}
+    for job, each in zip(jobs, every, strict=True):
+        by_prompt.setdefault(job.prompt.id, []).append(each)
+    return {
+        id: Brightness.of([mean for mean, _ in each], np.sum([count for _, count in each], axis=0))
+        for id, each in by_prompt.items()
+    }
+
+
+def miss(found: Mapping[str, Brightness], real: Mapping[str, float]) -> float | None:
+    """Return the distance of mean lumas from real pictures', summed over prompts; None where a real one is not known.
 
     Args:
-        pipe: the pipeline.
-        sing: enabled on it.
-        prompts: texts.
-        seeds: the same for all prompts, off and on.
-        real: prompt -> brightness of real pictures, where it is known.
-        controls: prompt -> what a ControlNet follows.
-        options: as in ``generate``.
-
-    Raises:
-        SingDiffusionError: ``sing`` is not enabled.
+        found: prompt id -> brightness.
+        real: prompt id -> mean luma of real pictures.
     """
-    if not sing.enabled:
-        raise SingDiffusionError("enable SingDiffusion on the pipeline before comparing")
-    results = []
-    for prompt in prompts:
-        if controls is not None:
-            options["controls"] = controls[prompt]
-        with sing.disabled():
-            off = list(generate(pipe, prompt, seeds, **options))
-        on = list(generate(pipe, prompt, seeds, **options))
-        results.append(PromptResult(prompt, off, on, (real or {}).get(prompt)))
-    return results
+    if not set(found) <= set(real):
+        return None
+    return sum(abs(each.mean - real[id]) for id, each in found.items())

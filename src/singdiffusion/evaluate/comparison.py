@@ -8,16 +8,17 @@ from typing import Any
 
 from .. import tiny
 from ..painting.prompts import Prompt
+from .brightness import measure, miss
 from .gallery import Job
 from .metrics import cost
 from .metrics.text_score import PictureTextScore
 from .painter import Painter
+from .real import Real
 from .remedies import Remedy, available
-from .reports import brightness as brightness_table
 from .reports.document import Document
-from .reports.scores import remedies_document
-from .scores import Real, score
-from .selection import real_greys, truncation_notes
+from .reports.remedies import remedies_document
+from .scores import score
+from .selection import real_mean_lumas, truncation_notes
 
 
 def compare_remedies(
@@ -30,40 +31,41 @@ def compare_remedies(
     *,
     modules: Sequence[str],
     statistics: Path | None,
-    colours: Sequence[str],
+    colors: Sequence[str],
     one_more_step: str | None,
     pairs: int,
     seed: int,
     settings: dict[str, Any],
     advance: Callable[[int], None],
 ) -> tuple[Document, int]:
-    """Brightness on prompts, distance and text score on captions, time and memory, of every remedy that the model can have.
+    """Measure every remedy that the model can have: brightness on prompts, distance and text score on captions, time, memory.
 
     Args:
-        pictures: a prompt.
-        jobs: captions.
-        pairs: pictures without and with, for the time; each process measures its own, the first one's are told.
+        pictures: per prompt.
+        jobs: captions and seeds.
+        pairs: of a picture without and a picture with the remedy, for the time; every process measures, the first one's figures count.
+        modules, statistics, colors, one_more_step: as in ``remedies.available``.
 
     Returns:
-        The report, and how many pictures it rests on.
+        The report, and the number of pictures behind it.
     """
-    model, guidance = painter.model, painter.options["guidance_scale"]
+    model, guidance_scale = painter.model, painter.options["guidance_scale"]
     remedies, absent = available(
         painter.pipe,
         modules,
         embedded=model in tiny.MODELS,
         statistics=statistics,
-        colours=colours,
+        colors=colors,
         one_more_step=one_more_step,
     )
-    columns = brightness_table.measure(painter, remedies, prompts, pictures, seed, advance)
-    scores = [score(painter, remedy, jobs, guidance, real, text, advance) for remedy in remedies]
-    known = real_greys(model, prompts)
+    measured = measure(painter, remedies, prompts, pictures, seed, advance)
+    scores = [score(painter, remedy, jobs, guidance_scale, real, text, advance) for remedy in remedies]
+    known = real_mean_lumas(model, prompts)
     costs = {remedy.name: _cost(painter, remedy, prompts[0].text, pairs) for remedy in remedies if remedy.name != "off"}
     document = remedies_document(
         scores,
-        columns,
-        {column.remedy.name: brightness_table.miss(column.found, known) for column in columns},
+        measured,
+        {each.remedy.name: miss(each.found, known) for each in measured},
         costs,
         absent,
         real,
@@ -74,7 +76,7 @@ def compare_remedies(
 
 
 def _cost(painter: Painter, remedy: Remedy, prompt: str, pairs: int) -> cost.Cost:
-    options: dict[str, Any] = dict(painter.options)
+    options: dict[str, Any] = painter.options | {"negative_prompt": painter.negative_prompt}
     if painter.controls is not None:
         options["controls"] = [painter.controls.images[0]]
-    return cost.measure(painter.pipe, remedy, prompt, pairs=pairs, negative_prompt=painter.negative, **options)
+    return cost.measure(painter.pipe, remedy, prompt, pairs=pairs, **options)

@@ -9,13 +9,17 @@ from typing import Any
 SAMPLED = 64  # numbers of each weight that go into a digest
 
 
-def digest(what: Any) -> str:
-    """16 hexadecimal digits of a JSON value."""
-    return hashlib.sha256(json.dumps(what, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+def digest(value: Any) -> str:
+    """Return 16 hexadecimal digits of a JSON value; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def weights_digest(networks: dict[str, Any]) -> str:
-    """16 hexadecimal digits that change with any training of the weights: of ``SAMPLED`` numbers spread over each tensor."""
+    """Return 16 hexadecimal digits that change when the weights are trained, from ``SAMPLED`` numbers spread over each tensor.
+
+    Args:
+        networks: name -> ``torch.nn.Module``.
+    """
     found = hashlib.sha256()
     for name, network in sorted(networks.items()):
         for key, weight in sorted(network.state_dict().items()):

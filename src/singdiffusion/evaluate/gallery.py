@@ -1,8 +1,8 @@
-"""Pictures at scale: on disk, keyed by what made them, so that no picture is painted twice and a stopped run goes on where it stopped.
+"""Pictures at scale: kept on disk by the settings that made them, so that none is painted twice and a stopped run can resume.
 
 A gallery is a folder of PNG files that were all made with the same settings; its name is the digest of these. Several processes
-(``accelerate launch``) share the work. Batches are cut from the whole list of jobs, whatever is there already and whoever
-paints them, so that a run that was interrupted, or shared, gives the same pictures as one that was not.
+(``accelerate launch``) share the work. Batches are cut from the whole list of jobs, whatever is there already and whichever process
+paints them. So a run that was interrupted or shared gives the same pictures as one that was not.
 """
 
 from __future__ import annotations
@@ -27,24 +27,25 @@ from .digests import digest
 from .processes import Processes
 
 SETTINGS = "settings.json"
+EXAMPLES = 8  # pictures that a report shows in a row
 FIRST_STEPS = {"singdiffusion": "method", "flat": "color"}  # remedy -> its option of SingDiffusion.enable
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture: whose caption, and from which seed."""
+    """One picture to paint: its caption and its seed."""
 
     prompt: Prompt
     seed: int
 
 
 def jobs_of_prompts(prompts: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
-    """``pictures`` of every prompt, each prompt with the same seeds."""
+    """Return ``pictures`` jobs for every prompt, each prompt with the same seeds, counted up from ``seed``."""
     return [Job(prompt, seed + i) for prompt in prompts for i in range(pictures)]
 
 
 def jobs_of_captions(captions: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
-    """``pictures`` in all, a caption after the other, from the first again where they are used up; each with a seed of its own."""
+    """Return ``pictures`` jobs in all, each with a seed of its own; captions are used in order, and again when all are used."""
     return [Job(captions[i % len(captions)], seed + i) for i in range(pictures)]
 
 
@@ -53,7 +54,7 @@ class Gallery:
 
     Args:
         cache: a folder, shared by any number of galleries and commands.
-        settings: whatever the pictures depend on besides caption and seed; JSON.
+        settings: everything that the pictures depend on except caption and seed; JSON.
     """
 
     def __init__(self, cache: Path, settings: dict[str, Any]):
@@ -61,18 +62,19 @@ class Gallery:
         self.folder = cache / digest(settings)
 
     def file(self, job: Job) -> Path:
-        """Where a picture lies; the caption's digest in its name keeps an id whose caption was changed apart."""
+        """Return the file of a picture. Its name has a digest of the caption, in case a caption changes and keeps its id."""
         name = f"{slug(job.prompt.id)}-{job.seed}-{digest([job.prompt.id, job.prompt.text])}.png"
         return self.folder / digest(name)[:2] / name
 
     def has(self, job: Job) -> bool:
+        """Return whether a picture is painted."""
         try:
-            return self.file(job).stat().st_size > 0  # a machine that lost power may leave a name without content
+            return self.file(job).stat().st_size > 0  # after a power failure a file may be there without content
         except OSError:
             return False
 
     def missing(self, jobs: Sequence[Job], batch: int) -> list[list[Job]]:
-        """The batches in which a picture is missing."""
+        """Return the batches in which a picture is missing."""
         batches = [list(jobs[start : start + batch]) for start in range(0, len(jobs), batch)]
         return [part for part in batches if not all(self.has(job) for job in part)]
 
@@ -84,11 +86,11 @@ class Gallery:
         processes: Processes,
         advance: Callable[[int], None] = lambda count: None,
     ) -> int:
-        """Make what is missing, this process its share, and return, when all are done, how many pictures were missing.
+        """Paint what is missing, each process its share, and return the number of pictures that were missing.
 
         Args:
-            paint: from jobs to their pictures; each must depend on its own job and on the batch it is in, nothing else.
-            advance: told how many pictures are done.
+            paint: from jobs to their pictures; each must depend only on its own job and on the batch that it is in.
+            advance: called with the number of pictures that are done.
         """
         missing = processes.agree(lambda: self.missing(jobs, batch))
         if missing:
@@ -126,25 +128,28 @@ class Gallery:
         )
 
     def read(self, job: Job) -> Image.Image:
-        """A picture, RGB.
+        """Return a picture, RGB.
 
         Raises:
-            SingDiffusionError: it is not there or is damaged.
+            SingDiffusionError: it is missing or damaged.
         """
         file = self.file(job)
         try:
             with Image.open(file) as picture:
                 return picture.convert("RGB")
-        except (OSError, SyntaxError) as error:  # Pillow's word for a damaged PNG is SyntaxError
+        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged PNG
             raise SingDiffusionError(f"the picture {file} cannot be read; delete it and run again") from error
 
-    def batches(self, jobs: Sequence[Job], size: int = 32) -> Iterator[torch.Tensor]:
-        """Pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs."""
+    def examples(self, jobs: Sequence[Job]) -> list[Image.Image]:
+        """Return the first ``EXAMPLES`` pictures, for a report."""
+        return [self.read(job) for job in jobs[:EXAMPLES]]
 
+    def batches(self, jobs: Sequence[Job], size: int = 32) -> Iterator[torch.Tensor]:
+        """Yield pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs."""
         for start in range(0, len(jobs), size):
             yield as_tensor([self.read(job) for job in jobs[start : start + size]])
 
 
 def as_tensor(images: Sequence[Image.Image]) -> Tensor:
-    """Pictures of one size as uint8 (N, 3, H, W)."""
+    """Return pictures of one size as uint8 (N, 3, H, W)."""
     return torch.from_numpy(np.stack([np.asarray(image.convert("RGB")) for image in images])).permute(0, 3, 1, 2)

@@ -1,8 +1,9 @@
-"""From captions and seeds to pictures, by one pipeline with whatever remedy, into galleries on disk."""
+"""From captions and seeds to pictures: one pipeline, with any remedy, painting into galleries on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,37 +25,41 @@ NETWORKS = ("unet", "transformer", "controlnet", "vae", "text_encoder", "text_en
 
 @dataclass(frozen=True)
 class Controls:
-    """For a ControlNet: what a picture follows, by its seed.
+    """The pictures that a ControlNet follows, one per painted picture, chosen by its seed.
 
     Attributes:
         images: followed in turn.
-        plain: prompts that begin so follow an empty (black) picture.
+        plain: prompts that begin with these words follow an empty (black) picture.
     """
 
     images: Sequence[Image.Image]
     plain: str | None = None
 
     def of(self, job: Job) -> Image.Image:
+        """Return the picture that a job's picture follows."""
         image = self.images[job.seed % len(self.images)]
         if self.plain is not None and job.prompt.text.startswith(self.plain):
             return Image.new("RGB", image.size)
         return image
 
     def settings(self) -> dict[str, Any]:
+        """Return what painted pictures depend on, as JSON."""
         return {"pictures": [_picture_digest(image) for image in self.images], "plain": self.plain}
 
 
 @dataclass
 class Painter:
-    """A model and how its pictures are made, whatever the remedy.
+    """A model, and how its pictures are made with any remedy.
 
     Attributes:
         model: its name, for reports.
-        pipe: the pipeline; its scheduler and its device are taken as they are. A safety checker is left out, since it paints pictures black.
+        pipe: the pipeline, with its scheduler and on its device. Its safety checker is removed, because it replaces pictures by black ones.
         cache: folder of the galleries.
-        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``height``, ``width``; those left out are the pipeline's own.
-        negative: the negative prompt of every picture.
+        options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``height``, ``width``; the pipeline's own where they are absent.
+        negative_prompt: of every picture.
         batch: pictures in one call of the pipeline.
+        controls: for a ControlNet.
+        painted: pictures that were missing so far and are painted.
     """
 
     model: str
@@ -62,10 +67,10 @@ class Painter:
     cache: Path
     processes: Processes
     options: dict[str, Any]
-    negative: str | None = None
+    negative_prompt: str | None = None
     batch: int = 16
     controls: Controls | None = None
-    painted: int = field(default=0, init=False)  # pictures that were not there
+    painted: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.pipe.set_progress_bar_config(disable=True)
@@ -85,7 +90,7 @@ class Painter:
             "weights": weights_digest(networks),
             "dtype": str(self.pipe.dtype).removeprefix("torch."),
             "device": self.pipe.device.type,
-            "scheduler": {"class": type(self.pipe.scheduler).__name__} | _plain(scheduler),
+            "scheduler": {"class": type(self.pipe.scheduler).__name__} | _short(scheduler),
             "controls": None if self.controls is None else self.controls.settings(),
             "versions": {
                 "singdiffusion": __version__,
@@ -95,52 +100,73 @@ class Painter:
             },
         }
 
-    def settings(self, remedy: Remedy, guidance: float | None = None) -> dict[str, Any]:
-        """Whatever the pictures depend on besides caption and seed."""
+    def settings(self, remedy: Remedy, guidance_scale: float | None = None) -> dict[str, Any]:
+        """Return everything that the pictures depend on except caption and seed."""
         return (
             self._model_settings
-            | self._options(guidance)
-            | {"negative_prompt": self.negative, "remedy": remedy.settings(self.pipe)}
+            | self._options(guidance_scale)
+            | {"negative_prompt": self.negative_prompt, "remedy": remedy.settings(self.pipe)}
         )
 
-    def _options(self, guidance: float | None) -> dict[str, Any]:
-        return self.options | ({} if guidance is None else {"guidance_scale": guidance})
+    def _options(self, guidance_scale: float | None) -> dict[str, Any]:
+        return self.options | ({} if guidance_scale is None else {"guidance_scale": guidance_scale})
 
-    def gallery(self, remedy: Remedy, guidance: float | None = None) -> Gallery:
-        """Where the pictures of a remedy lie; they may not be painted yet."""
-        return Gallery(self.cache, self.settings(remedy, guidance))
+    def gallery(self, remedy: Remedy, guidance_scale: float | None = None) -> Gallery:
+        """Return the gallery for a remedy; its pictures may not be painted yet."""
+        return Gallery(self.cache, self.settings(remedy, guidance_scale))
 
     def paint(
         self,
         remedy: Remedy,
         jobs: Sequence[Job],
-        guidance: float | None = None,
+        guidance_scale: float | None = None,
         advance: Callable[[int], None] = lambda count: None,
     ) -> Gallery:
-        """Make the pictures that are not there yet.
+        """Paint the pictures that are missing, and return their gallery.
 
         Args:
-            guidance: in place of the one in ``options``.
-            advance: told how many pictures are done.
+            guidance_scale: in place of the one in ``options``.
+            advance: called with the number of pictures that are done; a long batch counts step by step.
         """
-        gallery, options = self.gallery(remedy, guidance), self._options(guidance)
+        gallery, options = self.gallery(remedy, guidance_scale), self._options(guidance_scale)
+        done = _Done(advance, options.get("num_inference_steps"))
         with remedy.applied(self.pipe) as more:
 
             def batch(part: list[Job]) -> list[Image.Image]:
-                return self._paint_batch(part, options | more)
+                return self._paint_batch(part, options | more, done.step)
 
-            self.painted += gallery.paint(jobs, batch, self.batch, self.processes, advance)
+            self.painted += gallery.paint(jobs, batch, self.batch, self.processes, done.pictures)
         return gallery
 
-    def _paint_batch(self, jobs: list[Job], options: dict[str, Any]) -> list[Image.Image]:
+    def _paint_batch(self, jobs: list[Job], options: dict[str, Any], on_step: Callable[[], None]) -> list[Image.Image]:
         prompts, seeds = [job.prompt.text for job in jobs], [job.seed for job in jobs]
-        controls = None if self.controls is None else [self.controls.of(job) for job in jobs]
-        return paint(self.pipe, prompts, seeds, controls=controls, negative_prompt=self.negative, **options)
+        options = options | {"negative_prompt": self.negative_prompt, "on_step": on_step}
+        options["controls"] = None if self.controls is None else [self.controls.of(job) for job in jobs]
+        return paint(self.pipe, prompts, seeds, **options)
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that JSON can hold: long lists (``trained_betas``) by their digest."""
-    import json
+class _Done:
+    """Counts ``steps`` denoising steps as a picture, so that progress moves within a batch; each picture counts once."""
+
+    def __init__(self, advance: Callable[[int], None], steps: int | None):
+        self._advance, self._steps = advance, steps
+        self._calls = self._early = 0
+
+    def step(self) -> None:
+        """Count a denoising step of one picture."""
+        self._calls += 1
+        if self._steps and self._calls % self._steps == 0:
+            self._early += 1
+            self._advance(1)
+
+    def pictures(self, count: int) -> None:
+        """Count pictures that are done, apart from those that their steps have counted."""
+        self._advance(count - self._early)
+        self._calls = self._early = 0
+
+
+def _short(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration that JSON can hold, with digests in place of long lists (``trained_betas``)."""
 
     def short(value: Any) -> Any:
         text = json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""One process or several under ``accelerate launch`` or ``torchrun``: who does what, and what all of them found."""
+"""One process or several under ``accelerate launch`` or ``torchrun``: how work is shared and results are collected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Processes:
-    """The processes of this run, by accelerate; one, where nothing was launched.
+    """The processes of this run, by accelerate; a single one where nothing was launched.
 
     Args:
         cpu: stay on the CPU where there is a GPU.
@@ -22,33 +22,40 @@ class Processes:
 
     @property
     def count(self) -> int:
+        """Number of processes."""
         return self._state.num_processes
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that speaks and writes what all have in common."""
+        """Whether this is the process that prints, and writes what all have in common."""
         return self._state.is_main_process
 
     @property
     def device(self) -> Any:
+        """Device of this process, chosen by accelerate: each process has a GPU of its own."""
         return self._state.device
 
     def share(self, work: Sequence[T]) -> list[T]:
-        """What of a list that all have is for this process: each entry for one of them."""
+        """Return this process's share of a list that all processes have; each entry goes to one of them."""
         return list(work[self._state.process_index :: self.count])
 
     def wait(self) -> None:
+        """Wait until all processes are here."""
         self._state.wait_for_everyone()
 
     def agree(self, find: Callable[[], T]) -> T:
-        """What the first process finds, in all of them."""
+        """Return in all processes what ``find`` returns in the first one; only that one calls it."""
         from accelerate.utils import broadcast_object_list
 
         found: list[Any] = [find() if self.first else None]
         return broadcast_object_list(found)[0] if self.count > 1 else found[0]
 
     def gather(self, mine: Sequence[T]) -> list[T]:
-        """Undo ``share``: what each process made of its entries, in the order of the list."""
+        """Undo ``share``: return the results of all processes in the order of the list; all processes must call it.
+
+        Args:
+            mine: a result per entry of this process's share.
+        """
         from accelerate.utils import gather_object
 
         if self.count == 1:
@@ -58,7 +65,7 @@ class Processes:
 
 
 def everyone(mine: T) -> list[T]:
-    """What each process holds, on all of them."""
+    """Return the values of all processes, in each of them; all processes must call it."""
     import torch.distributed
 
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

@@ -1,54 +1,58 @@
-"""Real pictures to compare with: a folder of them, and how bright they are as a crowd."""
+"""Real pictures to compare with: a folder of them, and what extractors see in them."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.pictures import Unusable, fit, load
 from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
+from .metrics.brightness import Lumas
+from .metrics.crowd import Crowd, Statistics
 from .metrics.features import BATCH
 from .processes import Processes, everyone
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-PENDING = 8  # batches of pictures of different sizes that are held at most
+PENDING = 8  # most batches of pictures of different sizes in memory
 NAMED = 3  # unreadable files that a warning names
 
 
 class RealPictures:
     """The pictures of a folder and its subfolders, in the order of their paths.
 
-    Protocol: with ``size``, each is scaled to cover a square (Lanczos, antialiased) and cropped in its middle, as generated squares
-    are compared; without, each stays as it is, and the extractor's own resizing is the only one, as with clean-fid on folders.
+    With ``size``, each picture is scaled to cover a square (Lanczos, antialiased) and cropped in the middle. Without, it stays as it is,
+    and only the extractor resizes it, as clean-fid does with folders.
 
     Args:
         folder: searched recursively for ``data.sources.SUFFIXES``.
-        size: height and width, in pixels; None: as they are, of any sizes.
-        number: at most so many, drawn with a fixed seed; None: all.
-        processes: each reads its own share.
+        size: height and width in pixels; None: as they are, of any sizes.
+        number: most pictures, drawn with a fixed seed; None: all.
+        processes: each process reads its own share.
 
     Attributes:
-        skipped: files that this process could not read, and why; filled while reading.
+        skipped: files that this process could not read, with the reason; filled while reading.
 
     Raises:
-        SingDiffusionError: there is no such folder, or it holds fewer than two pictures.
+        SingDiffusionError: the folder does not exist, or has fewer than two pictures.
     """
 
     def __init__(
         self, folder: Path, size: int | None = None, number: int | None = None, processes: Processes | None = None
     ):
         if not folder.is_dir():
-            raise SingDiffusionError(f"there is no folder {folder} of real pictures")
+            raise SingDiffusionError(f"there is no folder {folder} of real pictures", setting="real")
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if len(files) < 2:
             raise SingDiffusionError(
-                f"{folder} holds {len(files)} pictures, and at least 2 are needed ({', '.join(SUFFIXES)})"
+                f"{folder} holds {len(files)} pictures, and at least 2 are needed ({', '.join(SUFFIXES)})",
+                setting="real",
             )
         if number is not None and number < len(files):
             files = sorted(random.Random(0).sample(files, max(2, number)))
@@ -57,17 +61,21 @@ class RealPictures:
         self.skipped: list[str] = []
 
     def __len__(self) -> int:
-        """Files, of all processes."""
+        """Number of files, of all processes."""
         return len(self.files)
 
     @property
     def protocol(self) -> str:
+        """How the pictures are prepared, in words."""
         if self.size is None:
             return "real pictures as they are"
         return f"real pictures scaled to cover {self.size} x {self.size} (Lanczos) and cropped in the middle"
 
     def batches(self, batch: int = BATCH) -> Iterator[Tensor]:
-        """This process's share: uint8 (B, 3, H, W), B <= ``batch``; pictures of one size together, so not quite in the files' order."""
+        """Yield this process's share: uint8 (B, 3, H, W), B <= ``batch``.
+
+        Pictures of one size come together, so the order is not quite that of the files.
+        """
         waiting: dict[tuple[int, int], list[Tensor]] = {}
         self.skipped = []
         for picture in self._read():
@@ -91,7 +99,7 @@ class RealPictures:
             yield torch.from_numpy(pixels).permute(2, 0, 1)
 
     def warnings(self) -> list[str]:
-        """Lines on what was skipped and on JPEGs, of all processes, on each of them; all must ask, after reading."""
+        """Return lines about skipped files and JPEGs, of all processes; all must call it, after reading."""
         skipped = sorted(line for part in everyone(self.skipped) for line in part)
         lines = []
         if skipped:
@@ -103,3 +111,45 @@ class RealPictures:
                 f"{jpegs} of {len(self.files)} real pictures are JPEGs, whose artefacts alone move a Fréchet distance (clean-fid)"
             )
         return lines
+
+
+@dataclass
+class Real:
+    """What the extractors see in real pictures, computed once.
+
+    Attributes:
+        extractors: networks, as ``metrics.features.make_extractor`` returns them.
+        statistics: per extractor.
+        mean_lumas: of the pictures, float64 (N,); None where only statistics are known.
+        notes: lines for the reader of a report.
+    """
+
+    extractors: Sequence[nn.Module]
+    statistics: list[Statistics]
+    mean_lumas: np.ndarray | None
+    notes: list[str]
+
+    @classmethod
+    def of_pictures(
+        cls, extractors: Sequence[nn.Module], batches: Iterable[Tensor], notes: Callable[[], list[str]] = list
+    ) -> Real:
+        """Read this process's share of the pictures, uint8 (B, 3, H, W); ``notes`` is called when all are read."""
+        crowds, seen = [Crowd(extractor, which="real") for extractor in extractors], Lumas()
+        for pictures in batches:
+            seen.see(pictures)
+            for crowd in crowds:
+                crowd.see(pictures)
+        return cls(extractors, [crowd.statistics() for crowd in crowds], seen.values(), notes())
+
+    @classmethod
+    def of_file(cls, extractors: Sequence[nn.Module], file: Path) -> Real:
+        """Load saved statistics of one extractor's features.
+
+        Raises:
+            SingDiffusionError: there are several extractors, or the file does not hold statistics.
+        """
+        if len(extractors) != 1:
+            raise SingDiffusionError(
+                f"{file} holds statistics of one network's features; choose one extractor", setting="features"
+            )
+        return cls(extractors, [Statistics.load(file)], None, [])

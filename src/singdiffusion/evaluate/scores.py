@@ -1,102 +1,61 @@
-"""What a crowd of pictures is worth: distances from real ones, fit to the captions, brightness; for one remedy at one guidance scale."""
+"""Scores of many pictures together: distances from real ones, fit to the captions, brightness; for one remedy at one guidance scale."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
-from torch import Tensor, nn
 
-from ..errors import SingDiffusionError
-from .gallery import Job
+from .gallery import EXAMPLES, Job
 from .metrics.brightness import Lumas, brightness_distance
-from .metrics.fidelity import Crowd, Fidelity, Statistics, compare
+from .metrics.crowd import Crowd
+from .metrics.fidelity import Fidelity, compare
 from .metrics.text_score import PictureTextScore, TextScore
 from .painter import Painter
+from .real import Real
 from .remedies import Remedy
-from .reports.document import SHOWN
-
-
-@dataclass
-class Real:
-    """Real pictures, seen once by every extractor.
-
-    Attributes:
-        statistics: one an extractor.
-        lumas: mean lumas of the pictures; None where only statistics are known.
-        notes: what a reader must know.
-    """
-
-    extractors: Sequence[nn.Module]
-    statistics: list[Statistics]
-    lumas: np.ndarray | None
-    notes: list[str]
-
-    @classmethod
-    def of_pictures(
-        cls, extractors: Sequence[nn.Module], batches: Iterable[Tensor], notes: Callable[[], list[str]] = list
-    ) -> Real:
-        """From pictures, this process's share of them; ``notes`` is asked when all are read."""
-        crowds, lumas = [Crowd(extractor, which="real") for extractor in extractors], Lumas()
-        for pictures in batches:
-            lumas.see(pictures)
-            for crowd in crowds:
-                crowd.see(pictures)
-        return cls(extractors, [crowd.statistics() for crowd in crowds], lumas.values(), notes())
-
-    @classmethod
-    def of_file(cls, extractors: Sequence[nn.Module], file: Path) -> Real:
-        """From saved statistics of one extractor's features.
-
-        Raises:
-            SingDiffusionError: there are several extractors, or the file is no such thing.
-        """
-        if len(extractors) != 1:
-            raise SingDiffusionError(f"{file} holds statistics of one network's features; name one with --features")
-        return cls(extractors, [Statistics.load(file)], None, [])
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of the pictures of one remedy on one model at one guidance scale.
+    """Scores of the pictures of one remedy on one model at one guidance scale.
 
     Attributes:
-        fidelity: one an extractor.
-        text: how well they fit their captions; None where that was not asked for.
-        grey, grey_std: mean over pictures of their mean luma, 0..255, and its standard deviation.
-        brightness_distance: Wasserstein-1 between the mean lumas of generated and real pictures; None where the latter are not known.
+        fidelity: per extractor.
+        text: how well the pictures fit their captions; None where that was not asked for.
+        mean_luma, mean_luma_std: mean over pictures of their mean luma, 0..255, and its standard deviation.
+        brightness_distance: Wasserstein-1 distance between the mean lumas of generated and real pictures; None where the latter are not known.
         shown, prompts: the first pictures and their captions.
         settings: of the gallery.
     """
 
     model: str
     remedy: Remedy
-    guidance: float
+    guidance_scale: float
     pictures: int
     fidelity: list[Fidelity]
     text: TextScore | None
-    grey: float
-    grey_std: float
+    mean_luma: float
+    mean_luma_std: float
     brightness_distance: float | None
     shown: list[Image.Image]
     prompts: list[str]
     settings: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
+        """Return every figure; the keys are documented in docs/evaluate.md."""
         return {
             "model": self.model,
             "remedy": self.remedy.name,
             "title": self.remedy.title,
-            "guidance": self.guidance,
+            "guidance_scale": self.guidance_scale,
             "pictures": self.pictures,
             "fidelity": [each.as_json() for each in self.fidelity],
             "text": None if self.text is None else self.text.as_json(),
-            "grey": self.grey,
-            "grey_std": self.grey_std,
+            "mean_luma": self.mean_luma,
+            "mean_luma_std": self.mean_luma_std,
             "brightness_distance": self.brightness_distance,
             "settings": self.settings,
         }
@@ -106,37 +65,41 @@ def score(
     painter: Painter,
     remedy: Remedy,
     jobs: Sequence[Job],
-    guidance: float,
+    guidance_scale: float,
     real: Real,
     text: PictureTextScore | None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Scores:
-    """Paint what is missing and measure it, from the disk, a batch at a time."""
-    gallery = painter.paint(remedy, jobs, guidance, advance)
+    """Paint what is missing, then read the pictures from the disk, a batch at a time, and measure them.
+
+    Args:
+        advance: called with the number of pictures that are done.
+    """
+    gallery = painter.paint(remedy, jobs, guidance_scale, advance)
     mine = painter.processes.share(jobs)
-    crowds, lumas = [Crowd(extractor) for extractor in real.extractors], Lumas()
+    crowds, seen = [Crowd(extractor) for extractor in real.extractors], Lumas()
     if text is not None:
         text.reset()
     start = 0
     for pictures in gallery.batches(mine):
-        lumas.see(pictures)
+        seen.see(pictures)
         for crowd in crowds:
             crowd.see(pictures)
         if text is not None:
             text.see(pictures, [job.prompt.text for job in mine[start : start + len(pictures)]])
         start += len(pictures)
-    greys = lumas.values()
+    mean_lumas = seen.values()
     return Scores(
         painter.model,
         remedy,
-        guidance,
+        guidance_scale,
         len(jobs),
         [compare(known, crowd.statistics()) for known, crowd in zip(real.statistics, crowds, strict=True)],
         None if text is None else text.compute(),
-        float(greys.mean()),
-        float(greys.std()),
-        None if real.lumas is None else brightness_distance(real.lumas, greys),
-        [gallery.read(job) for job in jobs[:SHOWN]],
-        [job.prompt.text for job in jobs[:SHOWN]],
+        float(mean_lumas.mean()),
+        float(mean_lumas.std()),
+        None if real.mean_lumas is None else brightness_distance(real.mean_lumas, mean_lumas),
+        gallery.examples(jobs),
+        [job.prompt.text for job in jobs[:EXAMPLES]],
         gallery.settings,
     )

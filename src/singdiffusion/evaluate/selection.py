@@ -1,35 +1,40 @@
-"""Which remedies go with a model, which captions and which real pictures it is measured on."""
+"""Which remedies go with a model, which captions it paints, and which real pictures and networks measure it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .. import tiny
-from ..data.pictures import Unusable, load
 from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
+from ..painting.controls import needs_control, read_control
 from ..painting.prompts import Prompt, named, read_prompts, too_long
+from .metrics.features import make_extractor
+from .metrics.text_score import PictureTextScore
 from .painter import Controls
 from .processes import Processes
-from .real import RealPictures
+from .real import Real, RealPictures
 from .remedies import FirstStep, Off, Remedy
 
-if TYPE_CHECKING:
-    from .scores import Real
+MOST_CAPTIONS = 30_000  # of COCO, as in the paper
+MOST_EMBEDDED = 256  # for a first look in minutes; the embedded models' pictures have 768 captions
+CLIP = "openai/clip-vit-base-patch16"
 
 
 def remedies_for(
     pipe: Any, modules: Sequence[str], method: str | None, alone: bool = True
 ) -> tuple[list[Remedy], list[str]]:
-    """Off, and the first step of every module that fits; and a line for each that does not.
+    """Return ``off`` and the first step of every module that fits, and a line for each module that does not fit.
 
     Args:
-        alone: whether this is the only model: then a module that does not fit is a mistake.
+        pipe: the model.
+        modules: embedded ones, folders or hub ids.
+        method: ``mean`` or ``moments``; None: the module's best.
+        alone: whether this is the only model; then a module that does not fit is an error.
 
     Raises:
         SingDiffusionError: a module does not fit the only model.
@@ -39,89 +44,77 @@ def remedies_for(
     for module in modules:
         remedy = FirstStep(module, method)
         reason = remedy.unfit(pipe)
-        if reason is not None and alone:
-            raise SingDiffusionError(f"--module {module}: {reason}")
         if reason is None:
             fitting.append(remedy)
+        elif alone:
+            raise SingDiffusionError(f"the module {module} does not fit: {reason}", setting="module")
         else:
             lines.append(f"{module} does not fit: {reason}")
     return fitting, lines
 
 
 def controls_for(pipe: Any, model: str, path: Path | None) -> Controls | None:
-    """What a ControlNet follows: a picture, a folder of them, or the embedded one's own edges; None where there is no ControlNet.
+    """Return the pictures that a ControlNet follows; None where the model has no ControlNet.
+
+    Args:
+        path: a picture or a folder of pictures; None: the embedded model's own edges.
 
     Raises:
         SingDiffusionError: there is a ControlNet and nothing to follow, or the reverse, or a picture cannot be read.
     """
-    has_one = getattr(pipe, "controlnet", None) is not None
-    if path is None:
-        if model == "tiny-controlnet":
-            return Controls(list(tiny.hints().values()), plain="solid")
-        if has_one:
-            raise SingDiffusionError(f"{model} has a ControlNet; say what to follow: --control PICTURE or FOLDER")
+    if path is None and model == "tiny-controlnet":
+        return Controls(list(tiny.hints().values()), plain="solid")
+    if not needs_control(pipe, path):
         return None
-    if not has_one:
-        raise SingDiffusionError(f"--control goes with a ControlNet, and {model} has none")
+    assert path is not None
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     if not files:
-        raise SingDiffusionError(f"--control {path} holds no pictures ({', '.join(SUFFIXES)})")
-    return Controls([_picture(file) for file in files])
+        raise SingDiffusionError(f"the folder {path} holds no pictures ({', '.join(SUFFIXES)})", setting="control")
+    return Controls([read_control(file) for file in files])
 
 
-def _picture(file: Path) -> Image.Image:
-    try:
-        return load(file, smallest=1)[0]
-    except Unusable as error:
-        raise SingDiffusionError(f"--control {file} {error}") from error
-
-
-def real_greys(model: str, prompts: Sequence[Prompt]) -> dict[str, float]:
-    """Prompt id -> mean grey of real pictures, where it is known: for the embedded models."""
+def real_mean_lumas(model: str, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """Return prompt id -> mean luma of real pictures, 0..255, where it is known: for the embedded models."""
     if model not in tiny.MODELS:
         return {}
     known = {prompt: row["mean"] for prompt, row in tiny.reference(model).items()}
     if model != "tiny-controlnet":
         for group in tiny.captions().values():
-            known = {caption: float(np.mean(greys)) for caption, greys in group.items()} | known
+            known = {caption: float(np.mean(lumas)) for caption, lumas in group.items()} | known
     return {prompt.id: known[prompt.text] for prompt in prompts if prompt.text in known}
 
 
-MOST_CAPTIONS = 30_000  # of COCO, as the paper takes
-MOST_EMBEDDED = 256  # for a first look in minutes; the embedded models' pictures have 768 captions
-
-
 def captions_for(model: str, file: Path | None) -> list[Prompt]:
-    """The captions of a file; of the embedded models' own pictures, where none is given.
+    """Return the captions of a file, or those of the embedded models' own pictures.
 
     Raises:
-        SingDiffusionError: none is given for a model that is not embedded, or the file is wrong.
+        SingDiffusionError: no file is given for a model that is not embedded, or the file is wrong.
     """
     if file is not None:
         return read_prompts(file)
     if model not in tiny.MODELS:
         raise SingDiffusionError(
-            f"say which captions {model} shall paint: --captions FILE (.txt, .json, .jsonl or .csv)"
+            f"{model} needs captions to paint: a .txt, .json, .jsonl or .csv file", setting="captions"
         )
     return named(tiny.pictures().captions)
 
 
 def count_for(models: Sequence[str], prompts: Sequence[Prompt]) -> int:
-    """How many pictures of captions to paint where nobody says it."""
-    embedded = all(model in tiny.MODELS for model in models)
-    return min(len(prompts), MOST_EMBEDDED if embedded else MOST_CAPTIONS)
+    """Return the default number of pictures of captions."""
+    return min(len(prompts), MOST_EMBEDDED if _embedded(models) else MOST_CAPTIONS)
 
 
 def real_for(
     model: str, source: Path | None, extractors: Sequence[Any], pictures: int, processes: Processes, device: Any
 ) -> Real:
-    """Real pictures of a folder, saved statistics of them, or the embedded models' own, as many as are painted.
+    """Measure the real pictures of a folder, load saved statistics of them, or measure the embedded models' own.
+
+    Args:
+        pictures: how many of the embedded models' own are used, the same number as are painted.
 
     Raises:
         SingDiffusionError: none are given for a model that is not embedded, or they cannot be used.
     """
-    from .scores import Real
-
     for extractor in extractors:
         extractor.to(device)
     if source is not None and source.is_file():
@@ -131,7 +124,7 @@ def real_for(
         return Real.of_pictures(extractors, real.batches(), real.warnings)
     if model not in tiny.MODELS:
         raise SingDiffusionError(
-            f"say which real pictures {model} is compared with: --real FOLDER, or statistics in an .npz file"
+            f"{model} needs real pictures to be compared with: a folder, or statistics in an .npz file", setting="real"
         )
     drawn = tiny.pictures().drawn[:pictures]
     mine = drawn[processes.share(range(len(drawn)))]
@@ -141,40 +134,45 @@ def real_for(
 def extractors_for(
     models: Sequence[str], names: Sequence[str] | None, inception: Path | None, clip: str | None
 ) -> list[Any]:
-    """The networks on whose features distances are taken: for the embedded models those that come with the package and its extra,
-    for others Inception, by default.
+    """Return the networks on whose features distances are computed.
+
+    By default these are the embedded encoder and EfficientNet-Lite0 for the embedded models, and Inception for others.
+
+    Args:
+        names: among ``metrics.features.EXTRACTORS``.
+        inception: file of Inception's weights; None: downloaded.
+        clip: folder or hub id of a CLIP model.
 
     Raises:
-        SingDiffusionError: a name is unknown, or a network is not there.
+        SingDiffusionError: a name is unknown, or a network is not available.
     """
-    from .metrics.features import make_extractor
-
-    embedded = all(model in tiny.MODELS for model in models)
-    wanted = list(dict.fromkeys(names or (["tiny", "efficientnet"] if embedded else ["inception"])))
+    wanted = list(dict.fromkeys(names or (["tiny", "efficientnet"] if _embedded(models) else ["inception"])))
     weights = {"inception": inception, "clip": clip}
     return [make_extractor(name, weights.get(name)) for name in wanted]
 
 
-def text_for(models: Sequence[str], source: str | None, device: Any) -> Any:
-    """What scores pictures with their captions: the embedded encoder for the embedded models, a CLIP for others; None for "none"."""
-    from .metrics.text_score import PictureTextScore
+def text_for(models: Sequence[str], source: str | None, device: Any) -> PictureTextScore | None:
+    """Return the score of pictures with their captions; None where ``source`` is "none".
 
+    Args:
+        source: ``tiny``, or a CLIP model's folder or hub id; by default ``tiny`` for the embedded models and ``CLIP`` for others.
+    """
     if source == "none":
         return None
-    embedded = all(model in tiny.MODELS for model in models)
-    return PictureTextScore(source or ("tiny" if embedded else CLIP), device)
+    return PictureTextScore(source or ("tiny" if _embedded(models) else CLIP), device)
 
 
-CLIP = "openai/clip-vit-base-patch16"
+def _embedded(models: Sequence[str]) -> bool:
+    return all(model in tiny.MODELS for model in models)
 
 
 def truncation_notes(pipe: Any, prompts: Sequence[Prompt]) -> list[str]:
-    """Lines on prompts whose end the model does not read."""
-    tokenizer = getattr(pipe, "tokenizer", None)
+    """Return a line about the prompts whose end the model's tokenizer cuts off; no line where there are none."""
+    tokenizer: Any = getattr(pipe, "tokenizer", None)
     cut = [] if tokenizer is None else too_long(prompts, tokenizer)
     if not cut:
         return []
     return [
-        f"{len(cut)} of {len(prompts)} prompts are longer than the {tokenizer.model_max_length} tokens that the text encoder reads and were cut, "  # type: ignore[union-attr]
+        f"{len(cut)} of {len(prompts)} prompts are longer than the {tokenizer.model_max_length} tokens that the text encoder reads and were cut; "
         f"the first is {cut[0].id!r}"
     ]

@@ -10,12 +10,13 @@ from typing import Any
 from PIL import Image
 
 from ..choices import SCHEDULERS
+from ..evaluate.reports.histogram import Series, histogram
+from ..painting.luma import luma_shares
 from ..painting.paint import side_by_side
 from ..painting.png import png
 from ..painting.prompts import slug
 from ..painting.settings import COMPARE, PictureSettings
 from ..plugin import Audit
-from . import histogram
 from .settings import NO_MODULE, OWN
 from .studio import Pair, Result
 
@@ -88,7 +89,8 @@ def shown(result: Result) -> list[dict[str, Any]]:
 def _pair(result: Result, pair: Pair) -> dict[str, Any]:
     prompt, lumas = result.settings.prompt, pair.mean_luma
     files = {part: _base64(*file) for part, file in _files(result, pair).items()}
-    images = {"off": pair.off} | ({} if pair.on is None else {"on": pair.on})
+    images = [("without", "off", pair.off), ("with SingDiffusion", "on", pair.on)]
+    series = [Series(label, luma_shares([image]), kind) for label, kind, image in images if image is not None]
     return files | {
         "prompt": prompt,
         "seed": pair.seed,
@@ -97,7 +99,7 @@ def _pair(result: Result, pair: Pair) -> dict[str, Any]:
         "height": pair.off.height,
         "seconds": round(result.seconds, 1),
         "mean_luma": [round(luma) for luma in lumas if luma is not None],
-        "histogram": histogram.svg(prompt, images),
+        "histogram": histogram(prompt, series),
         "command": command(result, pair.seed),
     }
 

@@ -11,7 +11,7 @@ from .pareto import pareto
 from .remedies import remedies
 
 evaluate = typer.Typer(
-    help="Measure what the first step does to a model: brightness, fidelity, the curve over guidance, and beside other remedies. "
+    help="Measure what the first step does to a model: brightness, fidelity, the curve over guidance, and other remedies side by side. "
     "Pictures are kept and not painted twice; `accelerate launch -m singdiffusion evaluate ...` shares the work.",
     no_args_is_help=True,
     rich_markup_mode=None,

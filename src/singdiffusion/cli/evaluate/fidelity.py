@@ -7,54 +7,33 @@ from typing import Annotated
 
 import typer
 
-from . import options
 from .crowds import Crowds, scales_of, scored
+from .groups import expand
+from .options import CrowdOptions, CurveOptions, ModelOptions, Out, PaintOptions
 from .run import start
 
 
+@expand
 def fidelity(
-    models: options.Models = None,
-    modules: options.Modules = None,
-    method: options.Method = None,
-    captions: options.Captions = None,
-    real: options.Real = None,
-    save_real: options.SaveReal = None,
-    pictures: options.Count = None,
+    *,
+    chosen: ModelOptions,
+    crowd: CrowdOptions,
+    curve: CurveOptions,
     guidance: Annotated[
         list[float] | None, typer.Option(help="Guidance scales, one or several times; 1 (none) and 7.5 by default.")
     ] = None,
-    features: options.Features = None,
-    inception: options.InceptionFile = None,
-    clip: options.ClipFeatures = None,
-    text: options.Text = None,
-    out: options.Out = Path("out/fidelity"),
-    cache: options.Cache = None,
-    json: options.Json = None,
-    model_config: options.ModelConfig = None,
-    scheduler: options.Scheduler = None,
-    steps: options.Steps = 50,
-    negative: options.Negative = None,
-    control: options.Control = None,
-    seed: options.Seed = 0,
-    batch: options.Batch = 16,
-    height: options.Height = None,
-    width: options.Width = None,
-    dtype: options.Dtype = "float32",
-    device: options.Device = "auto",
+    out: Out = Path("out/fidelity"),
+    options: PaintOptions,
 ) -> None:
-    """How near pictures are to real ones, and how well they fit their captions, without and with: FID and CLIP score, where these are at hand.
+    """How near pictures are to real ones (FID, where its network is available) and how well they fit their captions, without and with SingDiffusion.
 
     Example: singdiffusion evaluate fidelity --pictures 64 --guidance 1 --out out/fidelity
     """
     scales = scales_of(guidance, (1.0, 7.5))
-    run = start(
-        models=models, modules=modules, method=method, out=out, cache=cache, json=json, model_config=model_config,
-        scheduler=scheduler, steps=steps, guidance=scales[0], negative=negative, control=control, seed=seed, batch=batch,
-        height=height, width=width, dtype=dtype, device=device,
-    )  # fmt: skip
-    from ...evaluate.reports.scores import fidelity_document
+    run = start(chosen.models, chosen.modules, chosen.method, scales[0], out, options)
+    from ...evaluate.reports.fidelity import fidelity_document
 
-    crowds = Crowds(run, captions, real, save_real, pictures, features, inception, clip, text)
+    crowds = Crowds(run, crowd, curve.pictures, curve.save_real)
     found, notes, painted = scored(crowds, scales)
-    document = fidelity_document(found, crowds.known, crowds.settings(guidance=scales), notes)
+    document = fidelity_document(found, crowds.known, crowds.settings(guidance_scale=scales), notes)
     run.finish(document, painted, len(found) * crowds.number)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from ...choices import scheduler_class
 from ...painting.schedulers import set_scheduler
 from ...painting.sizes import check_size, whole_size
 from ..common import check_json, console, extra, finite, hush, progress
+from .options import PaintOptions
 
 if TYPE_CHECKING:
     from ...evaluate.painter import Painter
@@ -25,100 +26,102 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """A command's common options, checked, and the processes that it runs in."""
+    """A command's options, checked, and the processes that it runs in.
+
+    Attributes:
+        guidance: the guidance scale, or the first of several.
+        options: shared by all commands.
+    """
 
     models: list[str]
     modules: list[str]
     method: str | None
-    model_config: Path | None
-    out: Path
-    cache: Path | None
-    json: Path | None
-    scheduler: str | None
-    steps: int
     guidance: float
-    negative: str | None
-    control: Path | None
-    seed: int
-    batch: int
-    height: int | None
-    width: int | None
-    dtype: str
-    device: str
+    out: Path
+    options: PaintOptions
+    dtypes: dict[str, str] = field(default_factory=dict, init=False)  # by model, as loaded
 
     def __post_init__(self) -> None:
         from ... import files
 
         finite("--guidance", self.guidance)
-        if self.scheduler is not None:
-            scheduler_class(self.scheduler)
-        files.output_folder(self.out)
-        self.cache = files.output_folder(self.cache or self.out / "pictures")
-        check_json(self.json)
+        if self.options.scheduler is not None:
+            scheduler_class(self.options.scheduler)
+        self.out = files.output_folder(self.out)
+        self.cache = files.output_folder(self.options.cache or self.out / "pictures")
+        check_json(self.options.json)
         hush()
         with extra("evaluate", "singdiffusion evaluate"):
             for package in ("matplotlib", "scipy", "torchmetrics"):
                 importlib.import_module(package)
         from ...evaluate.processes import Processes
-        from ...painting.devices import choose_device, choose_dtype
+        from ...painting.devices import AUTO, choose_device, choose_dtype
 
-        self.processes: Processes = Processes(cpu=self.device == "cpu")
-        self.torch_device = self.processes.device if self.device == "auto" else choose_device(self.device)
-        choose_dtype(self.dtype, self.torch_device)  # an unknown name is an error before anything is loaded
+        self.processes: Processes = Processes(cpu=self.options.device == "cpu")
+        # under accelerate each process has a GPU of its own
+        auto = self.options.device == AUTO and self.processes.count > 1
+        self.device = self.processes.device if auto else choose_device(self.options.device)
+        choose_dtype(self.options.dtype, self.device)
         self.started = time.monotonic()
 
     def painter(self, model: str) -> Painter:
-        """The model, loaded, with everything that its pictures depend on."""
+        """Load a model, with everything that its pictures depend on."""
         from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
         from ...painting.bases import load_model
 
-        pipe = load_model(model, self.torch_device, self.dtype, self.model_config)
-        if self.scheduler is not None:
-            set_scheduler(pipe, self.scheduler)
-        height, width = whole_size(pipe, self.height, self.width)
+        options = self.options
+        pipe = load_model(model, self.device, options.dtype, options.model_config)
+        if options.scheduler is not None:
+            set_scheduler(pipe, options.scheduler)
+        height, width = whole_size(pipe, options.height, options.width)
         check_size(pipe, height, width)
-        options: dict[str, Any] = {"num_inference_steps": self.steps, "guidance_scale": self.guidance}
-        options |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
-        assert self.cache is not None
+        for_pipe: dict[str, Any] = {"num_inference_steps": options.steps, "guidance_scale": self.guidance}
+        for_pipe |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
+        self.dtypes[model] = str(pipe.dtype).removeprefix("torch.")
         return Painter(
             model,
             pipe,
             self.cache,
             self.processes,
-            options,
-            self.negative,
-            self.batch,
-            controls_for(pipe, model, self.control),
+            for_pipe,
+            options.negative,
+            options.batch,
+            controls_for(pipe, model, options.control),
         )
 
     def settings(self, **more: Any) -> dict[str, Any]:
-        """What a reader of the report needs to know."""
+        """Return what a reader of the report needs, by diffusers' names of the settings."""
+        options = self.options
         return {
             "models": self.models,
             "modules": self.modules,
-            "scheduler": self.scheduler,
-            "steps": self.steps,
-            "guidance": self.guidance,
-            "negative_prompt": self.negative,
-            "seed": self.seed,
-            "height": self.height,
-            "width": self.width,
-            "dtype": self.dtype,
+            "scheduler": options.scheduler,
+            "num_inference_steps": options.steps,
+            "guidance_scale": self.guidance,
+            "negative_prompt": options.negative,
+            "seed": options.seed,
+            "height": options.height,
+            "width": options.width,
+            "device": str(self.device),
+            "dtypes": self.dtypes,
             "processes": self.processes.count,
         } | more
 
     @contextmanager
-    def progress(self, title: str, pictures: int) -> Iterator[Any]:
-        """A bar on the first process's terminal."""
+    def painting(self, painter: Painter, pictures: int) -> Iterator[Any]:
+        """Print device and precision, and show a progress bar, on the first process's terminal; yields ``advance``."""
         if not self.processes.first:
             yield lambda count: None
             return
-        with progress(title, pictures) as advance:
+        from ...painting.devices import describe
+
+        console.print(f"{painter.model}: {describe(painter.pipe)}", highlight=False, markup=False)
+        with progress(f"Painting {painter.model}", pictures) as advance:
             yield advance
 
     def finish(self, document: Document, painted: int, expected: int) -> None:
-        """Write the report and say where it is."""
+        """Write the report and print its tables and where it is."""
         from ...evaluate.reports.document import as_json
         from ...files import write_whole
 
@@ -126,8 +129,8 @@ class Run:
         document.figures |= {"seconds": round(seconds, 1), "painted": painted, "pictures": expected}
         if self.processes.first:
             page = document.write(self.out)
-            if self.json is not None:
-                write_whole(self.json, as_json(document.figures))
+            if self.options.json is not None:
+                write_whole(self.options.json, as_json(document.figures))
             for table in document.tables:
                 console.print(table.rich())
             for note in document.notes:
@@ -136,19 +139,29 @@ class Run:
         self.processes.wait()
 
 
-def start(**options: Any) -> Run:
-    """Defaults that depend on each other: the embedded model has its own module."""
+def start(
+    models: Sequence[str] | None,
+    modules: Sequence[str] | None,
+    method: str | None,
+    guidance: float,
+    out: Path,
+    options: PaintOptions,
+) -> Run:
+    """Fill in the defaults that depend on each other: the embedded model has a module of its own.
+
+    Raises:
+        SingDiffusionError: a model that is not embedded needs a module that fits.
+    """
     from ... import tiny
     from ...errors import SingDiffusionError
     from ...painting.bases import require_name
 
-    models = list(dict.fromkeys(options.pop("models") or ["tiny"]))
-    modules = options.pop("modules")
-    foreign = [model for model in models if model not in tiny.MODELS]
+    wanted = list(dict.fromkeys(models or ["tiny"]))
+    foreign = [model for model in wanted if model not in tiny.MODELS]
     for model in foreign:
         require_name(model)
     if modules is None and foreign:
         raise SingDiffusionError(
-            f"say which module fits {foreign[0]}: --module FOLDER (a hub id, or convert a published one)"
+            f"{foreign[0]} needs a module that fits: --module FOLDER (or a hub id; singdiffusion convert reads published ones)"
         )
-    return Run(models=models, modules=list(dict.fromkeys(modules or ["tiny"])), **options)
+    return Run(wanted, list(dict.fromkeys(modules or ["tiny"])), method, guidance, out, options)

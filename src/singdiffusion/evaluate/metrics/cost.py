@@ -1,4 +1,4 @@
-"""What a remedy costs beside painting as the pipeline does: seconds a picture, measured in turn in one run, and memory."""
+"""What a remedy costs: seconds per picture, measured against the pipeline without it in one run, and memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PAIRS = 20
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one remedy on one pipeline.
+    """Cost of one remedy on one pipeline.
 
     Attributes:
-        seconds_off, seconds: a picture without and with it, medians.
-        extra: seconds more with it, the median over pairs.
-        interval: 95 % interval of that median, by the order of the differences alone; None for fewer than 6 pairs. Where it holds 0,
-            the cost is not told from nothing.
-        ratio: times as long, the median over pairs.
-        pairs: pictures without and with it, one after the other, the first in turn.
-        mib: of the networks that it holds in memory beside the pipeline's.
+        seconds_off, seconds: per picture without and with it, medians.
+        extra: additional seconds per picture, the median over pairs.
+        interval: 95 % interval of that median, from the order of the differences alone; None for fewer than 6 pairs. If it contains 0,
+            no cost was found.
+        ratio: time with it divided by time without, the median over pairs.
+        pairs: pairs of a picture without and a picture with it; which comes first alternates.
+        mib: MiB of memory for its networks, in addition to the pipeline's.
     """
 
     seconds_off: float
@@ -40,6 +40,7 @@ class Cost:
     mib: float
 
     def as_json(self) -> dict[str, Any]:
+        """Return every figure; the keys are documented in docs/evaluate.md."""
         return asdict(self)
 
 
@@ -53,18 +54,20 @@ def measure(
     advance: Callable[[int], None] = lambda count: None,
     **options: Any,
 ) -> Cost:
-    """Paint pairs of one picture without and one with a remedy, after one pair that warms up.
+    """Paint pairs of a picture without and a picture with a remedy, after one pair to warm up, and return the cost.
 
-    Plugging in is not timed: it is done once for many pictures.
+    Enabling the remedy is not timed, because it happens once for many pictures.
 
     Args:
-        seed: of the first pair; the next take the next.
-        advance: told how many pictures are done.
+        seed: of the first pair; the following pairs count it up.
+        advance: called with the number of pictures that are done.
         options: as for ``painting.paint``.
     """
     taken: list[tuple[float, float]] = []
     for i in range(pairs + 1):
-        order = (Off(), remedy) if i % 2 else (remedy, Off())  # whatever the first one costs more, both pay
+        order = (
+            (Off(), remedy) if i % 2 else (remedy, Off())
+        )  # if the first of a pair takes longer, that affects both alike
         found = {}
         for each in order:
             found[each is remedy] = _seconds(pipe, each, prompt, seed + i, options)
@@ -79,12 +82,12 @@ def measure(
         interval=_interval(differences),
         ratio=statistics.median(on / off for off, on in taken),
         pairs=pairs,
-        mib=held(pipe, remedy),
+        mib=extra_memory(pipe, remedy),
     )
 
 
 def _interval(values: list[float]) -> tuple[float, float] | None:
-    """95 % interval of the median, whatever the distribution (the binomial's of how many lie below)."""
+    """95 % interval of the median for any distribution, from the binomial distribution of how many values lie below it."""
     from scipy.stats import quantile_test
 
     found = quantile_test(values, p=0.5).confidence_interval(0.95)
@@ -98,8 +101,8 @@ def _seconds(pipe: Any, remedy: Remedy, prompt: str, seed: int, options: dict[st
         return time.perf_counter() - started
 
 
-def held(pipe: Any, remedy: Remedy) -> float:
-    """MiB of the parameters and buffers of a remedy's networks that the pipeline does not hold itself."""
+def extra_memory(pipe: Any, remedy: Remedy) -> float:
+    """Return the MiB of a remedy's parameters and buffers that are not the pipeline's own."""
     parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
     theirs = {place for part in parts for place, _ in _tensors(part)}
     ours = dict(pair for network in remedy.networks() for pair in _tensors(network))
@@ -107,6 +110,6 @@ def held(pipe: Any, remedy: Remedy) -> float:
 
 
 def _tensors(network: nn.Module) -> list[tuple[int, int]]:
-    """(where it lies, bytes) of every parameter and buffer that is in memory."""
+    """(address, bytes) of every parameter and buffer that is in memory."""
     tensors = [*network.parameters(), *network.buffers()]
     return [(tensor.data_ptr(), tensor.numel() * tensor.element_size()) for tensor in tensors if not tensor.is_meta]

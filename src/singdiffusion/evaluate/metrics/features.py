@@ -1,7 +1,7 @@
-"""What a network sees in pictures: modules (B, 3, H, W) uint8 -> (B, D), on whose features crowds of pictures are compared.
+"""Extractors: networks whose features pictures are compared on, as modules (B, 3, H, W) uint8 -> (B, D).
 
-Each says by what ``name`` its figures go, how many features it has (``num_features``), and its ``protocol``: how pictures are resized, and
-what of the network is taken. Figures on features of two networks, or after two ways of resizing, cannot be compared.
+Each has a ``name``, the number of its features (``num_features``) and a ``protocol``: how pictures are resized, and which layer is read.
+Figures on features of two networks, or after two ways of resizing, cannot be compared.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ... import tiny
-from ...errors import SingDiffusionError, one_line_error
+from ...errors import SingDiffusionError, one_line, one_line_error
+from ..digests import weights_digest
 
 BATCH = 32
 SIDE = 299  # of Inception's pictures
 INCEPTION = "Inception-v3 (TensorFlow, 2015-12-05)"
-"""The name of the one network whose Fréchet distance is a FID."""
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # its SHA-256 begins so, as of all files of torch.hub
+"""Name of the one network whose Fréchet distance is a FID."""
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"  # its SHA-256 begins with the digits in its name, as for all files of torch.hub
 EXTRACTORS = ("tiny", "efficientnet", "inception", "clip")
 
 
 class EfficientNetLite0(nn.Module):
-    """1,280 features of pictures by an EfficientNet-Lite0 that was trained on ImageNet: (B, 3, H, W) uint8 -> (B, 1280).
+    """Features of an EfficientNet-Lite0 that was trained on ImageNet: (B, 3, H, W) uint8 -> (B, 1280).
 
-    Its weights (Apache-2.0) come in a package, so that a distance on real pictures' features can be had where there is no model hub.
-    It is not the Inception of FID, and its numbers are not FIDs.
+    Its weights (Apache-2.0) come in a package, so it works without a model hub. It is not the Inception of FID, and its distances are
+    not FIDs.
 
     Raises:
         SingDiffusionError: the packages of the extra ``evaluate`` are not installed.
@@ -68,10 +69,10 @@ class ClipImages(nn.Module):
 
     Args:
         source: a folder in transformers' layout, with a ``preprocessor_config.json``, or a hub id.
-        label: what to call it; None: the folder's or the repository's name and a digest of the weights.
+        label: its name; None: "CLIP" and the name of the folder or repository. A digest of the weights is added.
 
     Raises:
-        SingDiffusionError: it is not there, cannot be downloaded, or is no CLIP model.
+        SingDiffusionError: it is not found, cannot be downloaded, or is not a CLIP model.
     """
 
     def __init__(self, source: str | os.PathLike, label: str | None = None):
@@ -86,16 +87,17 @@ class ClipImages(nn.Module):
 
 
 class Inception(nn.Module):
-    """2,048 features by the Inception-v3 of FID, after clean-fid's resizing: (B, 3, H, W) uint8 -> (B, 2048).
+    """Features of the Inception-v3 of FID, after clean-fid's resizing: (B, 3, H, W) uint8 -> (B, 2048).
 
-    The network and its weights, which are TensorFlow's own, are torch-fidelity's (Apache-2.0); the resizing is that of [CF] Parmar, Zhang and Zhu,
-    On Aliased Resizing and Surprising Subtleties in GAN Evaluation (CVPR 2022), whose Inception, too, is shown what is not rounded to 8 bits.
+    The network and its weights, which are TensorFlow's own, are torch-fidelity's (Apache-2.0). The resizing is clean-fid's: Parmar, Zhang,
+    Zhu, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022, arXiv 2104.11222. As there, resized pictures are
+    not rounded to 8 bits.
 
     Args:
         weights: the file that torch-fidelity distributes; None: from torch.hub's cache, or downloaded once into it.
 
     Raises:
-        SingDiffusionError: torch-fidelity is not installed, or the weights cannot be got or do not fit.
+        SingDiffusionError: torch-fidelity is not installed, or the weights are not available or do not fit.
     """
 
     num_features = 2048
@@ -111,17 +113,17 @@ class Inception(nn.Module):
         except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
             raise SingDiffusionError(
                 "features of Inception need torch-fidelity and a torchvision built for this torch (pip install 'singdiffusion[inception]'): "
-                + (str(error) or type(error).__name__).splitlines()[0]
+                + one_line(error)
             ) from error
         file = inception_weights() if weights is None else Path(weights)
-        # torch-fidelity itself would unpickle whatever is there
+        # torch-fidelity itself would unpickle anything
         with one_line_error(f"{file} does not hold Inception's weights"):
             torch.load(file, map_location="cpu", weights_only=True)
             network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(file))
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         official = INCEPTION_FILE.removesuffix(".pth").rpartition("-")[2]
         self.name = INCEPTION if sha256.startswith(official) else f"Inception-v3, weights {sha256[:16]}"
-        # its own forward takes uint8 only; its layers stand in the order in which they are applied, the classifier last
+        # its own forward takes uint8 only; its layers are listed in the order of use, the classifier last
         self.layers = nn.Sequential(*list(network.children())[:-1], nn.Flatten())
         self.eval().requires_grad_(False)
 
@@ -131,22 +133,23 @@ class Inception(nn.Module):
 
 
 def make_extractor(name: str, weights: str | os.PathLike | None = None) -> nn.Module:
-    """The extractor of a name among ``EXTRACTORS``.
+    """Return the extractor of a name among ``EXTRACTORS``.
 
     Args:
-        weights: of ``inception``, a file, or None; of ``clip``, a folder or a hub id; the others bring their own.
+        weights: for ``inception`` a file or None, for ``clip`` a folder or a hub id; the others have their own weights.
 
     Raises:
-        SingDiffusionError: the name is unknown, or the weights are missing, or are not wanted.
+        SingDiffusionError: the name is unknown, weights are missing, or are given where none are needed.
     """
     if name not in EXTRACTORS:
-        raise SingDiffusionError(f"unknown extractor {name!r}; known: {', '.join(EXTRACTORS)}")
+        raise SingDiffusionError(f"unknown extractor {name!r}; known: {', '.join(EXTRACTORS)}", setting="features")
     if name in ("tiny", "efficientnet") and weights is not None:
-        raise SingDiffusionError(f"the extractor {name} brings its own weights and takes no others")
+        raise SingDiffusionError(f"the extractor {name} has its own weights and takes no others")
     if name == "clip":
         if weights is None:
             raise SingDiffusionError(
-                "the extractor clip needs weights: a folder or a hub id such as openai/clip-vit-base-patch32"
+                "the extractor clip needs weights: a folder or a hub id such as openai/clip-vit-base-patch32",
+                setting="clip",
             )
         return ClipImages(weights)
     if name == "inception":
@@ -155,22 +158,22 @@ def make_extractor(name: str, weights: str | os.PathLike | None = None) -> nn.Mo
 
 
 def clean_resize(pictures: Tensor, side: int = SIDE) -> Tensor:
-    """[CF]'s resizing: uint8 (B, 3, H, W) -> float32 (B, 3, side, side), on the CPU, in 0..255 and not rounded."""
+    """Resize as clean-fid does: uint8 (B, 3, H, W) -> float32 (B, 3, side, side), on the CPU, in 0..255 and not rounded."""
 
     def resized(channel: np.ndarray) -> np.ndarray:
         image = Image.fromarray(channel.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
         return np.asarray(image).clip(0, 255)
 
     channels = pictures.cpu().numpy().reshape(-1, *pictures.shape[2:])
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow works without the interpreter's lock
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow releases the interpreter's lock
         return torch.from_numpy(np.stack(list(pool.map(resized, channels)))).unflatten(0, (-1, 3))
 
 
 def inception_weights() -> Path:
-    """Inception's weights in torch.hub's cache, downloaded once; with HF_HUB_OFFLINE=1 nothing is downloaded.
+    """Return the file of Inception's weights in torch.hub's cache; download it once, unless HF_HUB_OFFLINE=1.
 
     Raises:
-        SingDiffusionError: they are not there and cannot be downloaded.
+        SingDiffusionError: they are not in the cache and cannot be downloaded.
     """
     from huggingface_hub.constants import HF_HUB_OFFLINE
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3  # type: ignore[reportMissingImports]
@@ -191,24 +194,24 @@ def inception_weights() -> Path:
 
 
 def clip_model(source: str | os.PathLike) -> Any:
-    """A ``CLIPModel`` in float32.
+    """Load a ``CLIPModel`` in float32.
 
     Raises:
-        SingDiffusionError: it is neither a folder here nor on the hub, or not all of a CLIP model is there.
+        SingDiffusionError: it is neither a folder here nor on the hub, or some of its weights are missing.
     """
     from transformers import CLIPModel
 
     with one_line_error(_missing(source)):
         loaded: Any = CLIPModel.from_pretrained(str(source), dtype=torch.float32, output_loading_info=True)
-    network, told = loaded
-    # a text encoder alone would be filled up with random weights
-    if told["missing_keys"] or told["mismatched_keys"]:
-        raise SingDiffusionError(f"{source} is no CLIP model of pictures and text: weights are missing")
+    network, report = loaded
+    # transformers gives random weights to the missing parts, for example of a text encoder alone
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise SingDiffusionError(f"{source} is not a CLIP model of pictures and text: weights are missing")
     return network.eval().requires_grad_(False)
 
 
 def clip_images(source: str | os.PathLike) -> Any:
-    """uint8 (B, 3, H, W) -> float32 (B, 3, h, w) as a CLIP model wants its pictures: its own resizing, crop and normalisation, by Pillow.
+    """Return a CLIP model's preprocessing, uint8 (B, 3, H, W) -> float32 (B, 3, h, w): resizing, crop and normalisation, by Pillow.
 
     Raises:
         SingDiffusionError: there is no ``preprocessor_config.json``.
@@ -232,7 +235,7 @@ def _missing(source: str | os.PathLike) -> str:
 
 
 def preprocessing_description(images: Any) -> str:
-    """The protocol of ``clip_images`` in words."""
+    """Return the protocol of ``clip_images`` in words: resizing, crop and normalisation."""
     processor = images.processor
     size, crop = dict(processor.size), dict(processor.crop_size)
     resize = (
@@ -247,11 +250,10 @@ def preprocessing_description(images: Any) -> str:
 
 
 def label_of(source: str | os.PathLike) -> str:
-    """The name of a folder or repository, without where it lies."""
+    """Return the name of a folder or repository, without its path or owner."""
     return Path(source).resolve().name if Path(source).is_dir() else Path(source).name
 
 
 def digest_of(network: nn.Module) -> str:
-    from ..digests import weights_digest
-
+    """Return 16 hexadecimal digits that change with the network's weights."""
     return weights_digest({"network": network})

@@ -1,125 +1,52 @@
-"""How far generated pictures are from real ones as a crowd, on what a network sees in them: Fréchet distance, KID, precision and recall.
+"""How far generated pictures are from real ones, on the features of a network: Fréchet distance, KID, precision and recall.
 
-    real, generated = Crowd(extractor), Crowd(extractor)
-    for pictures in batches: real.see(pictures)             # and so the generated ones; any number, in any order
+    real, generated = Crowd(extractor), Crowd(extractor)     # metrics.crowd: each sees its pictures, batch by batch
     found = compare(real.statistics(), generated.statistics())
 
-Under several processes each sees its own share, and all get the statistics of all. Sources: [FID] Heusel et al., GANs Trained by a Two Time-Scale
-Update Rule (2017); [KID] Bińkowski et al., Demystifying MMD GANs (2018); [PR] Kynkäänniemi et al., Improved Precision and Recall Metric for
-Assessing Generative Models (2019).
+Sources, by the marks that stand below:
+
+- [FID] Heusel, Ramsauer, Unterthiner, Nessler, Hochreiter, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
+  Equilibrium", NeurIPS 2017, arXiv 1706.08500.
+- [KID] Bińkowski, Sutherland, Arbel, Gretton, "Demystifying MMD GANs", ICLR 2018, arXiv 1801.01401.
+- [PR] Kynkäänniemi, Karras, Laine, Lehtinen, Aila, "Improved Precision and Recall Metric for Assessing Generative Models", NeurIPS 2019,
+  arXiv 1904.06991.
 """
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import io
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from ...errors import SingDiffusionError
-from ...files import write_whole
-from ..gallery import as_tensor
-from ..processes import everyone
-from .features import BATCH, INCEPTION, EfficientNetLite0
+from .crowd import Crowd, Statistics
+from .features import BATCH, INCEPTION
 
-__all__ = [
-    "BATCH",
-    "Crowd",
-    "EfficientNetLite0",
-    "Fidelity",
-    "FrechetDistance",
-    "Statistics",
-    "as_tensor",
-    "compare",
-    "precision_recall",
-]
-
-KEPT = 10_000  # features for KID, precision and recall
-ENOUGH = 10_000  # pictures, below which [FID] says that its distance is biased
+ENOUGH = 10_000  # pictures; with fewer the Fréchet distance is biased [FID]
 NEIGHBOURS = 3  # [PR]
 SUBSETS, SUBSET = 100, 1000  # of KID, as everywhere
-SAME = 1e-6  # of the longest feature vector: distances that differ by less are the same but for rounding
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What is left of a crowd of pictures.
-
-    Attributes:
-        mean: float64 (D,).
-        covariance: float64 (D, D), that of a sample.
-        count: pictures; None: not known.
-        extractor: what the features are of; None: not known.
-        protocol: how pictures were prepared for it; None: not known.
-        features: (K, D), of up to ``kept`` of the pictures, drawn at random, as the network gave them; None: not known.
-    """
-
-    mean: np.ndarray
-    covariance: np.ndarray
-    count: int | None = None
-    extractor: str | None = None
-    protocol: str | None = None
-    features: np.ndarray | None = None
-
-    def save(self, file: Path) -> Path:
-        """Write an .npz; ``mu`` and ``sigma`` are named so that pytorch-fid reads it too."""
-        buffer, told = io.BytesIO(), asdict(self)
-        named = {"mu": told.pop("mean"), "sigma": told.pop("covariance")}
-        rest = {key: np.asarray(value) for key, value in told.items() if value is not None}
-        np.savez(buffer, allow_pickle=False, **named, **rest)
-        return write_whole(file, buffer.getvalue())
-
-    @classmethod
-    def load(cls, file: Path) -> Statistics:
-        """Those that ``save`` wrote, or an .npz of ``mu`` and ``sigma`` as clean-fid and pytorch-fid write them.
-
-        Raises:
-            SingDiffusionError: the file cannot be read, or is none of these.
-        """
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                told = {key: stored[key] for key in stored.files}
-            mean, covariance = (told[key].astype(np.float64) for key in ("mu", "sigma"))
-        except Exception as error:  # numpy and zipfile raise many kinds
-            raise SingDiffusionError(f"{file} holds no statistics: an .npz of mu and sigma is wanted") from error
-        if mean.ndim != 1 or covariance.shape != mean.shape * 2:
-            raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, sigma {covariance.shape}")
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise SingDiffusionError(f"{file} holds no statistics: NaN or infinity in mu or sigma")
-        features = told.get("features")
-        if features is not None and features.shape[1:] != mean.shape:
-            raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, features {features.shape}")
-        count = int(told["count"]) if "count" in told else None
-        words = {key: str(told[key]) for key in ("extractor", "protocol") if key in told}
-        return cls(mean, covariance, count, **words, features=features)
+SAME = 1e-6  # of the longest feature vector: distances that differ by less differ by rounding only
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How far a crowd of generated pictures is from real ones.
+    """How far a set of generated pictures is from real ones.
 
     Attributes:
         frechet: |mu - mu'|^2 + tr(S + S' - 2 (S S')^(1/2)) [FID].
-        kernel: unbiased squared MMD with the kernel (x y / D + 1)^3, mean over subsets [KID]; it can be negative. None, as are the
-            next three, where no features of the real pictures are known.
+        kernel: unbiased squared MMD with the kernel (x y / D + 1)^3, mean over subsets [KID]; it can be negative. None where no features
+            of the real pictures are known, as are the next three.
         kernel_std: its standard deviation over subsets.
-        precision: share of generated pictures nearer to a real one than its third neighbour is [PR].
-        recall: the same with the roles changed.
-        pictures: how many were generated; None: not known.
-        real_pictures: how many were real; None: not known.
+        precision: share of generated pictures that are nearer to a real one than its third neighbour is [PR].
+        recall: the same with the roles exchanged.
+        pictures: number of generated pictures; None: not known.
+        real_pictures: number of real pictures; None: not known.
         compared: features of each side behind precision and recall.
-        extractor: what the features are of.
+        extractor: the network of the features.
         protocol: how pictures were prepared for it.
         warnings: lines that belong beside these figures.
     """
@@ -138,103 +65,19 @@ class Fidelity:
 
     @property
     def title(self) -> str:
-        """What the distance may be called: FID stands for one network's features only."""
+        """Name of the distance: FID stands for the features of one network only."""
         return "FID" if self.extractor == INCEPTION else "Fréchet distance"
 
     def as_json(self) -> dict[str, Any]:
+        """Return every figure; the keys are documented in docs/evaluate.md."""
         return asdict(self) | {"title": self.title, "warnings": list(self.warnings)}
 
 
-class Crowd:
-    """Pictures seen so far: sums over all of them in float64, and the features of some.
-
-    Those are drawn by a digest of the picture (the least ``kept`` are held), so that they are a fair sample of any number, in whatever order
-    and by however many processes they are seen; pictures that are the same to the last bit are kept or left together.
-
-    Args:
-        extractor: (B, 3, H, W) uint8 -> (B, D), with ``name``, ``num_features`` = D and ``protocol``.
-        kept: most features to hold.
-        which: what the pictures are called in messages.
-    """
-
-    def __init__(self, extractor: nn.Module, kept: int = KEPT, which: str = "generated"):
-        self.extractor, self.kept, self.which = extractor, kept, which
-        device = next((weight.device for weight in extractor.parameters()), torch.device("cpu"))
-        self._device = device
-        sums = torch.device("cpu") if device.type == "mps" else device  # which has no float64
-        width: Any = extractor.num_features
-        self._total = torch.zeros(width, dtype=torch.float64, device=sums)
-        self._outer = torch.zeros(width, width, dtype=torch.float64, device=sums)
-        self._count = torch.zeros((), dtype=torch.int64, device=sums)
-        self._heap: list[tuple[int, int]] = []  # (- digest, its row)
-        self._rows: list[np.ndarray] = []
-
-    @torch.no_grad()
-    def see(self, pictures: Tensor) -> Tensor:
-        """Take uint8 (B, 3, H, W) in, and return their features (B, D).
-
-        Raises:
-            SingDiffusionError: a feature is NaN or infinite.
-        """
-        features = self.extractor(pictures.to(self._device))
-        if not torch.isfinite(features).all():
-            raise SingDiffusionError(f"{self.extractor.name} sees NaN or infinity in {self.which} pictures")
-        exact = features.to(self._total.device).double()
-        self._total += exact.sum(0)
-        self._outer += exact.mT @ exact
-        self._count += len(exact)
-        for picture, row in zip(pictures.cpu().numpy(), features.cpu().numpy(), strict=True):
-            self._keep(int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=8).digest()), row)
-        return features
-
-    def _keep(self, digest: int, row: np.ndarray) -> None:
-        if len(self._rows) < self.kept:
-            heapq.heappush(self._heap, (-digest, len(self._rows)))
-            self._rows.append(row.copy())
-        elif self._heap and -digest > self._heap[0][0]:
-            slot = self._heap[0][1]
-            heapq.heapreplace(self._heap, (-digest, slot))
-            self._rows[slot] = row.copy()
-
-    def statistics(self) -> Statistics:
-        """Of what all processes have seen, on each of them; all must ask.
-
-        Raises:
-            SingDiffusionError: all of them together have seen fewer than two pictures.
-        """
-        total, outer, count = (_summed(part) for part in (self._total, self._outer, self._count))
-        n = int(count)
-        if n < 2:
-            raise SingDiffusionError(f"a Fréchet distance needs at least 2 {self.which} pictures, not {n}")
-        mean = total / n
-        covariance = (outer - n * torch.outer(mean, mean)) / (n - 1)
-        features = self._gathered() if self.kept else None
-        extractor: Any = self.extractor
-        return Statistics(mean.numpy(), covariance.numpy(), n, extractor.name, extractor.protocol, features)
-
-    def _gathered(self) -> np.ndarray:
-        """The features of the least ``kept`` digests of all processes, in their order."""
-        mine = sorted((-negative, slot) for negative, slot in self._heap)
-        digests = sorted(digest for part in everyone([digest for digest, _ in mine]) for digest in part)
-        last = digests[: self.kept][-1]
-        parts = everyone([(digest, self._rows[slot]) for digest, slot in mine if digest <= last])
-        rows = sorted((row for part in parts for row in part), key=lambda row: row[0])
-        return np.stack([row for _, row in rows[: self.kept]])
-
-
-def _summed(mine: Tensor) -> Tensor:
-    """The sum over all processes, on the CPU."""
-    whole = mine.clone()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(whole)
-    return whole.cpu()
-
-
 def compare(real: Statistics, generated: Statistics) -> Fidelity:
-    """Every figure that two crowds give.
+    """Return every figure that follows from the statistics of real and of generated pictures.
 
     Raises:
-        SingDiffusionError: their features are not of the same network, or not resized in the same way.
+        SingDiffusionError: their features are of different networks, or of pictures that were resized in different ways.
     """
     _require_same(real, generated)
     kernel, spread, precision, recall, compared = None, None, None, None, 0
@@ -243,7 +86,7 @@ def compare(real: Statistics, generated: Statistics) -> Fidelity:
         compared = min(len(ours), len(theirs))
         if compared > 1:
             kernel, spread = kernel_distance(ours, theirs)
-        if compared > NEIGHBOURS:  # the first of a fair sample are one too
+        if compared > NEIGHBOURS:  # the first ones of a fair sample are a fair sample
             precision, recall = precision_recall(ours[:compared], theirs[:compared])
     return Fidelity(
         frechet_distance(real, generated),
@@ -277,24 +120,24 @@ def _warnings(real: Statistics, generated: Statistics) -> Iterable[str]:
         if each.count is not None and each.count < ENOUGH:
             yield (
                 f"{each.count:,} {name} pictures: a Fréchet distance of fewer than {ENOUGH:,} is biased; "
-                "compare it with those of as many pictures only"
+                "compare it only with distances of as many pictures"
             )
     if real.count is not None and generated.count is not None and real.count != generated.count:
         yield f"{generated.count:,} generated pictures against {real.count:,} real ones"
     if real.extractor is None:
-        yield "the real pictures' statistics do not say which network and resizing they are of, nor of how many pictures"
+        yield "the real pictures' statistics do not name their network, resizing and number of pictures"
     if real.features is None:
         yield "the real pictures' statistics hold no features: no KID, no precision and recall"
 
 
 def frechet_distance(real: Statistics, generated: Statistics) -> float:
-    """[FID] of two normal distributions, by torchmetrics, in float64."""
+    """Return the Fréchet distance between two normal distributions [FID], by torchmetrics, in float64."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    metric = FrechetInceptionDistance(_Given(len(real.mean)), sync_on_compute=False)
+    metric = FrechetInceptionDistance(_Identity(len(real.mean)), sync_on_compute=False)
     metric.orig_dtype = torch.float64
     for name, each in (("real", real), ("fake", generated)):
-        n = each.count or 2  # a sample of any size with this mean and covariance will do
+        n = each.count or 2  # a sample of any size with this mean and covariance has the same distance
         mean, covariance = torch.from_numpy(each.mean), torch.from_numpy(each.covariance)
         setattr(metric, f"{name}_features_sum", n * mean)
         setattr(metric, f"{name}_features_cov_sum", (n - 1) * covariance + n * torch.outer(mean, mean))
@@ -303,7 +146,9 @@ def frechet_distance(real: Statistics, generated: Statistics) -> float:
 
 
 def kernel_distance(real: Tensor, generated: Tensor) -> tuple[float, float]:
-    """[KID] by torchmetrics, mean and standard deviation over 100 subsets of up to 1,000, drawn with a fixed seed; of one, where all fit into it.
+    """Return the kernel distance [KID] by torchmetrics: its mean and standard deviation over subsets.
+
+    There are 100 subsets of up to 1,000 features, drawn with a fixed seed; a single one where all features fit into it.
 
     Args:
         real: (N, D), N > 1.
@@ -314,23 +159,28 @@ def kernel_distance(real: Tensor, generated: Tensor) -> tuple[float, float]:
     size = min(SUBSET, len(real), len(generated))
     subsets = 1 if size == len(real) == len(generated) else SUBSETS
     metric = _quietly(
-        lambda: KernelInceptionDistance(_Given(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False)
+        lambda: KernelInceptionDistance(
+            _Identity(real.shape[1]), subsets=subsets, subset_size=size, sync_on_compute=False
+        )
     )
     metric.update(real, real=True)
     metric.update(generated, real=False)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # that of the CPU, which alone draws
+        torch.default_generator.manual_seed(0)  # torchmetrics draws on the CPU only
         mean, std = metric.compute()
     return float(mean), float(std)
 
 
 def precision_recall(real: Tensor, generated: Tensor, k: int = NEIGHBOURS, rows: int = 1024) -> tuple[float, float]:
-    """[PR] eq. 2: the share of generated points in a ball around a real one that reaches to its k-th neighbour, and the reverse.
+    """Return precision and recall ([PR] equation 2).
+
+    Precision is the share of generated points that lie in a ball around a real point which reaches to its k-th neighbour. Recall is
+    the same with the roles exchanged.
 
     Args:
         real: float64 (N, D), N > k.
         generated: float64 (M, D), M > k.
-        rows: distances to this many points are held at once.
+        rows: points whose distances are in memory at once.
     """
     slack = SAME * max(float(real.norm(dim=1).max()), float(generated.norm(dim=1).max()))
 
@@ -346,8 +196,8 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = NEIGHBOURS, rows:
     return covered(generated, real), covered(real, generated)
 
 
-class _Given(nn.Module):
-    """Features that are there already, where a metric wants a network."""
+class _Identity(nn.Module):
+    """Returns features that are computed already, because torchmetrics wants a network."""
 
     def __init__(self, num_features: int):
         super().__init__()
@@ -358,17 +208,17 @@ class _Given(nn.Module):
 
 
 def _quietly(work: Any) -> Any:
-    """Without torchmetrics' remarks that KID needs memory, and that the states of a FID were not updated."""
+    """Call ``work`` without torchmetrics' warnings that KID needs memory and that a FID was not updated."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return work()
 
 
 class FrechetDistance:
-    """The Fréchet distance of sets of pictures from one set of real ones, all in memory.
+    """The Fréchet distance of sets of pictures from one set of real pictures, all in memory.
 
     Args:
-        real: uint8 (N, 3, H, W), looked at once.
+        real: uint8 (N, 3, H, W), read once.
         extractor: (B, 3, H, W) uint8 -> (B, D), with ``name``, ``num_features`` = D and ``protocol``.
 
     Raises:
@@ -380,7 +230,7 @@ class FrechetDistance:
         self._real = self._statistics(real, "real")
 
     def __call__(self, generated: Tensor) -> float:
-        """The distance of generated pictures (N, 3, H, W); it depends on N, and only such of equal N can be compared."""
+        """Return the distance of generated pictures, uint8 (N, 3, H, W); compare only distances of equal N."""
         return frechet_distance(self._real, self._statistics(generated, "generated"))
 
     def _statistics(self, pictures: Tensor, which: str) -> Statistics:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import SingDiffusionError
-from ..reports import paper as published
-from ..reports.plots import axes
 
-SCALES = published.GUIDANCE
 SAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One remedy on one model: a point a guidance scale.
+    """One remedy on one model: a point per guidance scale.
 
     Attributes:
         scales: guidance scales, rising.
-        text: text scores, more is better.
-        distance: Fréchet distances, less is better.
+        text: text scores; more is better.
+        distance: Fréchet distances; less is better.
+
+    Raises:
+        SingDiffusionError: the three have different lengths, or none.
     """
 
     name: str
@@ -35,7 +34,11 @@ class Curve:
             raise SingDiffusionError("a curve needs a text score and a distance for each of its guidance scales")
 
     def least(self, at_least: np.ndarray) -> np.ndarray:
-        """The least distance on the curve, straight between its points, with at least so much text score; inf where there is none."""
+        """Return the least distance on the curve at which the text score is at least ``at_least``; inf where there is none.
+
+        Args:
+            at_least: text scores, float64 (N,). Between its points the curve is straight.
+        """
         along = np.linspace(0, len(self.text) - 1, SAMPLES * max(1, len(self.text) - 1) + 1)
         text = np.interp(along, range(len(self.text)), self.text)
         distance = np.interp(along, range(len(self.text)), self.distance)
@@ -47,12 +50,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one curve stands to another at every text score that the other reaches.
+    """How one curve compares with another at every text score that the other reaches.
 
     Attributes:
-        share: of these text scores, by length, at which it is no worse.
+        share: part of these text scores, by length, at which the curve is not worse.
         worse: (from, to) text scores at which it is worse, in order.
-        gain: mean over the text scores that both reach of the other's distance over its own.
+        gain: mean of the other's distance divided by its own, over the text scores that both reach.
     """
 
     share: float
@@ -67,7 +70,7 @@ class Verdict:
 
 
 def compare(ours: Curve, theirs: Curve) -> Verdict:
-    """Whether ``ours`` reaches each text score of ``theirs`` at a distance no larger."""
+    """Return where ``ours`` reaches the text scores of ``theirs`` at a distance that is not larger."""
     scores = np.linspace(min(theirs.text), max(theirs.text), SAMPLES)
     mine, other = ours.least(scores), theirs.least(scores)
     worse = mine > other * (1 + 1e-9)
@@ -79,30 +82,3 @@ def compare(ours: Curve, theirs: Curve) -> Verdict:
 def _runs(scores: np.ndarray, worse: np.ndarray) -> list[tuple[float, float]]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], worse.astype(int), [0]])))
     return [(float(scores[start]), float(scores[end - 1])) for start, end in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def figure(curves: Sequence[Curve], text_name: str, distance_name: str, behind: str | None = None) -> object:
-    """The curves, each point with its guidance scale; behind them the authors', named as read off a plot.
-
-    Args:
-        behind: a key of ``published.PARETO``.
-
-    Raises:
-        SingDiffusionError: there are no such published curves.
-    """
-    if behind is not None and behind not in published.PARETO:
-        raise SingDiffusionError(f"no published curve of {behind!r}; known: {', '.join(published.PARETO)}")
-    made, axis = axes(text_name, distance_name)
-    for key, points in published.PARETO[behind].items() if behind else ():
-        words = "without" if key == "off" else "with SingDiffusion"
-        x, y = zip(*points, strict=True)
-        axis.plot(x, y, color="#9aa1ab", linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
-                  label=f"{behind} {words}, {published.SOURCE}", zorder=1)  # fmt: skip
-    for curve in curves:
-        (line,) = axis.plot(curve.text, curve.distance, marker="o", markersize=4, label=curve.name)
-        for scale, x, y in zip(curve.scales, curve.text, curve.distance, strict=True):
-            axis.annotate(
-                f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color=line.get_color()
-            )
-    axis.legend(frameon=False, fontsize=8)
-    return made

@@ -1,4 +1,8 @@
-"""How well pictures fit their captions: the cosine of what a CLIP model makes of both. [CS] Hessel et al., CLIPScore (2021)."""
+"""How well pictures fit their captions: the cosine between their embeddings by a CLIP model.
+
+Source: Hessel, Holtzman, Forbes, Le Bras, Choi, "CLIPScore: A Reference-free Evaluation Metric for Image Captioning", EMNLP 2021,
+arXiv 2104.08718.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,11 @@ class TextScore:
 
     Attributes:
         score: 100 times the mean cosine, at least 0.
-        label: what the score may be called: "CLIP score" goes with a published CLIP only.
-        backbone: name and digest of the model.
+        label: name of the score; it is "CLIP score" for a published CLIP only.
+        backbone: name of the model, and digest of its weights.
         protocol: how pictures were resized.
-        pictures: how many.
-        truncated: captions longer than the model reads, whose end was cut off.
+        pictures: their number.
+        truncated: captions whose end was cut off because they are longer than the model reads.
     """
 
     score: float
@@ -39,19 +43,20 @@ class TextScore:
     truncated: int
 
     def as_json(self) -> dict[str, Any]:
+        """Return every figure; the keys are documented in docs/evaluate.md."""
         return asdict(self)
 
 
 class PictureTextScore:
-    """Sums scores by torchmetrics' CLIPScore, which several processes sum together; works without torchvision.
+    """Sums scores by torchmetrics' CLIPScore over batches and processes; needs no torchvision.
 
     Args:
-        source: a CLIP model's folder in transformers' layout, with tokenizer and ``preprocessor_config.json``, or its hub id; ``"tiny"``: the embedded
-            encoder, whose score is no CLIP score.
+        source: a CLIP model's folder in transformers' layout, with tokenizer and ``preprocessor_config.json``, or its hub id; ``"tiny"`` is
+            the embedded encoder, whose score is not a CLIP score.
         device: where to compute.
 
     Raises:
-        SingDiffusionError: the model is not there, or is no CLIP model.
+        SingDiffusionError: the model is not found, or is not a CLIP model.
     """
 
     def __init__(self, source: str | os.PathLike = EMBEDDED, device: Any = "cpu"):
@@ -62,7 +67,7 @@ class PictureTextScore:
         source = tiny.encoder_folder() if embedded else source
         network, self._read = clip_model(source), _Reader(source)
         self.device = torch.device(device)
-        # with a folder or a hub id torchmetrics would read OpenAI's only, by a processor that may need torchvision
+        # given a name, torchmetrics loads OpenAI's models only, with a processor that may need torchvision
         self._metric = CLIPScore(lambda: (_Embeddings(network), self._read)).to(self.device)  # type: ignore[arg-type]
         self._truncated = SumMetric(nan_strategy="error").to(self.device)
         self.reset()
@@ -70,15 +75,15 @@ class PictureTextScore:
         self.backbone = f"{'embedded encoder' if embedded else label_of(source)}, weights {digest_of(network)}"
 
     def reset(self) -> None:
-        """Begin with other pictures."""
+        """Forget all pictures."""
         self._metric.reset()
-        if self.device.type != "mps":  # which has no float64
+        if self.device.type != "mps":  # MPS has no float64
             self._metric.score = self._metric.score.double()
         self._truncated.reset()
 
     @torch.no_grad()
     def see(self, pictures: Tensor, captions: Sequence[str]) -> None:
-        """Take uint8 (B, 3, H, W) and their B captions in.
+        """Take in pictures, uint8 (B, 3, H, W), and their B captions.
 
         Raises:
             SingDiffusionError: there are not as many captions as pictures.
@@ -89,7 +94,7 @@ class PictureTextScore:
         self._truncated.update(float(self._read.too_long(captions)))
 
     def compute(self) -> TextScore:
-        """The score of what all processes have seen, on each of them; all must ask.
+        """Return the score of what all processes have seen; all processes must call it.
 
         Raises:
             SingDiffusionError: they have seen no picture, or a score is NaN.
@@ -100,13 +105,13 @@ class PictureTextScore:
             raise SingDiffusionError("the score of no pictures with no captions is not defined")
         score = float(self._metric.compute())
         if score != score:
-            raise SingDiffusionError(f"{self.backbone} gives NaN for a picture or a caption")
+            raise SingDiffusionError(f"{self.backbone} returns NaN for a picture or a caption")
         truncated = int(self._truncated.compute())
         return TextScore(score, self.label, self.backbone, self._read.protocol, count, truncated)
 
 
 class _Embeddings(nn.Module):
-    """A CLIP model as torchmetrics calls it: transformers from version 5 on returns embeddings among other things."""
+    """A CLIP model as torchmetrics calls it; since version 5 transformers returns embeddings inside an output object."""
 
     def __init__(self, network: Any):
         super().__init__()
@@ -124,7 +129,7 @@ def _embeddings(found: Any) -> Tensor:
 
 
 class _Reader:
-    """A CLIP model's processor as torchmetrics calls it. Captions are cut before their end token, where torchmetrics would cut it off."""
+    """A CLIP model's processor as torchmetrics calls it. It cuts captions before their end token; torchmetrics would cut that off too."""
 
     def __init__(self, source: str | os.PathLike):
         from transformers import AutoConfig, CLIPTokenizer
@@ -135,10 +140,10 @@ class _Reader:
         with one_line_error(f"the tokenizer of {source} cannot be read{where}"):
             self._tokenizer = CLIPTokenizer.from_pretrained(str(source))
             text = AutoConfig.from_pretrained(str(source)).text_config
-        # where its files are missing, transformers makes a tokenizer without words
+        # if its files are missing, transformers makes a tokenizer without words
         if len(self._tokenizer) != text.vocab_size:
             raise SingDiffusionError(
-                f"the tokenizer of {source} has {len(self._tokenizer)} tokens, and its text encoder knows {text.vocab_size}"
+                f"the tokenizer of {source} has {len(self._tokenizer)} tokens, and its text encoder has {text.vocab_size}"
             )
         self._most = min(self._tokenizer.model_max_length, text.max_position_embeddings)
 
@@ -150,5 +155,6 @@ class _Reader:
         return self._tokenizer(text, padding=True, truncation=True, max_length=self._most, return_tensors="pt")
 
     def too_long(self, captions: Sequence[str]) -> int:
+        """Return the number of captions that are cut."""
         tokens = self._tokenizer(list(captions), truncation=False, verbose=False).input_ids
         return sum(len(ids) > self._most for ids in tokens)

@@ -1,4 +1,4 @@
-"""Remedies for the wrong start, each a small file behind one protocol, and which of them a model can have."""
+"""Remedies for the wrong start, a small file each, and which of them a model can have."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .first_step import FirstStep
-from .flat_color import GREY, FlatColour
+from .flat_color import MID_GREY, FlatColor
 from .off import Off
 from .one_more_step import NAME, NEEDS, TITLE, OneMoreStep
 from .protocol import Absent, Remedy
-from .signal_leak import SignalLeak, Statistics
+from .signal_leak import LatentStatistics, SignalLeak
 from .trailing import Trailing
 from .zero_snr import GUIDANCE_RESCALE, ZeroSnr
 
@@ -19,23 +19,23 @@ __all__ = [
     "UNTRIED",
     "Absent",
     "FirstStep",
-    "FlatColour",
+    "FlatColor",
+    "LatentStatistics",
     "Off",
     "OneMoreStep",
     "Remedy",
     "SignalLeak",
-    "Statistics",
     "Trailing",
     "ZeroSnr",
     "available",
 ]
 
-_RETRAINED = "needs the base retrained; no such base here, but one's own may be measured as any other model"
+_RETRAINED = "needs the base retrained; no such base is here, and your own can be measured as a model"
 UNTRIED = (
     Absent("offset-noise", "offset noise", "the base, retrained", _RETRAINED),  # Guttenberg, Cross Labs 2023
     Absent("input-perturbation", "input perturbation", "the base, retrained", _RETRAINED),  # arXiv 2301.11706
 )
-"""Remedies that are no way to start sampling but to train."""
+"""Remedies that change training and not the start of sampling."""
 
 
 def available(
@@ -44,21 +44,21 @@ def available(
     *,
     embedded: bool = False,
     statistics: Path | None = None,
-    colours: Sequence[str] = (GREY,),
+    colors: Sequence[str] = (MID_GREY,),
     one_more_step: str | None = None,
 ) -> tuple[list[Remedy], list[Absent]]:
-    """The remedies that a pipeline can have, ``off`` first, and the others with the reason; both in the order of the table.
+    """Return the remedies that a pipeline can have, ``off`` first, and the others with the reason; both in the order of the table.
 
     Args:
         pipe: the base model.
-        modules: for SingDiffusion's first step: each with its mean and, where it tells variances, with its moments.
+        modules: for SingDiffusion's first step, each with its mean and, where it predicts the covariance, with its moments.
         embedded: whether the base is one of ``tiny.MODELS``, whose statistics need no folder.
         statistics: for the signal leak, a folder that ``singdiffusion encode`` wrote.
-        colours: for flat starts.
+        colors: for flat starts.
         one_more_step: a converted OneMoreStep module.
 
     Raises:
-        SingDiffusionError: something that was named does not exist, or is not what it should be.
+        SingDiffusionError: a module, colour or folder that is named does not exist or cannot be used.
     """
     signal_leak, oms = _signal_leak(pipe, embedded, statistics), _one_more_step(one_more_step)
     wanted: list[Remedy | Absent] = [
@@ -68,7 +68,7 @@ def available(
         ZeroSnr(guidance_rescale=GUIDANCE_RESCALE),
         ZeroSnr(spacing="leading"),
         signal_leak,
-        *map(FlatColour, colours),
+        *map(FlatColor, colors),
         oms,
         *(remedy for module in modules for remedy in _first_steps(module)),
     ]
@@ -92,9 +92,9 @@ def _first_steps(module: str) -> list[Remedy]:
 
 def _signal_leak(pipe: Any, embedded: bool, folder: Path | None) -> Remedy | Absent:
     if folder is not None:
-        return SignalLeak(Statistics.of_folder(folder))
+        return SignalLeak(LatentStatistics.of_folder(folder))
     if embedded:
-        return SignalLeak(Statistics.of_embedded(pipe))
+        return SignalLeak(LatentStatistics.of_embedded(pipe))
     reason = "no statistics of the data's latents are given: a folder that singdiffusion encode wrote"
     return Absent(SignalLeak.name, SignalLeak.title, SignalLeak.needs, reason)
 

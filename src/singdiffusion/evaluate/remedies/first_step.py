@@ -1,4 +1,4 @@
-"""SingDiffusion's first step, by any module: the paper's mean, or our moments."""
+"""SingDiffusion's first step by any module: the paper's mean, or our moments."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ...painting.prompts import slug
 from ...plugin import SingDiffusion
 from ...published import load_module
 from ..digests import weights_digest
-from .plugged import plugged, refusal
+from .plugged import Plugged, plugged
 
 
-class FirstStep:
+class FirstStep(Plugged):
     """A module's first step.
 
     Args:
         source: ``tiny``, another embedded module, a folder or a hub id.
         method: ``mean`` or ``moments``; by default ``moments`` where the module predicts the covariance.
-        module: the loaded module of that source, where there is one.
+        module: the module of that source, if it is loaded already.
 
     Raises:
-        SingDiffusionError: there is no such module, or it cannot do this.
+        SingDiffusionError: the module is not found, or cannot use this method.
     """
 
     needs = "a module for the latent space"
@@ -40,9 +40,6 @@ class FirstStep:
     @property
     def title(self) -> str:
         return f"SingDiffusion, {self.source} ({self.method})"
-
-    def unfit(self, pipe: Any) -> str | None:
-        return refusal(pipe, self.applied(pipe))
 
     def settings(self, pipe: Any) -> dict[str, Any]:
         return {"remedy": "singdiffusion", "method": self.method, "weights": self._digest}

@@ -1,4 +1,4 @@
-"""Starting from a flat colour: what a user does who has no module and knows how bright the picture shall be."""
+"""Starting from a flat colour: for users without a module who choose how bright the picture shall be."""
 
 from __future__ import annotations
 
@@ -7,46 +7,40 @@ from typing import Any
 
 from ...plugin import SingDiffusion
 from ...plugin.color import parse_color
-from .plugged import plugged, refusal
+from .plugged import Plugged, plugged
 
-GREY = "#808080"
+MID_GREY = "#808080"
 
 
-class FlatColour:
-    """alpha times the latent of one flat colour, whatever the prompt, plus sigma noise (``SingDiffusion.enable(color=...)``).
+class FlatColor(Plugged):
+    """alpha times the latent of one flat colour, for any prompt, plus sigma noise (``SingDiffusion.enable(color=...)``).
 
-    The colour is the user's, one for all prompts: right for a prompt that means it and wrong for others, as a table shows that
-    has both. Mid grey is where nothing is known of the picture.
+    One colour serves all prompts: it is right for prompts that mean it and wrong for others, so a table needs both kinds. Mid grey is the
+    choice without knowledge of the picture.
 
     Args:
-        colour: "#rrggbb" or a CSS colour name.
+        color: "#rrggbb" or a CSS colour name.
 
     Raises:
-        SingDiffusionError: it is no colour.
+        SingDiffusionError: it is not a colour.
     """
 
     needs = "a colour for each prompt"
 
-    def __init__(self, colour: str = GREY):
-        self.colour = "#{:02x}{:02x}{:02x}".format(*parse_color(colour))
+    def __init__(self, color: str = MID_GREY):
+        self.color = "#{:02x}{:02x}{:02x}".format(*parse_color(color))
         self.sing = SingDiffusion()
 
     @property
     def name(self) -> str:
-        return f"flat-{self.colour[1:]}"
+        return f"flat-{self.color[1:]}"
 
     @property
     def title(self) -> str:
-        return f"flat {self.colour} start"
-
-    def unfit(self, pipe: Any) -> str | None:
-        return refusal(pipe, self.applied(pipe))
+        return f"flat {self.color} start"
 
     def settings(self, pipe: Any) -> dict[str, Any]:
-        return {"remedy": "flat", "colour": self.colour}
+        return {"remedy": "flat", "color": self.color}
 
     def applied(self, pipe: Any) -> AbstractContextManager[dict[str, Any]]:
-        return plugged(self.sing, pipe, color=self.colour)
-
-    def networks(self) -> list[Any]:
-        return []
+        return plugged(self.sing, pipe, color=self.color)

@@ -1,7 +1,8 @@
-"""OneMoreStep: a network that predicts v at t = 1, with guidance of its own (Hu et al., CVPR 2024, arXiv 2311.15744).
+"""OneMoreStep: a network that predicts v at t = 1, with guidance of its own.
 
-Its estimate of the picture at t = 1 is -v, and the step with it is ours (``core.singular.as_sample``), so a published module that
-``singdiffusion convert`` has made into one of ours is all that it takes.
+Its estimate of the picture at t = 1 is -v, and the step with it is ours (``core.singular.as_sample``). So it needs only a published
+module that ``singdiffusion convert`` has made into one of ours. Source: Hu, Zheng, Zheng, Wang, Tao, Cham, "One More Step: A Versatile
+Plug-and-Play Module for Rectifying Diffusion Schedule Flaws and Enhancing Low-Frequency Controls", CVPR 2024, arXiv 2311.15744.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ class OneMoreStep(FirstStep):
         module: its folder or hub id, as converted.
 
     Raises:
-        SingDiffusionError: there is no such module, it was not converted, or is none of OneMoreStep's.
+        SingDiffusionError: the module is not found, was not converted, or is not one of OneMoreStep's.
     """
 
     needs = NEEDS
 
     def __init__(self, module: str):
         if (Path(module) / "oms_module").is_dir():
-            raise SingDiffusionError(f"{module} is in OneMoreStep's own layout: singdiffusion convert {module} FOLDER")
+            raise SingDiffusionError(
+                f"{module} is in OneMoreStep's own layout; convert it first: singdiffusion convert {module} FOLDER"
+            )
         super().__init__(module, "mean")
         config = self.module.config
         if config.prediction != "v_prediction" or config.alpha != 0:
-            raise SingDiffusionError(f"{module} is no OneMoreStep module: it does not predict v at t = 1")
+            raise SingDiffusionError(f"{module} is not a OneMoreStep module: it does not predict v at t = 1")
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""What every remedy for the wrong start is asked: does it fit, what does it depend on, and to be there for a while."""
+"""What every remedy for the wrong start provides: whether it fits, what its pictures depend on, and how it is applied."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ class Remedy(Protocol):
 
     @property
     def name(self) -> str:
-        """Its key in JSON and files: letters, digits and dashes."""
+        """Key in JSON and files: letters, digits and dashes."""
         ...
 
     @property
     def title(self) -> str:
-        """What a table calls it."""
+        """Name in tables."""
         ...
 
     @property
     def needs(self) -> str:
-        """What has to be trained for it, in a few words: "nothing", "a module for the latent space", "the base, retrained"."""
+        """What must be trained for it, in a few words: "nothing", "a module for the latent space", "the base, retrained"."""
         ...
 
     def unfit(self, pipe: Any) -> str | None:
-        """Why this model cannot have it, None where it can."""
+        """Return why this model cannot have it; None where it can."""
         ...
 
     def settings(self, pipe: Any) -> dict[str, Any]:
-        """Whatever its pictures depend on besides the pipeline; JSON. It tells galleries apart."""
+        """Return everything that its pictures depend on in addition to the pipeline; JSON. Galleries are kept apart by it."""
         ...
 
     def applied(self, pipe: Any) -> AbstractContextManager[dict[str, Any]]:
-        """The pipeline with the remedy, inside a ``with`` block, and as it was after it; yields more options for the call."""
+        """Apply the remedy to the pipeline inside a ``with`` block and undo it afterwards; yields more options for the call."""
         ...
 
     def networks(self) -> list[Any]:
-        """Networks that it holds in memory beside the pipeline's."""
+        """Return the networks that it needs in memory; some may be the pipeline's own."""
         ...
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A remedy that a table has no column for, and why, in one line.
+    """A remedy that could not be measured.
 
     Attributes:
-        name: as a ``Remedy``'s.
-        title: likewise.
-        needs: likewise.
-        reason: for people.
+        name: as in ``Remedy``.
+        title: as in ``Remedy``.
+        needs: as in ``Remedy``.
+        reason: why, in one line.
     """
 
     name: str
@@ -60,4 +60,5 @@ class Absent:
 
     @classmethod
     def of(cls, remedy: Remedy, reason: str) -> Absent:
+        """Make one from a remedy that does not fit."""
         return cls(remedy.name, remedy.title, remedy.needs, reason)

@@ -1,4 +1,7 @@
-"""Trailing spacing: the first timestep is the last of training, so that the little signal that is lost is the least ([ZT] section 3.3)."""
+"""Trailing spacing: sampling starts at the last timestep of training, so that the least signal is lost.
+
+Source: Lin, Liu, Li, Yang, "Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024, arXiv 2305.08891, section 3.3.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
-"""Zero terminal SNR: the schedule rescaled so that alpha_T = 0, where N(0, I) is right ([ZT] Algorithm 1, arXiv 2305.08891).
+"""Zero terminal SNR: the schedule is rescaled so that alpha_T = 0, where N(0, I) is the right start.
 
-As published it is a way to train: the base must learn the rescaled schedule, predict v, and be sampled from the last timestep on,
-with guidance rescaled. A base that has not learnt it is told times that do not fit its input any more; what such a one paints shows what
-the schedule alone does, not what [ZT] can do.
+[ZT] is Lin, Liu, Li, Yang, "Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024, arXiv 2305.08891 (Algorithm 1).
+There it is a way to train: the base learns the rescaled schedule and predicts v; sampling starts at the last timestep, with rescaled
+guidance. A base that has not learnt the schedule receives timesteps that do not match its input. Its pictures show what the schedule alone
+does, not what [ZT] can do.
 
-An epsilon model cannot have it so: at alpha = 0 its prediction says nothing of the picture. diffusers' DDIM and DDPM divide 0 by 0 and paint
-NaN; its Euler, DPM++ and UniPC put alpha = 2^-12 in the place of 0 and multiply every error of the first prediction by 4,096: the embedded base
-then paints black at a mean grey of 113 and white at 140 with any of the three. What users get who only switch ``rescale_betas_zero_snr`` on is
-finite, since ``leading`` spacing, the default of most models, starts before the last timestep: that is ``spacing="leading"``.
+An epsilon model cannot use it as published: at alpha = 0 its prediction contains nothing about the picture. diffusers' DDIM and DDPM
+divide 0 by 0 and paint NaN. Its Euler, DPM++ and UniPC replace 0 by alpha = 2^-12, which multiplies every error of the first prediction by
+4,096: with any of the three the embedded base paints black at a mean luma of 113 and white at 140. Users who only set
+``rescale_betas_zero_snr`` get finite pictures, because ``leading`` spacing, the default of most models, starts before the last timestep.
+That is ``spacing="leading"``.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class ZeroSnr:
 
     Args:
         spacing: ``trailing``, as published, or ``leading``, which starts before the last timestep.
-        guidance_rescale: how much of guidance's surplus of contrast is taken away ([ZT] equation 16); 0: none.
+        guidance_rescale: how much of the contrast that guidance adds is removed ([ZT] equation 16); 0: none.
     """
 
     def __init__(self, spacing: str = "trailing", guidance_rescale: float = 0.0):
@@ -66,7 +68,7 @@ class ZeroSnr:
         if first_step_of(twin).alpha > PURE_NOISE:
             return None if self.spacing == "leading" else f"its {kind} does not start at the last timestep"
         if scheduler.config.get("prediction_type") == "epsilon":
-            return "it predicts epsilon, which says nothing of the picture at zero SNR (0 / 0): a base trained to predict v is needed"
+            return "it predicts epsilon, which is undefined at zero SNR (0 / 0): a base trained to predict v is needed"
         if not self.guidance_rescale and same_course(timed(scheduler), twin):
             return "its scheduler does so already"
         return None

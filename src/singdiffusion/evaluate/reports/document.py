@@ -1,8 +1,7 @@
-"""A finding as files: one HTML page with everything in it, JSON with every figure, a Markdown table for a paper or a model card."""
+"""A report as files: one HTML page with everything in it, JSON with every figure, a Markdown table for a paper or a model card."""
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import platform
@@ -14,24 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import rich.table
-from PIL import Image
 
-from ... import __version__
+from ... import __version__, plots
 from ...files import output_folder, write_whole
-from ..report import STYLE, png
-
-SHOWN = 8  # pictures a row on a page
+from .style import STYLE
 
 
 @dataclass(frozen=True)
 class Table:
-    """Headings and cells, all text; the first column names the row."""
+    """A table of text; the first column names the row."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: str = ""
 
     def rich(self) -> rich.table.Table:
+        """Return it for the terminal."""
         made = rich.table.Table(title=self.title or None)
         for i, column in enumerate(self.columns):
             made.add_column(column, justify="left" if i == 0 else "right")
@@ -40,12 +37,14 @@ class Table:
         return made
 
     def markdown(self) -> str:
+        """Return it as Markdown, below its title."""
         cell = lambda text: text.replace("|", "\\|")  # noqa: E731
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         table = "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
         return f"{self.title}\n\n{table}\n" if self.title else table + "\n"
 
     def html(self) -> str:
+        """Return it as HTML, which scrolls sideways where it is too wide."""
         heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in self.columns)
         rows = []
         for first, *others in self.rows:
@@ -57,49 +56,25 @@ class Table:
 
 
 def plot(svg: str, alt: str) -> str:
-    """A figure as SVG, in the page itself."""
-    body = svg[svg.index("<svg") :]
-    return f'<div class="plot" role="img" aria-label="{html.escape(alt)}">{body}</div>'
-
-
-def pictures(rows: Sequence[tuple[str, Sequence[Image.Image]]], prompts: Sequence[str]) -> str:
-    """A row of pictures a label, under each other, so that the same prompt and seed stand in the same column.
+    """Return a figure, given as SVG of ``plots.svg``, as HTML inside the page.
 
     Args:
-        prompts: one for all pictures, or one a column, which then stand above.
+        alt: its description for screen readers.
     """
-    said = list(prompts) if len(prompts) > 1 else list(prompts) * SHOWN
-    parts = (
-        [_row("", [f"<span>{html.escape(prompt)}</span>" for prompt in said[:SHOWN]], "said")]
-        if len(prompts) > 1
-        else []
-    )
-    for label, images in rows:
-        shown = [
-            f'<img src="data:image/png;base64,{base64.b64encode(png(image)).decode()}" alt="{html.escape(prompt)}, '
-            f'{html.escape(label)}" title="{html.escape(prompt)}" width="{image.width}" height="{image.height}">'
-            for image, prompt in zip(images[:SHOWN], said, strict=False)
-        ]
-        parts.append(_row(label, shown))
-    return "".join(parts)
-
-
-def _row(label: str, cells: Sequence[str], kind: str = "") -> str:
-    caption = f"<figcaption>{html.escape(label)}</figcaption>" if label else "<div></div>"
-    tag = "figure" if label else "div"
-    return f'<{tag} class="row {kind}">{caption}<div class="pictures">{"".join(cells)}</div></{tag}>'
+    body = plots.themed(svg[svg.index("<svg") :])
+    return f'<div class="plot" role="img" aria-label="{html.escape(alt)}">{body}</div>'
 
 
 @dataclass
 class Document:
-    """What a command found.
+    """The report of a command.
 
     Attributes:
         title, intro: what was measured, in words.
         figures: everything as JSON; the keys are documented in docs/evaluate.md.
         tables: for the terminal, the page and Markdown.
         sections: of the page: heading and HTML.
-        notes: what a reader must know before trusting a figure.
+        notes: what a reader must know before relying on a figure.
         files: name -> content of further files in the folder.
     """
 
@@ -112,7 +87,7 @@ class Document:
     files: dict[str, bytes | str] = field(default_factory=dict)
 
     def write(self, out: Path) -> Path:
-        """``index.html``, ``figures.json``, ``table.md`` and the further files; returns the page."""
+        """Write ``index.html``, ``figures.json``, ``table.md`` and the further files, and return the page's path."""
         output_folder(out)
         write_whole(out / "figures.json", as_json(self.figures))
         write_whole(out / "table.md", self.markdown())
@@ -121,21 +96,23 @@ class Document:
         return write_whole(out / "index.html", self.html())
 
     def markdown(self) -> str:
+        """Return tables, notes and the command line as Markdown."""
         parts = [table.markdown() for table in self.tables]
         parts += ["".join(f"- {note}\n" for note in self.notes)] if self.notes else []
         return "\n".join([*parts, f"`{self.figures['command_line']}`, singdiffusion {__version__}\n"])
 
     def html(self) -> str:
+        """Return one page with everything in it: no script, no network."""
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         body = "\n".join(table.html() for table in self.tables)
         body += "\n".join(
             f"<section><h2>{html.escape(heading)}</h2>{content}</section>" for heading, content in self.sections
         )
-        body += f'<section><h2>To be known</h2><ul class="notes">{notes}</ul></section>' if notes else ""
+        body += f'<section><h2>Notes</h2><ul class="notes">{notes}</ul></section>' if notes else ""
         return _PAGE.format(
             title=html.escape(self.title),
             intro=html.escape(self.intro),
-            style=STYLE + _MORE_STYLE,
+            style=STYLE,
             body=body,
             settings=html.escape(json.dumps(self.figures["settings"], indent=2, ensure_ascii=False)),
             command=html.escape(self.figures["command_line"]),
@@ -144,12 +121,16 @@ class Document:
 
 
 def as_json(figures: dict[str, Any]) -> str:
-    """JSON that every reader takes: a number that is not finite would be no JSON, and raises."""
+    """Return JSON that every reader accepts.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot hold.
+    """
     return json.dumps(figures, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Which command this was, as it was typed, and with which versions."""
+    """Return how the figures were made: the command, the command line as typed, and versions."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"singdiffusion": __version__, "python": platform.python_version()}
@@ -164,20 +145,6 @@ def provenance(command: str) -> dict[str, Any]:
         "versions": versions,
     }
 
-
-_MORE_STYLE = """
-thead th { white-space: normal; vertical-align: bottom } th:first-child { min-width: 200px } td:last-child { white-space: normal }
-caption { text-align: left; color: var(--soft); font-size: .92rem; padding: 0 0 8px; caption-side: top }
-.row { display: grid; grid-template-columns: 148px 1fr; gap: 14px; align-items: center; margin: 0 0 10px }
-.row figcaption { display: block; color: var(--soft); font-size: .86rem; margin: 0; overflow-wrap: anywhere }
-.row .pictures { grid-template-columns: repeat(8, minmax(0, 1fr)) }
-.said { align-items: end } .said span { font-size: .72rem; line-height: 1.25; color: var(--soft); overflow-wrap: anywhere }
-.plot svg { width: 100%; height: auto; max-width: 900px; display: block; margin: 0 auto; background: #fff; border-radius: 8px }
-.notes { margin: 0; padding-left: 20px } .notes li { margin: 0 0 6px; max-width: 76ch }
-details { margin: 26px 0 0; color: var(--soft) } summary { cursor: pointer } pre { overflow-x: auto; font-size: .8rem }
-code { font-size: .86em; overflow-wrap: anywhere }
-@media (max-width: 600px) { .row { grid-template-columns: 1fr; gap: 4px } .row .pictures { grid-template-columns: repeat(4, 1fr) } }
-"""
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

@@ -1,11 +1,14 @@
-"""Figures of others, to be drawn behind one's own."""
+"""Figures of the paper, to be drawn behind one's own.
+
+[SD] Zhang, Yin, Li, Xie, "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024, arXiv 2403.08381.
+"""
 
 from __future__ import annotations
 
 GUIDANCE = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 
-# [SD] figure of the Pareto curves: (CLIP score, FID) by guidance scale, 30,000 COCO captions. READ OFF THE AUTHORS' PLOT: FID is uncertain by
-# about 0.1, and no table of these figures was published.
+# [SD]'s figure of the Pareto curves: (CLIP score, FID) by guidance scale, 30,000 COCO captions. READ OFF THE AUTHORS' PLOT: FID is
+# uncertain by about 0.1, and no table of these figures was published.
 PARETO: dict[str, dict[str, tuple[tuple[float, float], ...]]] = {
     "sd-1.5": {
         "off": (

@@ -1,0 +1,58 @@
+"""Pictures for a ControlNet to follow: whether a pipeline needs one, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import SingDiffusionError, one_line
+
+
+def needs_control(pipe: Any, source: Path | None) -> bool:
+    """Return whether a pipeline has a ControlNet, and check that a picture is given exactly where it has one.
+
+    Raises:
+        SingDiffusionError: there is a ControlNet and no picture, or a picture and no ControlNet.
+    """
+    has_one = getattr(pipe, "controlnet", None) is not None
+    if has_one and source is None:
+        raise SingDiffusionError("this model has a ControlNet and needs a picture that it follows", setting="control")
+    if source is not None and not has_one:
+        raise SingDiffusionError(
+            f"{source} is for a ControlNet to follow, and a {type(pipe).__name__} has none", setting="control"
+        )
+    return has_one
+
+
+def read_control(file: Path, own: Mapping[str, Image.Image] | None = None) -> Image.Image:
+    """Return a picture for a ControlNet to follow, RGB and upright.
+
+    Args:
+        file: a picture; one of 16 bits, as depth maps are, is reduced to 8.
+        own: pictures that come with the model, by name; a name stands for its picture where there is no such file.
+
+    Raises:
+        SingDiffusionError: the file cannot be read as a picture.
+    """
+    own = own or {}
+    if str(file) in own and not file.is_file():
+        return own[str(file)]
+    try:
+        with Image.open(file) as picture:
+            return _rgb(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG
+        known = f"; the model's own are {', '.join(own)}" if own else ""
+        reason = "" if isinstance(error, FileNotFoundError | Image.UnidentifiedImageError) else f" ({one_line(error)})"
+        raise SingDiffusionError(f"{file} cannot be read as a picture{reason}{known}", setting="control") from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # Pillow would clip 16 bits, not scale them
+        levels = np.asarray(upright, np.float64) * (255 / 65535)
+        upright = Image.fromarray(levels.clip(0, 255).round().astype(np.uint8))
+    return upright.convert("RGB")
