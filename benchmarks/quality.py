@@ -24,10 +24,11 @@ from torch import Tensor
 from singdiffusion import SingDiffusion, tiny
 from singdiffusion.core.dct import from_low_frequencies, low_frequencies
 from singdiffusion.core.singular import first_step
-from singdiffusion.evaluate.brightness import PAPER_PROMPTS
 from singdiffusion.evaluate.gallery import as_tensor
-from singdiffusion.evaluate.metrics.fidelity import EfficientNetLite0, FrechetDistance
+from singdiffusion.evaluate.metrics.features import EfficientNetLite0
+from singdiffusion.evaluate.metrics.fidelity import FrechetDistance
 from singdiffusion.files import write_whole
+from singdiffusion.painting.prompts import PAPER_PROMPTS
 from singdiffusion.plugin.first_step import first_step_of
 from singdiffusion.plugin.vae import mean_latents
 
