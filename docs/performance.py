@@ -105,7 +105,7 @@ Figures, on the scale of luma, 0 to 255:
 
 ### Guidance and the covariance
 
-Guidance follows the score $s_{{\\text{{neg}}}} + w (s_{{\\text{{pos}}}} - s_{{\\text{{neg}}}})$. As $t$ goes to 1, the scores become those of normal distributions, whose
+Guidance follows the score $s_{{\\text{{neg}}}} + w (s_{{\\text{{pos}}}} - s_{{\\text{{neg}}}})$. As $t \\to 1$, the scores become those of normal distributions, whose
 means differ in the first order of $\\alpha$ and whose covariances differ in the order of $\\alpha^2$. The guided distribution then
 has the mean $\\mu_{{\\text{{neg}}}} + w (\\mu_{{\\text{{pos}}}} - \\mu_{{\\text{{neg}}}})$ and the covariance $\\Sigma_{{\\text{{neg}}}} + w (\\Sigma_{{\\text{{pos}}}} - \\Sigma_{{\\text{{neg}}}})$.
 

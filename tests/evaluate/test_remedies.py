@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from singdiffusion import MeanDecoder, SingDiffusionError, tiny
 from singdiffusion.core.dct import from_low_frequencies
 from singdiffusion.core.schedule import Schedule
-from singdiffusion.data import encode, sources
-from singdiffusion.data.encode import Base
+from singdiffusion.data import encode, manifest, sources
+from singdiffusion.data.base import Base
 from singdiffusion.evaluate.digests import digest
 from singdiffusion.evaluate.metrics import cost
 from singdiffusion.evaluate.remedies import (
@@ -46,7 +46,7 @@ from ..data.corpus import picture
 from ..plugin.painting import embed, expected_mean, first_input, noise, recording, run
 from ..plugin.zoo import build, build_untouched
 
-K = encode.STATISTICS
+K = manifest.STATISTICS
 
 
 def some_latents(count=200, seed=3):
@@ -407,7 +407,7 @@ def encoded(pipe, tmp_path):
     source, base, out = sources.open_source(str(tmp_path / "in"), unit_size=4), Base.of(pipe, "small"), tmp_path / "out"
     out.mkdir()
     encode.encode(source, out, base, encode.Options(16))
-    encode.write_manifest(source, out)
+    manifest.write_manifest(source, out)
     pixels = torch.stack([torch.from_numpy(np.asarray(picture(i)).copy()) for i in range(9)])
     return out, base.latents(pixels)
 

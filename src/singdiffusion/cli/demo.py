@@ -48,7 +48,7 @@ def demo(
     from ..evaluate.reports.demo import demo_document
     from ..evaluate.reports.pictures import grid
     from ..evaluate.selection import controls_for, remedies_for
-    from ..painting.png import plain_png
+    from ..painting.png import png
     from ..painting.prompts import PAPER_PROMPTS, named
 
     pipe, prompts = tiny.load_pipeline(model=model), named(PAPER_PROMPTS)
@@ -70,7 +70,7 @@ def demo(
     }
     document = demo_document((without, with_sing), prompts, reference, settings, time.monotonic() - started)
     pairs = [(prompt.text, without.shown[prompt.id], with_sing.shown[prompt.id]) for prompt in prompts]
-    files.write_whole(out / "grid.png", plain_png(grid(pairs, columns=4, zoom=2)))
+    files.write_whole(out / "grid.png", png(grid(pairs, columns=4, zoom=2), optimize=True))
     files.write_whole(out / "index.html", document.html())
     write_json(json, document.figures)
     console.print(document.tables[0].rich())

@@ -68,9 +68,10 @@ class Run:
         """Load a model, with everything that its pictures depend on."""
         from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
+        from ...painting.bases import load_model
 
         options = self.options
-        pipe = self._load(model)
+        pipe = load_model(model, self.device, options.dtype, options.model_config)
         if options.scheduler is not None:
             set_scheduler(pipe, options.scheduler)
         height, width = whole_size(pipe, options.height, options.width)
@@ -88,15 +89,6 @@ class Run:
             options.batch,
             controls_for(pipe, model, options.control),
         )
-
-    def _load(self, model: str) -> Any:
-        from ...painting.bases import load_model
-        from ...painting.devices import choose_dtype
-
-        dtype = choose_dtype(self.options.dtype, self.device)
-        pipe = load_model(model, dtype, self.options.model_config)
-        needed = choose_dtype(self.options.dtype, self.device, type(pipe).__name__)
-        return pipe.to(self.device) if needed == dtype else pipe.to(self.device, needed)
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return what a reader of the report needs, by diffusers' names of the settings."""
