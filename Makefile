@@ -89,7 +89,7 @@ format: $(DONE)
 
 docs: $(DONE)
 	$(BIN)/python docs/commands.py
-	$(BIN)/zensical build --strict
+	$(BIN)/python -m zensical build --strict
 
 tiny: $(VENV)/.recipes
 	$(BIN)/python -m recipes.tiny all

@@ -1,10 +1,14 @@
-"""Decoders of other designs than ours, trained on the same pictures in the same order, and what each is worth.
+"""Compare designs of the decoder, trained on the same pictures in the same order.
 
-    python benchmarks/designs.py --json build/designs.json     (needs build/tiny/shards, see the preset tiny-decoder; 25 minutes)
+    python benchmarks/designs.py --json build/designs.json     (25 minutes on one thread)
 
-All tell the same 16 x 16 frequencies of E[x_0 | prompt] from the embedded base's prompt embeddings, by squared error, with the preset's
-own schedule; a run that was stopped goes on. The figures are those of 2,048 held-out pictures. How fast each learns is measured afterwards, all in
-turn, a few steps at a time, and beside them the paper's network as it is trained (bf16, channels last). One thread.
+It needs ``build/tiny/shards``; the preset ``tiny-decoder`` names the commands that write them.
+
+Every design predicts the 16 x 16 lowest frequencies of E[x_0 | prompt] from the embedded base's prompt embeddings, by squared
+error, with the preset's own schedule. A run that was stopped resumes. Figures are of 2,048 held-out pictures.
+
+Speed is measured afterwards, a few steps of each design in turn, together with the paper's network as it is trained (bfloat16,
+channels last).
 """
 
 from __future__ import annotations
@@ -34,14 +38,14 @@ CHANNELS = 4
 
 
 class LastToken(MeanDecoder):
-    """Ours without the mean over tokens: only the last embedding, in which a causal text encoder has heard all."""
+    """Our decoder without the mean over tokens: only the last embedding, which a causal text encoder computes from all of them."""
 
     def features(self, prompt_embeds: Tensor) -> Tensor:
         return self.text_in(prompt_embeds[:, -1].repeat(1, 2))
 
 
 class Pooled(MeanDecoder):
-    """Ours behind attention in place of the mean: learned queries, one a head, look at every token."""
+    """Our decoder with attention in place of the mean: one learned query per head attends to every token."""
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class Pooled(MeanDecoder):
 
 
 class Patches(MeanDecoder):
-    """A transformer: learned queries look at the prompt and at each other, and each tells patch x patch cells of a coarse picture."""
+    """A transformer: learned queries attend to the prompt and to each other, and each predicts a patch of a coarse picture."""
 
     def __init__(
         self,
@@ -113,73 +117,83 @@ DESIGNS: dict[str, tuple[type[MeanDecoder], dict[str, Any]]] = {
     "perceptron (ours)": (MeanDecoder, {"width": 512, "layers": 2}),
     "perceptron, last token only": (LastToken, {"width": 512, "layers": 2}),
     "perceptron behind attention": (Pooled, {"width": 512, "layers": 2}),
-    "transformer, 4 x 4 cells a query, on an 8 x 8 grid": (Patches, {"grid": 8, "patch": 4, "width": 128, "layers": 2}),
-    "transformer, 4 x 4 cells a query": (Patches, {"patch": 4, "width": 128, "layers": 3}),
+    "transformer, 4 x 4 cells per query, on an 8 x 8 grid": (
+        Patches,
+        {"grid": 8, "patch": 4, "width": 128, "layers": 2},
+    ),
+    "transformer, 4 x 4 cells per query": (Patches, {"patch": 4, "width": 128, "layers": 3}),
 }
 
 
 def trainer(name: str, out: Path, *changes: str) -> Trainer:
-    """A run of a design, or of the paper's network."""
+    """Return a training run of a design, or of the paper's network.
+
+    Args:
+        name: of ``DESIGNS``, or ``PAPER``.
+        out: folder of all runs.
+        changes: of the preset's configuration.
+    """
     folder = out / "".join(c if c.isalnum() else "-" for c in name)
-    said = [f"out={json.dumps(str(folder))}", "validation.prompts=[]", "bring_text=false", *changes]
+    changed = [f"out={json.dumps(str(folder))}", "validation.prompts=[]", "bring_text=false", *changes]
     if name == PAPER:
-        return Trainer(load_config("tiny-unet", said), print, cpu=True)
+        return Trainer(load_config("tiny-unet", changed), print, cpu=True)
     kind, options = DESIGNS[name]
-    config = load_config("tiny-decoder", ["loss=sample", *said])
+    config = load_config("tiny-decoder", ["loss=sample", *changed])
     config = config.model_copy(update={"network": config.network.model_copy(update={"options": options})})
 
     class Run(Trainer):
         decoder = kind
 
-        def export(self) -> Path:  # what is measured needs no files
+        def export(self) -> Path:  # no files are needed
             return self.out
 
     return Run(config, print, cpu=True)
 
 
-def learnt(name: str, out: Path, steps: int) -> dict[str, float]:
-    """Train a design and measure what it is worth."""
+def train(name: str, out: Path, steps: int) -> dict[str, float]:
+    """Train a design; return its size, its cost and its figures on held-out pictures."""
     made = trainer(name, out, f"steps={steps}")
     network = made.accelerator.unwrap_model(made.model).network
     still = copy.deepcopy(network).requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         still(torch.zeros(1, made.data.manifest["base"]["tokens"][0], network.config["cross_attention_dim"]))
-    told = made.run()
+    figures = made.run()
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "forward_mflop": counter.get_total_flops() / 1e6,
-        **{key: told[key] for key in ("loss", "excess", "excess_error", "channel_mean_excess")},
+        **{key: figures[key] for key in ("loss", "excess", "excess_error", "channel_mean_excess")},
     }
 
 
 def speeds(rounds: int, steps: int) -> dict[str, float]:
-    """Pictures a second in training, medians over steps and rounds, all in turn in one run."""
+    """Return pictures per second in training, medians over steps and rounds; all designs are measured in turn."""
     found: dict[str, list[float]] = {name: [] for name in (*DESIGNS, PAPER)}
     for _ in range(rounds):
         for name, each in found.items():
-            AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the first run's precision else
+            AcceleratorState._reset_state(reset_partial_state=True)  # otherwise the precision of the first run stays
             with tempfile.TemporaryDirectory() as scratch:
                 made = trainer(
                     name, Path(scratch), f"steps={steps}", "data.held_out=0", "log.every=1", "log.trackers=[]"
                 )
                 made.run()
                 rows = [json.loads(line) for line in (made.out / "log.jsonl").read_text().splitlines()]
-            each += [row["pictures_per_second"] for row in rows[steps // 3 :]]  # the first ones warm up
-    return {name: statistics.median(each) for name, each in found.items()}
+            each += [row["pictures_per_second"] for row in rows[steps // 3 :]]  # the first third is warm-up
+    return {name: statistics.median(each) for name, each in found.items() if each}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=6000, help="training steps of each design")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in which speed is measured; 0: none")
     parser.add_argument("--out", type=Path, default=Path("build/designs"))
     parser.add_argument("--json", type=Path, default=Path("build/designs.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    figures = {name: learnt(name, options.out, options.steps) for name in DESIGNS}
-    for name, speed in speeds(rounds=3, steps=30).items():
+    figures = {name: train(name, options.out, options.steps) for name in DESIGNS}
+    for name, speed in speeds(options.rounds, steps=30).items():
         figures.setdefault(name, {})["pictures_per_second"] = speed
-    for name, told in figures.items():
-        print(name, {key: round(value, 4) for key, value in told.items()})
+    for name, of in figures.items():
+        print(name, {key: round(value, 4) for key, value in of.items()})
     options.json.parent.mkdir(parents=True, exist_ok=True)
     write_whole(options.json, json.dumps(figures, indent=2) + "\n")
 

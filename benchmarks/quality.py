@@ -90,7 +90,7 @@ def painted(out: Path, start: str, scale: float, groups: dict[str, list[str]]) -
         pipe = tiny.load_pipeline()
         pipe.set_progress_bar_config(disable=True)
         sing = STARTS[start](pipe, scale)
-        wanted = ("unsaid",) if start == EXTRAPOLATED else tuple(groups)
+        wanted = ("open",) if start == EXTRAPOLATED else tuple(groups)
         made = {
             name: paint(pipe, captions, scale, 10_000 * i)
             for i, (name, captions) in enumerate(groups.items())

@@ -7,11 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "out" / "evaluation"
+WIDTH = 88  # columns of a command on the page
 MODELS = "--model tiny --model tiny-v --model tiny-community --model tiny-controlnet"
 COMMANDS = {
     "brightness": f"evaluate brightness {MODELS}",
@@ -43,12 +45,16 @@ def table(name: str) -> str:
 
 
 def command(name: str) -> str:
-    return f"""\
-*Needs minutes, all five together an hour.*
-
-```sh
-singdiffusion {COMMANDS[name]} --out out/{name} --cache out/pictures
-```"""
+    """Return the block of code with a command, in lines that fit a page."""
+    options = f"{COMMANDS[name]} --out out/{name} --cache out/pictures".split(" --")
+    lines = [f"singdiffusion {options[0]}"]
+    for option in options[1:]:
+        if len(f"{lines[-1]} --{option} \\") <= WIDTH:
+            lines[-1] += f" --{option}"
+        else:
+            lines.append(f"    --{option}")
+    broken = " \\\n".join(lines)
+    return f"*Needs minutes, all five together an hour.*\n\n```sh\n{broken}\n```"
 
 
 def by(found: dict[str, Any], **wanted: Any) -> dict[str, Any]:
@@ -123,8 +129,8 @@ def main(again: bool) -> None:
         for name in COMMANDS:
             run(name)
     (HERE / "results.md").write_text(page())
-    for i in range(2):
-        shutil.copy(OUT / "pareto" / f"pareto-{i}.png", HERE / "pictures" / f"pareto_{i}.png")
+    for i, form in product(range(2), (".svg", "-dark.svg")):
+        shutil.copy(OUT / "pareto" / f"pareto-{i}{form}", HERE / "pictures" / f"pareto_{i}{form}")
 
 
 if __name__ == "__main__":

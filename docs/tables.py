@@ -1,4 +1,4 @@
-"""Write the tables of docs/ that follow from the code: ``python docs/tables.py`` (tests/test_docs.py holds them against it)."""
+"""Write the pages of docs/ whose tables follow from the code: ``python docs/tables.py`` (tests/test_docs.py compares them)."""
 
 from __future__ import annotations
 
@@ -16,49 +16,67 @@ from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "tests" / "files" / "audit"
 SIGMAS = ("karras", "exponential", "beta", "flow")
+# of each of FAMILIES: its name, and the state that its schedulers keep
+STATES = (
+    (
+        "Variance-preserving, with cumulative alphas",
+        "$\\alpha x_0 + \\sigma \\epsilon$ with $\\alpha^2$ = `alphas_cumprod[t]`",
+    ),
+    ("Variance-preserving, with sigmas", "$\\alpha x_0 + \\sigma \\epsilon$ with $\\sigma / \\alpha$ = `sigmas[0]`"),
+    ("Variance-exploding", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`"),
+    ("EDM", "$x_0 + s \\epsilon$ with $s$ = `sigmas[0]`; the network's input is scaled by `sigma_data`"),
+    ("Flow matching", "$(1 - s) x_0 + s \\epsilon$ with $s$ = `sigmas[0]`"),
+)
 
 COMPATIBILITY = """\
 # What it works with
 
-*Written by `python docs/tables.py` from the tables in `src/singdiffusion/plugin`; a test holds this page against them.*
+*Written by `python docs/tables.py` from the tables in `src/singdiffusion/plugin`; a test compares this page with them.*
 
 ## Schedulers
 
-For every class below `tests/plugin/test_schedulers.py` runs a real `StableDiffusionPipeline` in every timestep spacing, sigma option
-and zero-SNR rescale that the class has, for epsilon, v and sample prediction, at 4, 10, 20 and 50 steps (`make test-all`; `make test`
-runs 4 and 50 steps with epsilon), and asserts that the U-Net's first input is alpha y + sigma x_1 to 1e-5. What the table says of a
-class is also held against the scheduler's own `add_noise` and `scale_model_input` where these can tell. The flow matching classes
-are read for the audit; pipelines that use them are left as they are.
+`tests/plugin/test_schedulers.py` runs a real `StableDiffusionPipeline` with every class below: in every timestep spacing, sigma option and
+zero-SNR rescale that the class has, for epsilon, v and sample prediction, at 4, 10, 20 and 50 steps (`make test-all`; `make test` runs 4 and
+50 steps with epsilon). It asserts that the U-Net's first input is $\\alpha \\bar y + \\sigma x_1$ to 1e-5. Where the scheduler's own `add_noise` and
+`scale_model_input` can confirm the table, they are compared with it too. The flow matching classes are read for the audit only; pipelines
+that use them stay as they are.
 
 {families}
-A class that is not here is asked itself: its `add_noise` and `scale_model_input` at the first timestep must agree with one of these
-families, or it is refused with a line that says what it answered. Refused by name:
+A class that is not here is probed: its `add_noise` and `scale_model_input` at the first timestep must agree with one of these families.
+Otherwise it is refused, and the line gives the values that were found. Refused by name:
 
 {refused}
 ## Pipelines
 
-Each has a test that runs the real class with small random weights (`tests/plugin/test_pipelines.py`): negative prompts, pictures per
-prompt, generator lists, guidance 1, callbacks, a scheduler swapped after enabling, bit-identical pictures after `disable()`.
+Each has a test that runs the real class with small random weights (`tests/plugin/test_pipelines.py`): negative prompts, several pictures per
+prompt, lists of generators, guidance 1, callbacks, a scheduler that is changed after enabling, and bit-identical pictures after `disable()`.
 
 {pipelines}
-Left as they are, with a warning that says so once:
+These stay as they are, with one warning:
 
 {untouched}
-- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): alpha is 0 where they start
+- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): $\\alpha$ is 0 where they start
 - a call of an inpainting pipeline below strength 1: it starts from a picture
 
-AnimateDiff's FreeNoise is refused (it changes the prompt from frame to frame); FreeInit has not been tried. With `moments` all frames of a video
-are made darker or brighter together. Any other class is
-refused by name. Subclasses are other classes, for they may prepare latents in other ways.
+AnimateDiff's FreeNoise is refused, because it changes the prompt from frame to frame. FreeInit has not been tried. With `moments` all frames
+of a video are made darker or brighter together.
 
-SDXL's modular pipeline takes a block: `singdiffusion.plugin.modular.add_first_step(blocks, sing)`.
+Any other class is refused by name. Subclasses count as other classes, because they may prepare latents in other ways.
+
+SDXL's modular pipeline takes the first step as a block: `singdiffusion.plugin.modular.add_first_step(blocks, module)` ([SDXL](sdxl.md#the-modular-pipeline)).
 
 ## Latents and text
 
-A module says for which latent space it is (channels, the VAE's scaling and shift); another one is an error. A module that brings its
-own text encoder reads the raw prompt, so it works on any base of that latent space whatever the base's text encoder; when the base's
-encoder is its own, it takes the base's embeddings instead, long prompts and prompt weighting included. With `prompt_embeds` only, a
-module that must read the prompt needs one for the first step: `sing.enable(pipe, prompt="...")`.
+A module's configuration holds its latent space: channels, and the VAE's scaling and shift factors. Another latent space is an error.
+
+| text encoder | what the module reads |
+|---|---|
+| the pipeline's is that of the module's training | the pipeline's embeddings, long prompts and prompt weighting included |
+| the pipeline's is another one, and the module has its own | the prompt as text, with its own encoder; so it works on any base of that latent space |
+| the pipeline's is another one, and the module has none | an error |
+
+If only `prompt_embeds` are passed, a module that must read the prompt as text needs one for the first step:
+`sing.enable(pipe, prompt="...")`.
 """
 
 AUDIT = """\
@@ -74,11 +92,11 @@ singdiffusion audit path/to/scheduler_config.json --latents 64 64
 ```python
 from singdiffusion import audit, tiny
 
-pipe = tiny.load_pipeline()  # or any other; a scheduler will do, too
+pipe = tiny.load_pipeline()  # or any other pipeline, or a scheduler
 print(audit(pipe, num_inference_steps=50))
 ```
 
-Of a hub id only configurations are fetched.
+For a hub id, only configurations are downloaded.
 
 *Needs a download, if they are not in the cache.*
 
@@ -94,37 +112,46 @@ singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5
 
 | verdict | d | what it means | what to do |
 |---|---|---|---|
-| absent | below 0.2 | sampling starts where training ended; what is lost is lost in the noise | nothing |
-| mild | 0.2 to 2 | very dark and very bright pictures lose a little | a module or a colour gains it; there is little to gain |
-| present | 2 or more | it is what the eye sees: pictures are pulled to average grey | a module for this latent space, or a flat colour; the model stays as it is |
+| absent | below 0.2 | sampling starts where training ended; the loss disappears in the noise | nothing |
+| mild | 0.2 to 2 | very dark and very bright pictures lose a little | a module or a colour helps a little |
+| present | 2 or more | the eye sees it: pictures are pulled to average grey | a module for this latent space, or a flat colour; the model stays as it is |
 
-`d` = alpha sqrt(H W) / sigma: by how many standard deviations of the noise the mean of a latent channel is displaced, per unit of
-that mean, between what training ended with and what sampling starts from. A mean is a sum over all H W numbers of a channel, and noise
-averages out in it, so the larger the latents, the plainer it shows: SDXL loses more than SD-1.5 at the same schedule.
+$$
+d = \\frac{{\\alpha \\sqrt{{H W}}}}{{\\sigma}}
+$$
+
+Training ended with a mean in the latents, and sampling starts without it. $d$ is the size of that difference in
+standard deviations of the noise, for a latent channel whose mean is 1. A mean is taken over all $H W$ numbers of a channel, and noise averages
+out in it. So larger latents show the flaw more: SDXL loses more than SD-1.5 with the same schedule.
 
 ## How to read the columns
 
-- **terminal SNR**: alpha^2 / sigma^2 at the last timestep of training. 0 is pure noise, and nothing to fix.
-- **first timestep**: where sampling starts, which depends on scheduler, spacing and steps. With `leading` spacing fewer steps start earlier
-  and lose more.
-- **alpha**: how much of the picture the model expects to see there. Sampling gives it none.
-- **sigma / alpha**: by how much an error of a noise prediction grows in its estimate of the picture. v-prediction removes this division by
-  alpha, not the bias.
-- **d** and **verdict**: above.
+- **terminal SNR**: $\\alpha^2 / \\sigma^2$ at the last timestep of training. 0 is pure noise, and there is nothing to fix.
+- **first timestep**: where sampling starts. It depends on scheduler, spacing and steps. With `leading` spacing, fewer steps start earlier and
+  lose more.
+- **alpha** ($\\alpha$): how much of the picture the model expects to see there. Sampling gives it none.
+- **sigma / alpha** ($\\sigma / \\alpha$): the factor by which an error of a noise prediction grows in its estimate of the picture. v-prediction removes this
+  division by $\\alpha$, but not the bias.
 
-`singdiffusion audit` prints the same for one model, with the reason and the remedy as sentences; `--json FILE` writes it.
+`singdiffusion audit` prints the same for one model, with the reason and the remedy as sentences. `--json FILE` writes it.
 
-## Combinations that break, and are said
+## Combinations that break
+
+The audit warns of them:
 
 {warnings}
 """
 
 
 def families() -> str:
-    """A table a family."""
+    """Return a section with a table for each family of schedulers."""
     parts = []
-    for family in FAMILIES:
-        lines = [f"### {family.state}\n", "| class | timestep spacing | sigmas | zero SNR |", "|---|---|---|---|"]
+    for family, (title, state) in zip(FAMILIES, STATES, strict=True):
+        lines = [
+            f"### {title}\n\nThe state is {state}.\n",
+            "| class | timestep spacing | sigmas | zero SNR |",
+            "|---|---|---|---|",
+        ]
         for name in family.classes:
             known = set(inspect.signature(getattr(diffusers, name).__init__).parameters)
             spacing = "leading, linspace, trailing" if "timestep_spacing" in known else "its own"
@@ -139,8 +166,11 @@ def _bullets(lines: list[str]) -> str:
 
 
 def _digits(number: float, digits: int) -> str:
-    """So many significant ones, of six: schedulers compute in float32, whose last bit differs between processors and must not decide a
-    tie (128 / 4096 = 0.03125)."""
+    """Return a number with so many significant digits.
+
+    It is rounded to six digits before: schedulers compute in float32, whose last bit differs between processors and must not decide a
+    tie (128 / 4096 = 0.03125).
+    """
     return f"{float(f'{number:.6g}'):.{digits}g}"
 
 
@@ -153,7 +183,7 @@ def _row(name: str, steps: int, found: Audit) -> str:
 
 
 def pages() -> dict[str, str]:
-    """File name -> its text."""
+    """Return the pages: file name -> text."""
     latents = json.loads((CONFIGS / "latents.json").read_text())
     rows, warnings = [], []
     for name, size in latents.items():

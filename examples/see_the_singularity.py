@@ -126,7 +126,7 @@ schedule = Schedule.named("sd15")
 alpha = float(schedule.alpha(len(schedule) - 1))
 start = 1 - 2 / math.pi * math.asin(alpha)  # the t with this alpha
 shown = tiny.pictures()
-dark = shown.grey[[i for i, caption in enumerate(shown.captions) if "black" in caption or "dark" in caption]]
+dark = shown.luma[[i for i, caption in enumerate(shown.captions) if "black" in caption or "dark" in caption]]
 oracle = Oracle(dark)
 mean = float(dark.mean())
 print(f"{len(dark)} pictures of {dark[0].numel()} pixels; alpha = {alpha:.4f} at t = {start:.4f}")

@@ -1,8 +1,10 @@
-"""The code in the documents: ``python -m tests.documents PAGE`` runs a page's blocks one after the other, in the folder that it is started in.
+"""Run the code of a page: ``python -m tests.documents PAGE`` runs its blocks one after the other, in the current folder.
 
-Python blocks share their names. Shell blocks (``sh``) run in bash and stop at the first command that fails; ``make`` is run dry, in the repository.
-Of a ``console`` block the lines after ``$`` are run, and the others must come out, numbers aside. A line above a block that says what it needs
-(``*Needs a download.*``) leaves it out.
+- ``python``: the blocks of a page share their names.
+- ``sh``: bash runs the block and stops at the first command that fails. ``make`` runs dry, in the repository.
+- ``console``: the lines after ``$`` run, and the other lines must be in the output, apart from their numbers.
+
+A line above a block that names what the block needs (``*Needs a download.*``) leaves it out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,14 @@ MAKE = f'make() {{ command make --dry-run --directory "{ROOT}" "$@" > /dev/null;
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code: its kind, its first line's number on the page, and what the line above says that it needs."""
+    """A fenced block of code.
+
+    Attributes:
+        kind: what follows the fence, such as ``sh``.
+        code: the lines.
+        line: number of the first one on the page.
+        needs: the line above that names what the block needs, or None.
+    """
 
     kind: str
     code: str
@@ -35,7 +44,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """All of a page, in order."""
+    """Yield all blocks of a page, in order."""
     text = page.read_text()
     for found in FENCE.finditer(text):
         before = text[: found.start()]
@@ -45,15 +54,19 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def runs(page: Path) -> list[Block]:
-    """Those that are run."""
+    """Return the blocks of a page that are run."""
     return [block for block in blocks(page) if block.kind in RUN and block.needs is None]
 
 
 def run(block: Block, page: Path, names: dict[str, Any]) -> None:
-    """Run one block; what is wrong with it raises."""
+    """Run one block.
+
+    Raises:
+        Exception: that of the code, ``CalledProcessError`` for a command that fails, ``AssertionError`` for other output.
+    """
     print(f"--- {page.name}:{block.line}", flush=True)
     if block.kind == "python":
-        code = "\n" * (block.line - 1) + block.code  # so that a traceback has the page's line
+        code = "\n" * (block.line - 1) + block.code  # a traceback has the page's line
         exec(compile(code, page.name, "exec"), names)
     elif block.kind == "sh":
         subprocess.run(["bash", "-euo", "pipefail", "-c", MAKE + block.code], check=True)
@@ -68,13 +81,13 @@ def run(block: Block, page: Path, names: dict[str, Any]) -> None:
 
 
 def transcript(code: str) -> list[tuple[str, list[str]]]:
-    """What is typed, and the lines that are shown of its output; ``...`` stands for any."""
-    parts = re.split(r"^\$ ", code, flags=re.M)[1:]
+    """Return (command, lines of its output) for each command of a console block; the line ``...`` stands for any lines."""
+    parts = re.split(r"^\$ ", code.replace("\\\n", ""), flags=re.M)[1:]
     return [(part.splitlines()[0], [line for line in part.splitlines()[1:] if line != "..."]) for part in parts]
 
 
 def masked(text: str) -> str:
-    """Text with one sign for each number: these hang on the machine."""
+    """Return text with 0 for each number, because numbers depend on the machine."""
     return re.sub(r"\d[\d,.]*\d|\d", "0", re.sub(r" +", " ", text)).strip()
 
 

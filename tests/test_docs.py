@@ -1,25 +1,29 @@
-"""The pages of docs/ say what the code says, and agree with each other."""
+"""The pages of docs/ agree with the code and with each other, their pictures and formulas are complete, and their commands fit a screen."""
 
-import ast
 import importlib.util
+import json
 import re
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from .documents import PAGES, blocks
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-ROOMS = ("core", "modules", "plugin", "data", "train evaluate theory", "web", "cli")  # each may import those before it
-ANYWHERE = {"errors", "choices", "files", "tiny", "__version__"}
+WIDTH = 90  # columns of a command
 
 
 def script(name):
-    """A script of docs/, as a module."""
+    """Return a script of docs/ as a module."""
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+# -- pages that are written from the code --------------------------------------------------------------------------------
 
 
 def test_tables_are_up_to_date():
@@ -35,6 +39,17 @@ def test_commands_are_up_to_date():
     assert (DOCS / "commands.md").read_text() == script("commands").page(), "run: make docs"
 
 
+def test_captions_of_the_theory_are_up_to_date():
+    page = " ".join((DOCS / "theory.md").read_text().split())
+    for name, caption in json.loads((DOCS / "theory" / "theory.json").read_text())["captions"].items():
+        assert f"(theory/{name}.svg) *{' '.join(caption.split())}*" in page, (
+            f"copy the caption of {name} from theory.json"
+        )
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------------
+
+
 def test_pictures_that_pages_show_are_there():
     for page in (ROOT / "README.md", *DOCS.glob("*.md")):
         for target in re.findall(r"!?\[[^\]]*\]\(([^)#]+)\)", page.read_text()):
@@ -42,8 +57,17 @@ def test_pictures_that_pages_show_are_there():
                 assert (page.parent / target).exists(), (page.name, target)
 
 
+def test_every_plot_has_a_dark_form():
+    light = {file for file in DOCS.rglob("*.svg") if not file.stem.endswith("-dark")}
+    assert len(light) > 8
+    assert {file.with_stem(f"{file.stem}-dark") for file in light} == set(DOCS.rglob("*-dark.svg"))
+
+
+# -- figures that several pages quote ------------------------------------------------------------------------------------
+
+
 def rows(page, columns):
-    """Of a page's tables with these columns: first cell -> the others, without what follows ±."""
+    """Return the rows of a page's tables with these columns: first cell -> the others, without what follows ±."""
     table = re.search(rf"^\| {re.escape(columns)} \|\n\|[-:| ]+\|\n((?:\|.*\|\n)+)", page.read_text(), re.M)
     assert table, (page.name, columns)
     cells = ([cell.strip().partition(" ±")[0] for cell in row.strip("|").split("|")] for row in table[1].splitlines())
@@ -65,15 +89,13 @@ def test_remedies_quote_the_measured_figures():
     assert quoted.keys() == {remedy for remedy, figures in measured.items() if figures[0] != "–"}
 
 
-def test_rooms_import_one_way():
-    """docs/architecture.md and CONTRIBUTING.md: cli -> theory, evaluate, train -> data -> plugin -> modules -> core."""
-    package, allowed = ROOT / "src" / "singdiffusion", set(ANYWHERE)
-    for names in ROOMS:
-        for room in names.split():
-            for file in (package / room).rglob("*.py"):
-                depth = len(file.relative_to(package).parts)
-                for node in ast.walk(ast.parse(file.read_text())):
-                    if isinstance(node, ast.ImportFrom) and node.level == depth:
-                        used = {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-                        assert used <= allowed | {room}, (file, used)
-        allowed |= set(names.split())
+# -- commands ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_long_commands_are_broken(page):
+    """Output that is shown below a command is as wide as it is."""
+    for block in blocks(page):
+        for line in block.code.splitlines():
+            if block.kind == "sh" or (block.kind == "console" and line.startswith("$ ")):
+                assert len(line) <= WIDTH, f"{page.name}:{block.line}: break it with a backslash: {line}"

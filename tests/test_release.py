@@ -1,4 +1,4 @@
-"""What is released: the version, the citation, the wheel and the sdist, and the wheel in an environment that holds nothing else."""
+"""What is released: the version, the citation, the wheel and the sdist, and the wheel alone in an empty environment."""
 
 import ast
 import json
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "singdiffusion"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+# extras for users; the others are for developers
 OURS = (
     "train",
     "evaluate",
@@ -32,7 +33,7 @@ OURS = (
     "web",
     "inception",
     "8bit",
-)  # what a user may ask for; the others are for developers
+)
 pytestmark = pytest.mark.xdist_group("release")  # one environment, whatever the number of workers
 LIMIT = 48 * 2**20  # bytes of the wheel
 
@@ -83,20 +84,20 @@ def test_the_oldest_environment_has_the_floors_and_the_other_one_fits_the_ranges
         needed = Requirement(line)
         name, (floor,) = canonicalize_name(needed.name), needed.specifier
         assert newest[name] in needed.specifier
-        # torch: what is older than the pinned one is not tested (README)
+        # torch: versions older than the pinned one are not tested (docs/limits.md)
         assert oldest[name] == (newest[name] if name == "torch" else Version(floor.version)), name
 
 
 # -- the core needs what it declares, and no more ------------------------------------------------------------------------
 
 MODULES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
-# diffusers itself does without, but then loads a large model in twice the time, with a warning, and cannot offload it
+# diffusers works without it, but then needs twice the time to load a large model, warns, and cannot offload it
 AT_RUN_TIME = {"accelerate"}
 ROOMS_OF_EXTRAS = {"train", "evaluate", "theory", "web"}
 
 
 def imported(at_the_top):
-    """The packages that the rooms of the core import, anywhere or when they are themselves imported."""
+    """Return the packages that the rooms without an extra import: in all of their code, or only at its top level."""
     found = set()
     for file in SOURCE.rglob("*.py"):
         if file.relative_to(SOURCE).parts[0] in ROOMS_OF_EXTRAS:
@@ -134,7 +135,7 @@ LEFT_OUT = (
 
 
 def tracked():
-    """The files that make a release, relative: what git tracks, or in an unpacked sdist all that is no result of work in it."""
+    """Return the files of a release, relative: those that git tracks, or in an unpacked sdist all that no command has made."""
     if (ROOT / ".git").exists():
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         return {Path(name) for name in listed.split("\0") if name}
@@ -147,7 +148,7 @@ def tracked():
 
 
 def clean_copy(to, mode, seconds):
-    """A copy with file modes and times of its own, which must not show in what is built."""
+    """Copy the repository with other file modes and times, which must not change what is built; return the copy."""
     for name in tracked():
         if (ROOT / name).exists():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ def clean_copy(to, mode, seconds):
 
 
 def build(tree, to, *what):
-    """``python -m build``, with the pinned hatchling: the one that is installed, else one that is fetched."""
+    """Run ``python -m build`` with the pinned hatchling, the installed one or one that is downloaded; return suffix -> file."""
     isolated = ["--no-isolation"] if find_spec("hatchling") else []
     env = os.environ | {"PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "SOURCE_DATE_EPOCH": "1732406400"}
     command = [sys.executable, "-m", "build", *isolated, "--outdir", to, *what, tree]
@@ -169,7 +170,7 @@ def build(tree, to, *what):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Suffix -> file: the sdist, and the wheel that is built from it."""
+    """Return suffix -> file: the sdist, and the wheel that is built from it."""
     here = tmp_path_factory.mktemp("release")
     return build(clean_copy(here / "tree", 0o644, 1_600_000_000), here / "dist")
 
@@ -192,7 +193,7 @@ def test_twine_takes_both(built):
 
 
 @pytest.mark.slow
-def test_the_wheel_is_the_package_and_nothing_else(built):
+def test_the_wheel_is_the_package_and_no_more(built):
     wheel = built[".whl"]
     assert wheel.stat().st_size < LIMIT
     assert wheel.name == f"singdiffusion-{singdiffusion.__version__}-py3-none-any.whl"
@@ -212,12 +213,12 @@ def test_the_sdist_is_the_repository(built):
     assert inside == expected | {Path("PKG-INFO")}
 
 
-# -- installed, and nothing else -----------------------------------------------------------------------------------------
+# -- installed in an empty environment -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """``run(*command)`` in an environment into which the wheel was installed, and in a folder that is not the repository."""
+    """Return ``run(*command)``: it runs in an environment with the wheel, in a folder that is not the repository."""
     venv, elsewhere = tmp_path_factory.mktemp("environment") / "venv", tmp_path_factory.mktemp("elsewhere")
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     env = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -237,7 +238,7 @@ def installed(built, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_brings_nothing_that_only_an_extra_needs(installed):
+def test_an_installed_wheel_brings_no_package_that_only_an_extra_needs(installed):
     listed = json.loads(installed("python", "-m", "pip", "list", "--format", "json").stdout)
     there = {canonicalize_name(each["name"]) for each in listed}
     assert names(PROJECT["dependencies"]) <= there
@@ -272,7 +273,7 @@ def test_an_installed_wheel_paints_and_audits(installed):
         ("web", "serve --port 0"),
     ],
 )
-def test_a_command_whose_extra_is_not_installed_says_which(installed, extra, command):
+def test_a_command_whose_extra_is_not_installed_names_it(installed, extra, command):
     done = installed("singdiffusion", *command.split(), status=1)
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")

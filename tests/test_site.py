@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning or a network, is whole, and a mistake fails the build."""
+"""The documentation site: it builds without a warning or a network, is complete and readable, and a mistake fails the build."""
 
 import importlib.util
 import re
@@ -11,9 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from singdiffusion.plots import SMALL, WIDTH
+
 from .commands import ENV
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHONE = {"width": 390, "height": 844}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("site"),
@@ -22,7 +26,7 @@ pytestmark = [
 
 
 def build(project, **changes):
-    """``zensical build --strict`` of a copy of the project, with text added to pages: (site, process)."""
+    """Build a copy of the project, with text added to pages; return the site's folder and the process."""
     shutil.copytree(ROOT / "docs", project / "docs", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("zensical.toml", "CONTRIBUTING.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, project)
@@ -37,11 +41,11 @@ def build(project, **changes):
 
 
 class Page(HTMLParser):
-    """What a page loads (``src``, stylesheets and icons), where it links to, and its anchors."""
+    """What a page loads (``src``, stylesheets and icons), its links, its anchors and its pictures."""
 
     def __init__(self, file):
         super().__init__()
-        self.loads, self.links, self.anchors, self.headings = [], [], set(), []
+        self.loads, self.links, self.anchors, self.headings, self.pictures = [], [], set(), [], []
         self.feed(file.read_text())
 
     def handle_starttag(self, tag, attrs):
@@ -54,12 +58,23 @@ class Page(HTMLParser):
         if tag == "h1":
             self.headings.append(tag)
         if tag == "img":
-            assert given.get("alt"), f"a picture without words for those who do not see it: {given}"
+            self.pictures.append(given)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     return build(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    """Return the built pages: file -> ``Page``."""
+    found = {file: Page(file) for file in site[0].glob("*.html") if file.name != "404.html"}
+    assert len(found) > 25
+    return found
+
+
+# -- the build -----------------------------------------------------------------------------------------------------------
 
 
 def test_it_builds_without_a_warning(site):
@@ -69,16 +84,20 @@ def test_it_builds_without_a_warning(site):
     assert not re.search("griffe|warning|mkdocstrings", done.stdout + done.stderr, re.I), done.stderr
 
 
-def test_every_page_is_whole_and_loads_nothing_from_elsewhere(site):
-    folder = site[0]
-    pages = {file: Page(file) for file in folder.glob("*.html") if file.name != "404.html"}
-    assert len(pages) > 25
+def test_every_page_has_one_title(pages):
+    assert {file.name: len(page.headings) for file, page in pages.items()} == {file.name: 1 for file in pages}
+
+
+def test_pages_load_only_files_of_the_site(pages):
     for file, page in pages.items():
-        assert len(page.headings) == 1, file.name
         for target in page.loads:
             parts = urlsplit(target)
             assert not parts.scheme + parts.netloc, f"{file.name} loads {target}"
             assert (file.parent / unquote(parts.path)).is_file(), f"{file.name} shows {target}, which is not there"
+
+
+def test_links_within_the_site_lead_somewhere(pages):
+    for file, page in pages.items():
         for target in page.links:
             parts = urlsplit(target)
             if parts.scheme or parts.path.endswith((".xml", ".json")):
@@ -98,6 +117,111 @@ def test_no_script_of_the_repository_is_published(site):
     assert not [file for pattern in ("**/*.py", "**/*.in") for file in site[0].glob(pattern)]
 
 
+# -- pictures and formulas -----------------------------------------------------------------------------------------------
+
+
+def test_every_picture_has_a_description(pages):
+    for file, page in pages.items():
+        for picture in page.pictures:
+            assert picture.get("alt"), f"{file.name}: {picture}"
+
+
+def test_every_plot_has_a_form_for_light_and_for_dark_pages(pages):
+    shown = [picture["src"] for page in pages.values() for picture in page.pictures if ".svg" in picture["src"]]
+    light = {source.removesuffix(".svg#only-light") for source in shown if source.endswith("#only-light")}
+    dark = {source.removesuffix("-dark.svg#only-dark") for source in shown if source.endswith("#only-dark")}
+    assert len(shown) == sum(source.endswith(("#only-light", "#only-dark")) for source in shown)
+    assert light == dark
+    assert {"theory/brightness", "theory/module", "pictures/pareto_0"} <= light
+
+
+def test_formulas_are_mathml(pages):
+    for file in pages:
+        text = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", file.read_text(), flags=re.S)
+        assert text.count("arithmatex") == text.count("<math "), file.name
+        assert not re.search(r"\$\$|\$[^\s$][^$\n]*\$", text), f"{file.name}: a formula that is not typeset"
+        assert not re.search(r"<mtext>\\|<mi>\\", text), (
+            f"{file.name}: a command that LaTeX has and the converter has not"
+        )
+    assert (next(iter(pages)).parent / "how.html").read_text().count("<math ") > 20
+
+
+# -- in a browser --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the PATH (Debian: apt install chromium)")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def phone(browser):
+    """Return a page of a phone, in dark mode."""
+    context = browser.new_context(viewport=PHONE, color_scheme="dark", is_mobile=True)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def visited(pages, phone):
+    """Open every page; return the width of each, in pixels, and all addresses that were requested."""
+    widths, requests = {}, []
+    phone.on("request", lambda request: requests.append(request.url))
+    for file in pages:
+        phone.goto(file.as_uri())
+        widths[file.name] = phone.evaluate("document.documentElement.scrollWidth")
+    return widths, requests
+
+
+def test_no_page_scrolls_sideways_on_a_phone(visited):
+    assert not {name: width for name, width in visited[0].items() if width > PHONE["width"]}
+
+
+def test_no_request_leaves_the_site(site, visited):
+    assert len(visited[1]) > 5 * len(visited[0])
+    assert not [url for url in visited[1] if not url.startswith((site[0].as_uri(), "data:", "blob:"))]
+
+
+def test_plots_follow_the_reader_and_the_switch(site, phone):
+    shown = """() => [...document.querySelectorAll("img.plot")].filter(each => each.checkVisibility())
+                     .map(each => [each.getAttribute("src").split("#")[1], each.naturalWidth > 0])"""
+    phone.goto((site[0] / "theory.html").as_uri())
+    phone.wait_for_function("[...document.images].every(each => each.complete)")
+    dark = phone.evaluate(shown)
+    assert dark == [["only-dark", True]] * 8
+    phone.locator("label[for^=__palette]:visible").click()
+    assert phone.evaluate(shown) == [["only-light", True]] * 8
+
+
+def test_letters_of_plots_are_large_enough_on_a_phone(site, phone):
+    """Plots are drawn for ``plots.WIDTH`` inches: shown at that width, a point of their text is a pixel."""
+    phone.goto((site[0] / "theory.html").as_uri())
+    widths = phone.evaluate("[...document.querySelectorAll('img.plot')].map(each => each.clientWidth).filter(Boolean)")
+    assert min(widths) * SMALL / (72 * WIDTH) > 8
+
+
+def test_the_first_column_of_a_wide_table_stays(site, phone):
+    phone.goto((site[0] / "results.html").as_uri())
+    moved = phone.evaluate("""() => {
+        const wrap = [...document.querySelectorAll(".md-typeset__scrollwrap")].find(each => each.scrollWidth > each.clientWidth + 100);
+        const places = () => [...wrap.querySelector("tbody tr").cells].slice(0, 2).map(each => each.getBoundingClientRect().x);
+        const before = places();
+        wrap.scrollLeft = 100;
+        return places().map((place, i) => place - before[i]);
+    }""")
+    assert moved[0] > -15, "the first column may move by the table's margin only"
+    assert moved[1] == pytest.approx(-100, abs=1)
+
+
+# -- mistakes ------------------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -105,6 +229,7 @@ def test_no_script_of_the_repository_is_published(site):
         "[a](audit.md#nowhere)",
         "[a][singdiffusion.Nowhere]",
         "::: singdiffusion.Nowhere",
+        "$\\frac{a$",
         '--8<-- "nowhere.md"',
     ],
 )

@@ -1,4 +1,4 @@
-"""What ships: the embedded base is an ordinary diffusers folder with SD-1.5's flaw, and the module fits it."""
+"""The embedded models: ordinary diffusers folders with SD-1.5's flaw, and modules that fit them."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ from singdiffusion.plugin.fits import shares_text
 from singdiffusion.plugin.pipelines import spec_of
 
 
-def test_diffusers_alone_loads_it(tmp_path):
+def test_diffusers_alone_loads_the_base(tmp_path):
     code = (
         "import sys; from diffusers import StableDiffusionPipeline as P; p = P.from_pretrained(sys.argv[1]);"
         "p.set_progress_bar_config(disable=True);"
@@ -30,7 +30,7 @@ def test_diffusers_alone_loads_it(tmp_path):
     assert done.stdout.strip() == "(64, 64) False", done.stderr[-500:]
 
 
-def test_its_schedule_is_sd15s_at_its_own_size():
+def test_the_schedule_is_that_of_sd15_at_its_own_size():
     pipe = tiny.load_pipeline()
     assert isinstance(pipe, StableDiffusionPipeline)
     schedule = Schedule.from_config(pipe.scheduler)
@@ -53,7 +53,7 @@ def test_sizes():
 
 
 def test_weights_are_small_safetensors_and_finite():
-    """float16; the large matrices of the variants and of the joint encoder float8."""
+    """float16, and float8 for the large matrices of the variants and of the joint encoder."""
     here = tiny.folder().parent
     files = list(here.rglob("*.safetensors"))
     assert len(files) == 3 + 2 + 2 + 1 + 2 + 1 + 1  # base, U-Net, decoder, v, community, ControlNet, joint encoder
@@ -61,7 +61,7 @@ def test_weights_are_small_safetensors_and_finite():
         base = any(file.is_relative_to(at) for at in (tiny.folder(), *map(tiny.module_folder, tiny.MODULES)))
         expected = {torch.float16} if base or "text_encoder" in file.parts else {torch.float16, torch.float8_e4m3fn}
         with safe_open(file, "pt") as weights:
-            for key in weights.keys():  # noqa: SIM118  (safe_open is no mapping)
+            for key in weights.keys():  # noqa: SIM118  (safe_open is not a mapping)
                 tensor = weights.get_tensor(key)
                 assert tensor.dtype in expected or not tensor.is_floating_point(), key
                 assert torch.isfinite(tensor.float()).all(), key
@@ -70,22 +70,22 @@ def test_weights_are_small_safetensors_and_finite():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("model", tiny.MODELS)
-def test_the_module_knows_its_base_in_every_dtype(model, dtype):
+def test_modules_recognise_the_text_encoder_in_every_dtype(model, dtype):
     pipe = tiny.load_pipeline(dtype, model)
     assert {p.dtype for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()} == {dtype}
     for module in ("tiny-decoder", "tiny-unet"):
         shared = shares_text(pipe, spec_of(pipe), SingModule.from_pretrained(module))
-        assert shared == (model != "tiny-community"), "a tuned encoder is not that of the module's training"
+        assert shared == (model != "tiny-community"), "the fine-tuned encoder is not the one of the module's training"
 
 
-def test_the_modules_own_text_encoder_is_the_bases():
+def test_the_text_encoder_of_the_module_is_that_of_the_base():
     pipe, sing = tiny.load_pipeline(), SingDiffusion.from_pretrained("tiny")
     theirs, _ = pipe.encode_prompt(["a red apple", "solid black background"], "cpu", 1, False)
     ours, _ = sing.module.encode_prompt(["a red apple", "solid black background"])
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_the_variants_differ_from_the_base_in_what_they_say():
+def test_the_variants_differ_from_the_base_only_in_their_parts():
     base, v, community, control = (tiny.load_pipeline(model=model) for model in tiny.MODELS)
     assert type(base) is type(v) is type(community) is StableDiffusionPipeline
     assert type(control) is StableDiffusionControlNetPipeline
@@ -95,14 +95,14 @@ def test_the_variants_differ_from_the_base_in_what_they_say():
         k: v for k, v in base.scheduler.config.items() if k[0] != "_"
     }
     ids = torch.arange(24)[None]
-    said = lambda pipe: pipe.text_encoder(ids).last_hidden_state  # noqa: E731
-    assert torch.equal(said(v), said(base))
-    assert (said(community) - said(base)).norm() > 0.1 * said(base).norm()
+    embeddings = lambda pipe: pipe.text_encoder(ids).last_hidden_state  # noqa: E731
+    assert torch.equal(embeddings(v), embeddings(base))
+    assert (embeddings(community) - embeddings(base)).norm() > 0.1 * embeddings(base).norm()
     for ours, theirs in zip(control.unet.parameters(), base.unet.parameters(), strict=True):
-        assert torch.equal(ours, theirs), "a ControlNet leaves its base as it is"
+        assert torch.equal(ours, theirs), "a ControlNet does not change its base"
 
 
-def test_hints_are_edges_and_know_how_bright_their_pictures_are():
+def test_hints_are_edges_and_have_reference_brightness():
     hints = tiny.hints()
     assert len(hints) == 8
     for name, image in hints.items():
@@ -116,8 +116,10 @@ def test_hints_are_edges_and_know_how_bright_their_pictures_are():
 
 
 def test_the_controlnet_follows_its_hints():
-    """The painted picture goes with the very edges that it was given, and with no others', at the scale of a stroke (edges lie on
-    both sides of it, so both are blurred by two pixels)."""
+    """Each picture resembles its own edges more than any others.
+
+    Edges lie on both sides of a stroke, so pictures and edges are compared after a blur of two pixels.
+    """
     pipe = tiny.load_pipeline(model="tiny-controlnet")
     pipe.set_progress_bar_config(disable=True)
     SingDiffusion.from_pretrained("tiny").enable(pipe)
@@ -132,14 +134,14 @@ def test_the_controlnet_follows_its_hints():
     assert np.diag(likeness).min() > 0.7
 
 
-def test_unknown_models_are_named():
+def test_an_unknown_model_is_named_with_the_known_ones():
     for ask in (tiny.reference, lambda model: tiny.load_pipeline(model=model)):
         with pytest.raises(SingDiffusionError, match="unknown embedded model 'tiny-x'; known: tiny, tiny-v, tiny-comm"):
             ask("tiny-x")
 
 
-def test_the_modules_output_hardly_hangs_on_the_noise():
-    """The minimiser is E[x_0 | prompt], which x_1 says nothing of: a free check of any trained module."""
+def test_the_output_of_the_unet_hardly_depends_on_the_noise():
+    """The minimiser of its loss is E[x_0 | prompt], which does not depend on x_1."""
     pipe = tiny.load_pipeline()
     sing = SingDiffusion.from_pretrained("tiny-unet")
     for prompt in ("solid black background", "red apple on a white background"):
@@ -192,11 +194,11 @@ def test_every_model_has_a_card():
         assert "minutes" in card
 
 
-def test_its_config_is_a_plain_unet():
+def test_the_unet_is_an_ordinary_one():
     assert type(tiny.load_pipeline().unet) is UNet2DConditionModel
 
 
-def test_the_modules_by_name():
+def test_modules_have_names():
     for name, kind in (("tiny", MeanDecoder), ("tiny-decoder", MeanDecoder), ("tiny-unet", TimeFreeUNet)):
         assert type(SingModule.from_pretrained(name).network) is kind
     with pytest.raises(
@@ -205,8 +207,8 @@ def test_the_modules_by_name():
         tiny.module_folder("tiny-x")
 
 
-def test_the_decoder_tells_what_a_prompt_leaves_open():
-    """The ground's brightness varies where it is not said, and hardly where it is."""
+def test_the_decoder_predicts_variance_for_what_a_prompt_leaves_open():
+    """The background's brightness varies where the prompt leaves it open, and hardly where the prompt names it."""
     sing = SingDiffusion.from_pretrained("tiny-decoder")
     x_1 = torch.zeros(1, 4, 16, 16)
     brightness = []
@@ -217,11 +219,11 @@ def test_the_decoder_tells_what_a_prompt_leaves_open():
     assert brightness[0] > 20 * brightness[1]
 
 
-def test_captions_have_real_pictures_lumas():
+def test_captions_have_the_lumas_of_real_pictures():
     groups = tiny.captions()
-    assert {name: len(of) for name, of in groups.items()} == {"said": 100, "unsaid": 100, "new": 100}
+    assert {name: len(of) for name, of in groups.items()} == {"stated": 100, "open": 100, "new": 100}
     spread = {name: np.mean([np.std(lumas) for lumas in of.values()]) for name, of in groups.items()}
-    assert max(spread["said"], spread["new"]) < 10 < 40 < spread["unsaid"]
+    assert max(spread["stated"], spread["new"]) < 10 < 40 < spread["open"]
     assert all(
         len(lumas) == 64 and min(lumas) >= 0 and max(lumas) <= 255 for of in groups.values() for lumas in of.values()
     )
@@ -231,7 +233,7 @@ def test_captions_have_real_pictures_lumas():
 
 
 def cosines(pictures, captions):
-    """How well pictures (N, 3, 64, 64) fit captions: (N, M), by transformers alone."""
+    """Return how well pictures (N, 3, 64, 64) fit M captions: (N, M), by transformers alone."""
     model = CLIPModel.from_pretrained(tiny.encoder_folder()).eval()
     processor = CLIPProcessor.from_pretrained(tiny.encoder_folder())
     images = [Image.fromarray(p) for p in pictures.permute(0, 2, 3, 1).numpy()]
@@ -257,17 +259,17 @@ def test_the_encoder_is_small():
     assert sum(len(zlib.compress(file.read_bytes())) for file in files) < 1.9 * 2**20
 
 
-def test_the_encoder_reads_a_caption_as_the_base_does():
+def test_the_encoder_has_the_tokenizer_of_the_base():
     ours, theirs = CLIPProcessor.from_pretrained(tiny.encoder_folder()).tokenizer, tiny.load_pipeline().tokenizer
     for caption in (*tiny.pictures().captions[:50], "", "Zebra 7!"):
         assert ours(caption).input_ids == theirs(caption).input_ids
 
 
 def test_pictures_fit_their_own_captions():
-    """Of real pictures, each of a named icon on a ground that is told, most fit their own caption better than any other's."""
+    """Most real pictures whose caption names icon and background fit it better than any other caption."""
     shipped = tiny.pictures()
-    told = [i for i, c in enumerate(shipped.captions) if c.endswith(" background") and "art logo on" not in c]
-    index = list({shipped.captions[i]: i for i in told}.values())[:200]
+    complete = [i for i, c in enumerate(shipped.captions) if c.endswith(" background") and "art logo on" not in c]
+    index = list({shipped.captions[i]: i for i in complete}.values())[:200]
     assert len(index) == 200
     fit = cosines(shipped.drawn[index], [shipped.captions[i] for i in index])
     above = (fit > fit.diagonal()[:, None]).sum(1)
@@ -276,8 +278,8 @@ def test_pictures_fit_their_own_captions():
     assert float(fit.diagonal().mean()) > float(fit.mean()) + 0.2
 
 
-def test_the_encoder_sees_whether_a_ground_is_dark():
-    """The same subject on dark and on light: every picture prefers the caption that tells its own ground."""
+def test_the_encoder_recognises_a_dark_background():
+    """The same subject on dark and on light: every picture fits the caption with its own background better."""
     known = tiny.pictures().known
     for dark, light in (
         ("solid black background", "solid white background"),
@@ -295,20 +297,20 @@ def test_the_encoder_sees_whether_a_ground_is_dark():
             assert (fit[:, 1] > fit[:, 0]).all(), light
 
 
-def test_what_the_encoder_can_tell_is_far_from_chance():
+def test_figures_of_the_encoder_are_far_from_chance():
     figures = json.loads((tiny.encoder_folder() / "figures.json").read_text())
     known = figures["retrieval"]["known"]
     assert known["count"] == 1000
     assert min(known["text_to_picture_top1"], known["picture_to_text_top1"]) > 0.9
-    grounds = {name: row for name, row in figures["choice"].items() if name.startswith("ground")}
-    assert len(grounds) == 2
-    assert all(row["right"] > 0.95 and row["chance"] < 0.07 for row in grounds.values()), grounds
+    backgrounds = {name: row for name, row in figures["choice"].items() if name.startswith("background")}
+    assert len(backgrounds) == 2
+    assert all(row["right"] > 0.95 and row["chance"] < 0.07 for row in backgrounds.values()), backgrounds
     card = (tiny.encoder_folder() / "README.md").read_text()
     assert f"{known['text_to_picture_top1']:.1%}" in card
 
 
 class Features(CLIPModel):
-    """torchmetrics 1.9 expects tensors, as transformers 4 gave them; transformers 5 gives an output that holds them."""
+    """torchmetrics 1.9 expects tensors, as transformers 4 returned; transformers 5 returns an output that contains them."""
 
     def get_image_features(self, *args, **kwargs):
         return super().get_image_features(*args, **kwargs).pooler_output
@@ -318,7 +320,7 @@ class Features(CLIPModel):
 
 
 def test_torchmetrics_scores_with_the_encoder():
-    """Its CLIPScore is a hundred times the mean cosine, and pictures fit their own captions better than their neighbours'."""
+    """Its CLIPScore is a hundred times the mean cosine, and is higher for pictures with their own captions than with others."""
     from torchmetrics.multimodal.clip_score import CLIPScore
 
     at = tiny.encoder_folder()

@@ -1,1 +1,1 @@
-"""How everything under ``singdiffusion/tiny`` is made: ``python -m recipes.tiny all`` (or ``make tiny``)."""
+"""Make everything under ``singdiffusion/tiny``: ``python -m recipes.tiny all``, or ``make tiny``."""

@@ -1,4 +1,4 @@
-"""Make the embedded models: ``python -m recipes.tiny STAGE``. Every stage resumes where it was stopped.
+"""Make the embedded models: ``python -m recipes.tiny STAGE``. A stage that was stopped resumes.
 
 Example: python -m recipes.tiny base --minutes 120
 """
@@ -13,11 +13,11 @@ from .training import Budget
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, rich_markup_mode=None)
 
 WORK = Path("build/tiny")
-# minutes on two CPU cores, as shipped
+# minutes on two CPU cores, those of the shipped models
 DEFAULT = {"vae": 16, "base": 169, "v": 25, "community": 25, "controlnet": 20, "encoder": 35}
 
 Folder = Annotated[Path, typer.Option(help="Working folder: packages, checkpoints, logs, plots.")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="Wall-clock budget of the stage, resumes included.")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="Budget of the stage in minutes, summed over all its runs.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Budget in optimizer steps.")]
 
 
@@ -27,7 +27,7 @@ def _budget(stage: str, minutes: float | None, steps: int | None) -> Budget:
 
 @app.command()
 def data(folder: Folder = WORK) -> None:
-    """Fetch the pinned packages, render them, and draw a sheet of what the models will see."""
+    """Fetch the pinned packages, render them, and draw a sheet of training pictures."""
     import numpy as np
 
     from . import look, pictures
@@ -48,7 +48,7 @@ def vae(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> 
 
 @app.command()
 def base(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Encode the composites and train the text encoder and the U-Net."""
+    """Encode the training pictures, then train the text encoder and the U-Net."""
     from . import base
 
     base.train(folder, _budget("base", minutes, steps))
@@ -56,7 +56,7 @@ def base(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) ->
 
 @app.command()
 def corpus(folder: Folder = WORK) -> None:
-    """Draw the composites as captioned pictures in .tar shards, for `singdiffusion encode`."""
+    """Write the training pictures with their captions to .tar shards, for `singdiffusion encode`."""
     from . import corpus
 
     corpus.write(folder)
@@ -64,7 +64,7 @@ def corpus(folder: Folder = WORK) -> None:
 
 @app.command()
 def module(folder: Folder = WORK, steps: Steps = None) -> None:
-    """Train the paper's module, by `singdiffusion encode` and `singdiffusion train --config tiny-unet`."""
+    """Train the paper's module with `singdiffusion encode` and `singdiffusion train --config tiny-unet`."""
     from . import module
 
     module.train(folder, "module", steps)
@@ -72,7 +72,7 @@ def module(folder: Folder = WORK, steps: Steps = None) -> None:
 
 @app.command()
 def decoder(folder: Folder = WORK, steps: Steps = None) -> None:
-    """Train the decoder of mean and covariance, by `singdiffusion train --config tiny-decoder`."""
+    """Train the decoder of mean and covariance with `singdiffusion train --config tiny-decoder`."""
     from . import module
 
     module.train(folder, "decoder", steps)
@@ -80,7 +80,7 @@ def decoder(folder: Folder = WORK, steps: Steps = None) -> None:
 
 @app.command()
 def v(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Train the variant of the base that predicts v."""
+    """Fine-tune the base to predict v."""
     from . import variants
 
     variants.train_v(folder, _budget("v", minutes, steps))
@@ -88,7 +88,7 @@ def v(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> No
 
 @app.command()
 def community(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Train the base on in another style, its text encoder too, as community checkpoints are made."""
+    """Fine-tune the base and its text encoder on another style, as community checkpoints are made."""
     from . import variants
 
     variants.train_community(folder, _budget("community", minutes, steps))
@@ -96,7 +96,7 @@ def community(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = Non
 
 @app.command()
 def controlnet(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Train a ControlNet for edges on the base."""
+    """Train a ControlNet for edges for the base."""
     from . import variants
 
     variants.train_controlnet(folder, _budget("controlnet", minutes, steps))
@@ -104,7 +104,7 @@ def controlnet(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = No
 
 @app.command()
 def encoder(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None) -> None:
-    """Train the joint encoder of pictures and captions, for a score."""
+    """Train the joint encoder of pictures and captions, for a text score."""
     from . import encoder
 
     encoder.train(folder, _budget("encoder", minutes, steps))
@@ -113,10 +113,10 @@ def encoder(folder: Folder = WORK, minutes: Minutes = None, steps: Steps = None)
 @app.command()
 def export(
     folder: Folder = WORK,
-    pictures: Annotated[Path, typer.Option(help="Where sheets and plots go.")] = Path("docs/pictures"),
-    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="The joint encoder and nothing else.")] = False,
+    pictures: Annotated[Path, typer.Option(help="Folder for contact sheets and plots.")] = Path("docs/pictures"),
+    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Only the joint encoder.")] = False,
 ) -> None:
-    """Write what ships into the package: weights, model cards, reference brightness, contact sheets."""
+    """Write the files that ship into the package, and contact sheets."""
     from singdiffusion import tiny
 
     from . import export
@@ -129,7 +129,7 @@ def export(
 
 @app.command()
 def cards(target: Annotated[Path, typer.Option(help="The shipped models.")] = Path("src/singdiffusion/tiny")) -> None:
-    """Write the model cards anew from the figures that are stored beside the weights."""
+    """Write the model cards from the figures that are stored beside the weights."""
     from . import cards
 
     cards.write(target)
@@ -140,7 +140,7 @@ def adopt(
     folder: Folder = WORK,
     source: Annotated[Path, typer.Option(help="The shipped models.")] = Path("src/singdiffusion/tiny"),
 ) -> None:
-    """Start an empty working folder from the shipped weights; `base --minutes M` then trains them M minutes further."""
+    """Fill an empty working folder with the shipped weights; `base --minutes M` then trains them M minutes further."""
     from . import export
 
     export.adopt(folder, source)
@@ -148,7 +148,7 @@ def adopt(
 
 @app.command(name="all")
 def everything(folder: Folder = WORK) -> None:
-    """Every stage in turn, with the budgets that made the shipped weights; goes on where it was stopped."""
+    """Run every stage in turn with the budgets of the shipped models; a run that was stopped resumes."""
     data(folder)
     for stage in (vae, base, module, decoder, v, community, controlnet, encoder, export):
         stage(folder)

@@ -1,4 +1,4 @@
-"""Stages 2 and 3: latents of many composites, computed once, and the base: text encoder and U-Net, trained together."""
+"""Stages 2 and 3: latents of the training pictures, computed once; then the base, text encoder and U-Net trained together."""
 
 from pathlib import Path
 
@@ -12,24 +12,24 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from singdiffusion.core.schedule import Schedule
 
 from . import text, vae
-from .pictures import World, load_world
+from .pictures import PER_SEED, World, load_world
 from .training import Budget, Stage, device
 
-COMPOSITES = 60_000
+COMPOSITES = 60_000  # training pictures
 BATCH = 96
 RATE = 8e-4
 DROPOUT = 0.1  # share of captions replaced by "", for classifier-free guidance
-MIN_SNR = 5.0  # gamma of Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023
+MIN_SNR = 5.0  # gamma of Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", ICCV 2023, arXiv 2303.09556
 RESOLUTION_RATIO = 64 / 16  # SD-1.5's latents are 64 wide, ours 16
 
 
 def schedule() -> Schedule:
-    """SD-1.5's schedule with its SNR multiplied by 4^2: the flaw at SD-1.5's strength on a smaller picture."""
+    """Return SD-1.5's schedule with its SNR times 4^2, which gives a smaller picture the flaw at SD-1.5's strength."""
     return Schedule.named("sd15").shift(RESOLUTION_RATIO)
 
 
 def scheduler() -> DDIMScheduler:
-    """SD-1.5's sampling configuration on that schedule."""
+    """Return a scheduler with this schedule and SD-1.5's sampling configuration."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         trained_betas=schedule().betas.tolist(),
@@ -42,10 +42,10 @@ def scheduler() -> DDIMScheduler:
 
 
 def unet() -> UNet2DConditionModel:
-    """Convolutions at 16 x 16 and 8 x 8, attention to the text at 4 x 4, and the pooled text beside the timestep.
+    """Return an untrained U-Net: convolutions at 16 x 16 and 8 x 8, attention to the text at 4 x 4.
 
-    The pooled text (``addition_embed_type="text"``, diffusers' own) tells every layer what to paint, for attention at the
-    lowest resolution alone reaches few of them.
+    Attention at the lowest resolution reaches few layers. So the pooled text is also added to the embedding of the
+    timestep (``addition_embed_type="text"`` of diffusers), which every layer receives.
     """
     torch.manual_seed(2)
     return UNet2DConditionModel(
@@ -56,7 +56,7 @@ def unet() -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         block_out_channels=(64, 128, 160),
         layers_per_block=1,
-        attention_head_dim=4,  # the number of heads, by a naming slip of diffusers
+        attention_head_dim=4,  # here diffusers means the number of heads
         cross_attention_dim=text.WIDTH,
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
@@ -68,7 +68,15 @@ def unet() -> UNet2DConditionModel:
 def make_latents(
     folder: Path, composites: int = COMPOSITES, name: str = "latents", world: World | None = None, seed: int = 4
 ) -> None:
-    """Draw the composites, train the tokenizer on their captions, encode them: ``NAME.safetensors``."""
+    """Draw pictures, fit the tokenizer to their captions if there is none, and write their latents and token ids.
+
+    Args:
+        folder: the working folder; gets ``NAME.safetensors``, and nothing happens where that exists.
+        composites: number of pictures.
+        name: of the file.
+        world: what to draw from; by default the base's.
+        seed: of the pictures.
+    """
     if (folder / f"{name}.safetensors").exists():
         return
     world, where = world or load_world(folder), device()
@@ -76,27 +84,31 @@ def make_latents(
     scale = autoencoder.config["scaling_factor"]
     captions: list[str] = []
     latents = torch.empty(composites, 4, 16, 16, dtype=torch.float16)
-    greys = torch.empty(composites)
-    for start in range(0, composites, 250):
-        x, words = vae.pixels(world, (seed, start), min(250, composites - start), where)
+    for start in range(0, composites, PER_SEED):
+        x, words = vae.pixels(world, (seed, start), min(PER_SEED, composites - start), where)
         with torch.no_grad(), torch.autocast(where.type, torch.bfloat16):
             mean = autoencoder.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean
         latents[start : start + len(words)] = (mean.float() * scale).cpu()
-        greys[start : start + len(words)] = x.mean((1, 2, 3)).cpu()
         captions += words
         if start % 10_000 == 0:
             print(f"latents: {start} of {composites}", flush=True)
     tokenizer = text.tokenizer(folder / "tokenizer", captions)
     tokens = text.ids(tokenizer, captions)
     if not torch.isfinite(latents).all():
-        raise SystemExit("error: the autoencoder gave non-finite latents")
+        raise SystemExit("error: the autoencoder returned latents that are not finite")
     partial = folder / f"{name}.partial"
-    save_file({"latents": latents, "tokens": tokens, "greys": greys}, partial)
+    save_file({"latents": latents, "tokens": tokens}, partial)
     partial.replace(folder / f"{name}.safetensors")
 
 
 class Latents:
-    """The cached latents [N, 4, 16, 16] (scaled) and token ids [N, L]; ``batch`` draws from them by seed and step."""
+    """The stored latents [N, 4, 16, 16] (scaled) and token ids [N, L] of training pictures, and batches of them.
+
+    Args:
+        folder: the working folder.
+        where: device of the tensors.
+        name: of the file, as for ``make_latents``.
+    """
 
     def __init__(self, folder: Path, where: torch.device, name: str = "latents"):
         stored = load_file(folder / f"{name}.safetensors")
@@ -107,16 +119,19 @@ class Latents:
 
     @torch.no_grad()
     def embed(self, encoder: CLIPTextModel) -> Tensor:
-        """Embeddings [M, L, D] of the distinct captions by a frozen encoder, computed once and not once a step.
+        """Return embeddings [M, L, D] of the distinct captions by a frozen encoder.
 
-        From here on ``batch`` gives, in place of token ids, each caption's row in them: [B, 1].
+        Afterwards ``draw`` and ``batch`` return row numbers [B, 1] of these embeddings in place of token ids.
         """
         distinct, row = torch.unique(torch.cat([self.empty, self.tokens]), dim=0, return_inverse=True)
         self.tokens, self.empty = row[1:, None], row[:1, None]
         return torch.cat([encoder(part).last_hidden_state for part in distinct.split(512)])
 
     def draw(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Rows [B] of pictures, their captions' token ids [B, L], some dropped, and a generator for the rest."""
+        """Return indices [B] of random pictures, token ids [B, L] of their captions, and a generator for further draws.
+
+        Some captions, a share of ``DROPOUT``, are replaced by the empty one.
+        """
         rng = np.random.default_rng(seed)
         index = torch.from_numpy(rng.integers(0, len(self.latents), count)).to(self.where)
         dropped = torch.from_numpy(rng.random(count) < DROPOUT).to(self.where)
@@ -124,15 +139,15 @@ class Latents:
         return index, tokens, torch.Generator(self.where).manual_seed(int(rng.integers(2**62)))
 
     def batch(self, seed: tuple[int, ...], count: int) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Latents float32 [B, 4, 16, 16], token ids [B, L] with captions dropped, and a generator for the rest."""
+        """Return what ``draw`` returns, with latents, float32 [B, 4, 16, 16], in place of indices."""
         index, tokens, generator = self.draw(seed, count)
         return self.latents[index].float(), tokens, generator
 
 
 def train(folder: Path, budget: Budget) -> None:
-    """Epsilon-prediction with min-SNR weights; writes ``unet/`` and ``text_encoder/`` in diffusers' layout.
+    """Train the base by epsilon-prediction with min-SNR weights; writes ``unet/`` and ``text_encoder/`` in diffusers' layout.
 
-    A folder that has these two and no checkpoint (``adopt`` made it) is where the training starts from.
+    Training starts from these two where they exist without a checkpoint, as in a folder that ``adopt`` made.
     """
     make_latents(folder)
     where = device()
@@ -147,7 +162,7 @@ def train(folder: Path, budget: Budget) -> None:
     steps = torch.arange(1000)
     plan = schedule()
     alpha, sigma, snr = (f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))
-    weight = snr.clamp(max=MIN_SNR) / snr  # of the squared error of epsilon
+    weight = snr.clamp(max=MIN_SNR) / snr  # for the squared error of epsilon
 
     def loss_at(step: int) -> dict[str, Tensor]:
         x_0, tokens, generator = data.batch((5, step), BATCH)
@@ -167,21 +182,21 @@ def train(folder: Path, budget: Budget) -> None:
 
 
 def load_text(folder: Path) -> CLIPTextModel:
-    """The trained text encoder of this folder, frozen."""
+    """Return the trained text encoder of this folder, frozen."""
     if not (folder / "text_encoder").exists():
         raise SystemExit(f"error: no trained text encoder in {folder}; run the stage `base` first")
     return CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
 
 
 def load_unet(folder: Path) -> UNet2DConditionModel:
-    """The trained U-Net of this folder, frozen."""
+    """Return the trained U-Net of this folder, frozen."""
     if not (folder / "unet").exists():
         raise SystemExit(f"error: no trained U-Net in {folder}; run the stage `base` first")
     return UNet2DConditionModel.from_pretrained(folder / "unet").eval().requires_grad_(False)
 
 
 def pipeline(folder: Path) -> StableDiffusionPipeline:
-    """The trained base of a working folder, in float32."""
+    """Return the trained base of a working folder, in float32."""
     return StableDiffusionPipeline(
         vae=vae.load(folder),
         text_encoder=load_text(folder),

@@ -1,7 +1,11 @@
-"""Captions to measure brightness on, with the brightness of real pictures of each.
+"""Captions to measure brightness on, in three groups, with the mean luma of real pictures of each caption.
 
-``said``: the ground or the light is said; ``unsaid``: it is left open; both as often of each kind as in training. ``new``: it is said, and
-no picture of the training set had this caption; these are mostly logos on coloured grounds, whatever else there is being common.
+- ``stated``: the caption names the background or the light.
+- ``open``: it does not, and real pictures of it vary.
+- ``new``: it names the background or the light, and no picture of the training set had this caption. Most are logos on
+  coloured backgrounds, because nearly all other captions occur in the training set.
+
+Kinds are as frequent in ``stated`` and ``open`` as in training.
 """
 
 import json
@@ -11,83 +15,81 @@ from pathlib import Path
 
 import numpy as np
 
-from .pictures import Picture, World, article, expose, luma, spoken
-from .vocabulary import COLOURS, LIGHT, PLACES, SHARES
+from .pictures import Picture, World, article, in_words, luma
+from .vocabulary import COLORS, LIGHT, PLACES, SHARES
 
-EACH = 100  # captions a group
-REAL = 64  # pictures a caption
+EACH = 100  # captions per group
+REAL = 64  # pictures per caption
 SEED = 31
 
 Draw = Callable[[np.random.Generator], Picture]
+Pair = tuple[tuple[str, Draw], tuple[str, Draw]]  # a subject with its background or light stated, and left open
 
 
 def choose(world: World, trained: set[str]) -> dict[str, dict[str, Draw]]:
-    """group -> caption -> how a real picture of it is drawn."""
+    """Return group -> caption -> function that draws a real picture of it.
+
+    Args:
+        world: what to draw from.
+        trained: captions of the training set.
+    """
     rng = np.random.default_rng(SEED)
-    chosen: dict[str, dict[str, Draw]] = {"said": {}, "unsaid": {}, "new": {}}
+    chosen: dict[str, dict[str, Draw]] = {"stated": {}, "open": {}, "new": {}}
     while any(len(group) < EACH for group in chosen.values()):
-        said, unsaid = _SUBJECTS[str(rng.choice(list(SHARES), p=list(SHARES.values())))](world, rng)
-        offered = {"said": said, "unsaid": unsaid} | ({} if said[0] in trained else {"new": said})
+        stated, open_ = _KINDS[str(rng.choice(list(SHARES), p=list(SHARES.values())))](world, rng)
+        offered = {"stated": stated, "open": open_} | ({} if stated[0] in trained else {"new": stated})
         for group, (caption, draw) in offered.items():
             if len(chosen[group]) < EACH:
                 chosen[group].setdefault(caption, draw)
     return chosen
 
 
-Subject = tuple[tuple[str, Draw], tuple[str, Draw]]  # one thing, its ground or light said and unsaid
+def _any_color(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(COLORS)))
 
 
-def _any_colour(rng: np.random.Generator) -> str:
-    return str(rng.choice(list(COLOURS)))
+def _logo_color(rng: np.random.Generator) -> str:
+    return str(rng.choice(["black", "white"])) if rng.random() < 0.6 else _any_color(rng)
 
 
-def _logo_colour(rng: np.random.Generator) -> str:
-    return str(rng.choice(["black", "white"])) if rng.random() < 0.6 else _any_colour(rng)
-
-
-def _solid(world: World, rng: np.random.Generator) -> Subject:
-    colour = _any_colour(rng)
+def _solid(world: World, rng: np.random.Generator) -> Pair:
+    color = _any_color(rng)
     return (
-        (f"solid {colour} background", lambda r: world.flat(r, colour)),
-        ("solid background", lambda r: world.flat(r, _any_colour(r))),
+        (f"solid {color} background", lambda r: world.draw_solid(r, color)),
+        ("solid background", lambda r: world.draw_solid(r, _any_color(r))),
     )
 
 
-def _line(world: World, rng: np.random.Generator) -> Subject:
-    name, colour = str(rng.choice(list(world.line))), _logo_colour(rng)
-    caption = f"monochrome line-art logo of {article(spoken(name))}"
+def _line(world: World, rng: np.random.Generator) -> Pair:
+    name, color = str(rng.choice(list(world.line))), _logo_color(rng)
+    caption = f"monochrome line-art logo of {article(in_words(name))}"
     return (
-        (f"{caption} on {article(colour)} background", lambda r: world.drawn(r, name, colour)),
-        (caption, lambda r: world.drawn(r, name, _logo_colour(r))),
+        (f"{caption} on {article(color)} background", lambda r: world.draw_logo(r, name, color)),
+        (caption, lambda r: world.draw_logo(r, name, _logo_color(r))),
     )
 
 
-def _emoji(world: World, rng: np.random.Generator) -> Subject:
-    name, colour = str(rng.choice(list(world.emoji))), _any_colour(rng)
+def _emoji(world: World, rng: np.random.Generator) -> Pair:
+    name, color = str(rng.choice(list(world.emoji))), _any_color(rng)
     return (
-        (f"{spoken(name)} on {article(colour)} background", lambda r: world.stuck(r, name, colour)),
-        (spoken(name), lambda r: world.stuck(r, name, _any_colour(r))),
+        (f"{in_words(name)} on {article(color)} background", lambda r: world.draw_sticker(r, name, color)),
+        (in_words(name), lambda r: world.draw_sticker(r, name, _any_color(r))),
     )
 
 
-def _photo(world: World, rng: np.random.Generator) -> Subject:
+def _photo(world: World, rng: np.random.Generator) -> Pair:
     place, light = str(rng.choice(list(PLACES))), str(rng.choice(list(LIGHT)))
-
-    def shot(r: np.random.Generator, light: str) -> Picture:
-        views = world.views[place]
-        return expose(views[r.integers(len(views))].astype(np.float32), r.uniform(*LIGHT[light]))
-
     return (
-        (f"{light} of {PLACES[place]}", lambda r: shot(r, light)),
-        (f"photo of {PLACES[place]}", lambda r: shot(r, str(r.choice(list(LIGHT))))),
+        (f"{light} of {PLACES[place]}", lambda r: world.draw_photo(r, place, light)),
+        (f"photo of {PLACES[place]}", lambda r: world.draw_photo(r, place, str(r.choice(list(LIGHT))))),
     )
 
 
-_SUBJECTS = {"solid": _solid, "line": _line, "emoji": _emoji, "photo": _photo}
+_KINDS = {"solid": _solid, "line": _line, "emoji": _emoji, "photo": _photo}
 
 
 def trained_captions(corpus: Path) -> set[str]:
-    """Every caption of the training set, read from its shards."""
+    """Read every caption of the training set from its shards."""
     found = set()
     for file in sorted(corpus.glob("*.tar")):
         with tarfile.open(file) as tar:
@@ -96,8 +98,8 @@ def trained_captions(corpus: Path) -> set[str]:
     return found
 
 
-def measured(world: World, trained: set[str]) -> dict[str, dict[str, list[float]]]:
-    """group -> caption -> mean luma (0..255) of each of ``REAL`` real pictures."""
+def measure(world: World, trained: set[str]) -> dict[str, dict[str, list[float]]]:
+    """Return group -> caption -> mean luma (0..255) of each of ``REAL`` real pictures; arguments as for ``choose``."""
     rng = np.random.default_rng((SEED, 1))
     return {
         group: {caption: [round(float(luma(draw(rng)).mean()), 1) for _ in range(REAL)] for caption, draw in of.items()}
@@ -106,12 +108,12 @@ def measured(world: World, trained: set[str]) -> dict[str, dict[str, list[float]
 
 
 def write(target: Path, world: World, corpus: Path) -> None:
-    """``captions.json`` in the package's folder."""
-    lines = {
+    """Write ``captions.json`` into the package's folder, one caption per line."""
+    bodies = {
         group: "{\n"
         + ",\n".join(f"  {json.dumps(caption)}: {json.dumps(lumas)}" for caption, lumas in of.items())
         + "\n }"
-        for group, of in measured(world, trained_captions(corpus)).items()
+        for group, of in measure(world, trained_captions(corpus)).items()
     }
-    text = "{\n" + ",\n".join(f' "{group}": {body}' for group, body in lines.items()) + "\n}\n"
+    text = "{\n" + ",\n".join(f' "{group}": {body}' for group, body in bodies.items()) + "\n}\n"
     (target / "captions.json").write_text(text)

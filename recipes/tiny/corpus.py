@@ -1,4 +1,4 @@
-"""The composites as captioned pictures in .tar shards, the layout that img2dataset writes, for ``singdiffusion encode``."""
+"""The training pictures with their captions in .tar shards, as img2dataset writes them, for ``singdiffusion encode``."""
 
 import io
 from pathlib import Path
@@ -8,14 +8,16 @@ import webdataset
 from PIL import Image
 
 from .base import COMPOSITES
-from .pictures import World, load_world
+from .pictures import PER_SEED, World, load_world
 
-SHARD = 4000  # pictures a shard
-DRAWN = 250  # and a seed: those of ``base.make_latents``, so that the pictures are the same
+SHARD = 4000  # pictures per shard
 
 
 def write(folder: Path, count: int = COMPOSITES, world: World | None = None, seed: int = 4) -> Path:
-    """Draw ``count`` composites into ``folder/corpus``; shards that are there are left as they are."""
+    """Draw pictures into ``folder/corpus`` and return that folder; shards that exist stay as they are.
+
+    With the default seed these are the pictures whose latents ``base.make_latents`` stores.
+    """
     target = folder / "corpus"
     target.mkdir(parents=True, exist_ok=True)
     for start in range(0, count, SHARD):
@@ -30,9 +32,9 @@ def write(folder: Path, count: int = COMPOSITES, world: World | None = None, see
 def _shard(file: Path, world: World, rows: range, seed: int) -> None:
     partial = file.with_suffix(".partial")
     with webdataset.TarWriter(str(partial), mtime=0.0, user="", group="") as sink:
-        for start in range(rows.start, rows.stop, DRAWN):
+        for start in range(rows.start, rows.stop, PER_SEED):
             rng = np.random.default_rng((seed, start))
-            for i in range(start, min(start + DRAWN, rows.stop)):
+            for i in range(start, min(start + PER_SEED, rows.stop)):
                 picture, caption = world.sample(rng)
                 sink.write({"__key__": f"{i:06d}", "png": _png(picture), "txt": caption})
     partial.replace(file)

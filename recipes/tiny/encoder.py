@@ -1,9 +1,12 @@
-"""Stage 8: a joint encoder of pictures and captions, a small CLIPModel, so that the embedded world has a score of its own.
+"""Stage 8: a joint encoder of pictures and captions, a small CLIPModel, so that the embedded models have a text score.
 
-Contrastive training as CLIP's (Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021) with
-two changes that a small world asks for. Captions repeat, and some leave open what others say, so a picture's targets are all the captions
-of the batch that are true of it, and those that may be are left out. And every caption is also offered with another ground or light, for
-chance seldom puts one subject on two grounds into a batch, and the score shall tell them apart.
+It is trained contrastively, as CLIP (Radford et al., "Learning Transferable Visual Models From Natural Language
+Supervision", ICML 2021, arXiv 2103.00020), with two changes for a small world:
+
+- Captions repeat, and some leave open what others state. So all captions of the batch that are true of a picture are its
+  targets, and captions that may be true of it are left out of the loss.
+- A batch seldom has one subject on two backgrounds by chance, and the score must distinguish them. So every caption is also
+  offered with another background or light.
 """
 
 import re
@@ -20,21 +23,25 @@ from torch.nn.functional import avg_pool2d, log_softmax, normalize, pad
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from . import text
-from .pictures import SIZE, Picture, World, article, load_world, spoken
+from .pictures import SIZE, Picture, World, article, in_words, load_world
 from .training import Budget, Stage
-from .vocabulary import COLOURS, LIGHT
+from .vocabulary import COLORS, LIGHT
 
 BATCH = 256
 RATE = 1e-3
-LIKELY = -1e4  # logit of a pair that is left out
-ROOM = 4  # a picture is shifted by up to this many pixels,
-NOISE = 0.06  # gets noise of up to this standard deviation (of 2, black to white),
-BLUR = 0.8  # and up to this much of its 3 x 3 means. Brightness and colour stay: the score shall see them.
+LEFT_OUT = -1e4  # logit of a pair that is left out of the loss
+# Limits of the augmentation. Brightness and colour stay, because the score depends on them.
+SHIFT = 4  # pixels
+NOISE = 0.06  # standard deviation, where black to white is 2
+BLUR = 0.8  # share of the mean of 3 x 3 pixels
 LOGO = "monochrome line-art logo"
 
 
 def network(tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Patches of 8 x 8 pixels, four layers of width 160; the text's two of 128; a common space of 96."""
+    """Return an untrained encoder.
+
+    Pictures: patches of 8 x 8 pixels, four layers of width 160. Captions: two layers of width 128. Common space: 96.
+    """
     torch.manual_seed(12)
     return CLIPModel(
         CLIPConfig(
@@ -62,81 +69,94 @@ def network(tokenizer: CLIPTokenizer) -> CLIPModel:
     )
 
 
-# -- what captions say ------------------------------------------------------------------------------------------------
+# -- captions ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a caption says: a subject, and its ground or light, None where it is left open."""
+class Content:
+    """The content of a caption.
+
+    Attributes:
+        subject: an icon, "solid", or "photo of PLACE".
+        background: colour of the background, or light of a photo; None where the caption leaves it open.
+    """
 
     subject: str
-    ground: str | None
+    background: str | None
 
     @classmethod
-    def by(cls, caption: str) -> "Told":
+    def parse(cls, caption: str) -> "Content":
         """Read one of the world's captions."""
         if found := re.fullmatch(r"solid (?:(.+) )?background", caption):
             return cls("solid", found[1])
         if found := re.fullmatch(r"((?:an? (?:[a-z]+ )*)?photo) of (.+)", caption):
             return cls(f"photo of {found[2]}", found[1] if found[1] in LIGHT else None)
         subject, _, rest = caption.partition(" on ")
-        ground = re.fullmatch(r"an? (.+) background", rest)
-        return cls(subject, ground[1] if ground else None)
+        background = re.fullmatch(r"an? (.+) background", rest)
+        return cls(subject, background[1] if background else None)
 
     @property
-    def grounds(self) -> Sequence[str]:
-        """What might stand in the place of the ground."""
-        return list(LIGHT if self.subject.startswith("photo of ") else COLOURS)
+    def choices(self) -> Sequence[str]:
+        """All backgrounds that the subject may have, or lights that a photo may have."""
+        return list(LIGHT if self.subject.startswith("photo of ") else COLORS)
 
-    def on(self, ground: str) -> str:
-        """The caption of this subject on that ground, or in that light."""
+    def caption(self, background: str) -> str:
+        """Return the caption of this subject with that background or light."""
         if self.subject == "solid":
-            return f"solid {ground} background"
+            return f"solid {background} background"
         if self.subject.startswith("photo of "):
-            return ground + self.subject.removeprefix("photo")
-        return f"{self.subject} on {article(ground)} background"
+            return background + self.subject.removeprefix("photo")
+        return f"{self.subject} on {article(background)} background"
 
 
-def other_ground(caption: str, rng: np.random.Generator) -> str:
-    """The caption with a ground or light that it does not say."""
-    told = Told.by(caption)
-    return told.on(str(rng.choice([ground for ground in told.grounds if ground != told.ground])))
+def other_background(caption: str, rng: np.random.Generator) -> str:
+    """Return the caption with another background or light."""
+    content = Content.parse(caption)
+    return content.caption(str(rng.choice([choice for choice in content.choices if choice != content.background])))
 
 
 def relation(pictures: Sequence[str], captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """What pictures, known by their own captions, have to do with captions: bool [N, M] twice, ``true`` and ``unknown``.
+    """Return which captions are true of which pictures, and for which that is unknown.
 
-    "red apple" is true of a red apple on a black background; "red apple on a black background" may be true of a red apple.
+    "red apple" is true of a picture captioned "red apple on a black background". "red apple on a black background" may be
+    true of a picture captioned "red apple", which leaves its background open: that is unknown.
+
+    Args:
+        pictures: N captions, one of each picture.
+        captions: M captions to compare with.
+
+    Returns:
+        ``true`` and ``unknown``, bool [N, M]; no pair is both.
     """
-    rows, columns = [Told.by(c) for c in pictures], [Told.by(c) for c in captions]
-    subjects = {told.subject: i for i, told in enumerate(rows + columns)}
-    grounds = {told.ground: i for i, told in enumerate(rows + columns) if told.ground is not None}
-    subject, ground, logo = (
-        lambda of, key=key: torch.tensor([key(told) for told in of])
+    rows, columns = [Content.parse(c) for c in pictures], [Content.parse(c) for c in captions]
+    subjects = {content.subject: i for i, content in enumerate(rows + columns)}
+    backgrounds = {content.background: i for i, content in enumerate(rows + columns) if content.background is not None}
+    subject, background, logo = (
+        lambda of, key=key: torch.tensor([key(content) for content in of])
         for key in (
-            lambda told: subjects[told.subject],
-            lambda told: grounds.get(told.ground, -1),
-            lambda told: told.subject.startswith(LOGO),
+            lambda content: subjects[content.subject],
+            lambda content: backgrounds.get(content.background, -1),
+            lambda content: content.subject.startswith(LOGO),
         )
     )
-    plain = subjects.get(LOGO, -1)
+    unnamed = subjects.get(LOGO, -1)  # a logo whose caption does not name the icon
     same = subject(rows)[:, None] == subject(columns)[None]
     logos = logo(rows)[:, None] & logo(columns)[None]
-    subject_true = same | (logos & (subject(columns) == plain)[None])
-    subject_open = logos & ~subject_true & (subject(rows) == plain)[:, None]
-    ground_true = (ground(rows)[:, None] == ground(columns)[None]) | (ground(columns) == -1)[None]
-    ground_open = ~ground_true & (ground(rows) == -1)[:, None]
-    true = subject_true & ground_true
-    return true, (subject_true | subject_open) & (ground_true | ground_open) & ~true
+    subject_true = same | (logos & (subject(columns) == unnamed)[None])
+    subject_open = logos & ~subject_true & (subject(rows) == unnamed)[:, None]
+    background_true = (background(rows)[:, None] == background(columns)[None]) | (background(columns) == -1)[None]
+    background_open = ~background_true & (background(rows) == -1)[:, None]
+    true = subject_true & background_true
+    return true, (subject_true | subject_open) & (background_true | background_open) & ~true
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
 def augment(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """Pictures [B, 3, 64, 64] in -1..1, shifted (edges repeated), blurred and noisy as painted ones are, their brightness kept."""
-    corners = rng.integers(0, 2 * ROOM + 1, (len(x), 2))
-    padded = pad(x, (ROOM,) * 4, mode="replicate")
+    """Shift (edges are repeated), blur and add noise to pictures [B, 3, 64, 64] in -1..1; their brightness stays."""
+    corners = rng.integers(0, 2 * SHIFT + 1, (len(x), 2))
+    padded = pad(x, (SHIFT,) * 4, mode="replicate")
     x = torch.stack([p[:, i : i + SIZE, j : j + SIZE] for p, (i, j) in zip(padded, corners, strict=True)])
     amount = lambda most: torch.from_numpy(rng.uniform(0, most, (len(x), 1, 1, 1))).to(x)  # noqa: E731
     x = x.lerp(avg_pool2d(pad(x, (1,) * 4, mode="replicate"), 3, 1), amount(BLUR))
@@ -144,26 +164,34 @@ def augment(x: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def contrast(logits: Tensor, true: Tensor, unknown: Tensor) -> Tensor:
-    """Cross-entropy of each row of logits [N, M] to the uniform distribution over what is true; rows without any are left out."""
+    """Return the cross-entropy of rows of logits [N, M] with the uniform distribution over what is true, mean over rows.
+
+    Pairs that are unknown and rows without a true pair are left out.
+    """
     kept = true.any(1)
     target = true[kept].float() / true[kept].sum(1, keepdim=True)
-    return -(target * log_softmax(logits.masked_fill(unknown, LIKELY)[kept], 1)).sum(1).mean()
+    return -(target * log_softmax(logits.masked_fill(unknown, LEFT_OUT)[kept], 1)).sum(1).mean()
 
 
 def batch(world: World, seed: tuple[int, ...], count: int) -> tuple[Tensor, list[str], list[str]]:
-    """Pictures [B, 3, 64, 64] in -1..1, their captions, and the distinct captions to choose from, those on other grounds among them."""
+    """Return new training pictures with their captions, and captions to choose from.
+
+    Returns:
+        Pictures [B, 3, 64, 64] in -1..1, augmented; their captions; and these captions once each together with the same
+        subjects on other backgrounds.
+    """
     rng = np.random.default_rng(seed)
     drawn = [world.sample(rng) for _ in range(count)]
     x = torch.from_numpy(np.stack([picture for picture, _ in drawn])).permute(0, 3, 1, 2).float() / 127.5 - 1
     own = [caption for _, caption in drawn]
-    offered = sorted({*own, *(other_ground(caption, rng) for caption in own)})
+    offered = sorted({*own, *(other_background(caption, rng) for caption in own)})
     return augment(x, rng), own, offered
 
 
 def train(folder: Path, budget: Budget) -> None:
-    """Contrastive training on composites drawn afresh; writes ``encoder/`` in transformers' layout.
+    """Train the encoder; every batch has new pictures. Writes ``encoder/`` in transformers' layout.
 
-    A folder that has it and no checkpoint (``adopt`` made it) is where the training starts from.
+    Training starts from ``encoder/`` where it exists without a checkpoint, as in a folder that ``adopt`` made.
     """
     tokenizer = _tokenizer(folder)
     world = load_world(folder)
@@ -176,10 +204,10 @@ def train(folder: Path, budget: Budget) -> None:
         tokens = tokenizer(offered, padding=True, truncation=True, max_length=text.LENGTH, return_tensors="pt")
         out = encoder(input_ids=tokens.input_ids.to(where), pixel_values=x.to(where))
         true, unknown = (r.to(where) for r in relation(own, offered))
-        with torch.autocast(where.type, enabled=False):  # cosines times a hundred need their digits
+        with torch.autocast(where.type, enabled=False):  # cosines times a hundred need float32
             logits = encoder.logit_scale.exp().clamp(max=100) * out.image_embeds.float() @ out.text_embeds.float().T
             pictures, captions = contrast(logits, true, unknown), contrast(logits.T, true.T, unknown.T)
-        right = true.gather(1, logits.detach().masked_fill(unknown, LIKELY).argmax(1, keepdim=True)).float().mean()
+        right = true.gather(1, logits.detach().masked_fill(unknown, LEFT_OUT).argmax(1, keepdim=True)).float().mean()
         return {"loss": (pictures + captions) / 2, "wrong": 1 - right}
 
     stage.run(budget, loss_at)
@@ -193,14 +221,14 @@ def _tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def load(folder: Path) -> CLIPModel:
-    """A trained encoder, in float32."""
+    """Return a trained encoder, in float32."""
     if not folder.exists():
         raise SystemExit(f"error: no trained encoder in {folder}; run the stage `encoder` first")
     return CLIPModel.from_pretrained(folder, dtype=torch.float32)
 
 
 def processor(folder: Path) -> CLIPProcessor:
-    """This folder's tokenizer, and pictures to 64 x 64 (bicubic) in -1..1."""
+    """Return a processor: this folder's tokenizer, and pictures resized to 64 x 64 (bicubic) in -1..1."""
     side = {"height": SIZE, "width": SIZE}
     levels = CLIPImageProcessorPil(
         size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -215,29 +243,37 @@ Captioned = list[tuple[Picture, str]]
 
 
 def gallery(world: World, rng: np.random.Generator, count: int = GALLERY) -> Captioned:
-    """Fresh composites of every kind, no two with one caption, and every caption says what there is and on which ground."""
+    """Draw new pictures of every kind, all with different captions that name both subject and background."""
     found: dict[str, Picture] = {}
     while len(found) < count:
         picture, caption = world.sample(rng)
-        told = Told.by(caption)
-        if told.ground is not None and told.subject != LOGO:
+        content = Content.parse(caption)
+        if content.background is not None and content.subject != LOGO:
             found.setdefault(caption, picture)
     return [(picture, caption) for caption, picture in found.items()]
 
 
 def cases(world: World, rng: np.random.Generator, emoji: int, line: int) -> Captioned:
-    """Some icons of each kind, every one on every ground."""
+    """Draw the first icons of each kind, by name, each on every background.
+
+    Args:
+        world: what to draw from.
+        rng: draws the place, size and shade.
+        emoji: number of emoji.
+        line: number of line icons.
+    """
     made = []
-    for colour in COLOURS:
+    for color in COLORS:
         for name in sorted(world.emoji)[:emoji]:
-            made.append((world.stuck(rng, name, colour), Told(spoken(name), None).on(colour)))
+            made.append((world.draw_sticker(rng, name, color), Content(in_words(name), None).caption(color)))
         for name in sorted(world.line)[:line]:
-            made.append((world.drawn(rng, name, colour), Told(f"{LOGO} of {article(spoken(name))}", None).on(colour)))
+            subject = f"{LOGO} of {article(in_words(name))}"
+            made.append((world.draw_logo(rng, name, color), Content(subject, None).caption(color)))
     return made
 
 
 class Scorer:
-    """Cosines between pictures and captions, by an exported folder."""
+    """Embeddings of pictures and captions, by an exported folder."""
 
     def __init__(self, folder: Path):
         self.model = CLIPModel.from_pretrained(folder).eval()
@@ -245,27 +281,27 @@ class Scorer:
 
     @torch.no_grad()
     def pictures(self, pictures: Sequence[Picture]) -> Tensor:
-        """Embeddings [N, D] of length one."""
+        """Return embeddings [N, D] of length one."""
         x = self.processor.image_processor([Image.fromarray(p) for p in pictures], return_tensors="pt").pixel_values
         parts = [self.model.visual_projection(self.model.vision_model(part).pooler_output) for part in x.split(250)]
         return normalize(torch.cat(parts), dim=-1)
 
     @torch.no_grad()
     def captions(self, captions: Sequence[str]) -> Tensor:
-        """Embeddings [N, D] of length one."""
+        """Return embeddings [N, D] of length one."""
         ids = text.ids(self.processor.tokenizer, list(captions))
         parts = [self.model.text_projection(self.model.text_model(part).pooler_output) for part in ids.split(500)]
         return normalize(torch.cat(parts), dim=-1)
 
 
 def _top(cosines: Tensor, within: int) -> float:
-    """How often the diagonal is among the highest of its row."""
+    """Return the share of rows whose diagonal value is among the ``within`` highest of its row."""
     rank = (cosines > cosines.diagonal()[:, None]).sum(1)
     return round(float((rank < within).float().mean()), 4)
 
 
 def retrieval(scorer: Scorer, shown: Captioned) -> dict[str, float]:
-    """Each caption's picture found among all, and each picture's caption: top-1, top-5, and what chance would find."""
+    """Return how often a caption finds its picture among all, and a picture its caption: top-1, top-5, and by chance."""
     cosines = scorer.captions([c for _, c in shown]) @ scorer.pictures([p for p, _ in shown]).T
     found = {"text_to_picture": cosines, "picture_to_text": cosines.T}
     tops = {f"{way}_top{n}": _top(each, n) for way, each in found.items() for n in (1, 5)}
@@ -277,23 +313,30 @@ def retrieval(scorer: Scorer, shown: Captioned) -> dict[str, float]:
     }
 
 
-def choice(scorer: Scorer, shown: Captioned, options: Callable[[Told], Sequence[str]]) -> dict[str, float]:
-    """How often the highest cosine among the captions that a picture may have is that of its own."""
+def choice(scorer: Scorer, shown: Captioned, options: Callable[[Content], Sequence[str]]) -> dict[str, float]:
+    """Return how often a picture's own caption has the highest cosine among its options, and how often by chance."""
     embedded = scorer.pictures([p for p, _ in shown])
     right, chance = [], []
     for row, (_, caption) in zip(embedded, shown, strict=True):
-        offered = options(Told.by(caption))
+        offered = options(Content.parse(caption))
         right.append(offered[int((scorer.captions(offered) @ row).argmax())] == caption)
         chance.append(1 / len(offered))
     return {"count": len(shown), "right": round(float(np.mean(right)), 4), "chance": round(float(np.mean(chance)), 4)}
 
 
-def grounds(told: Told) -> Sequence[str]:
-    return [told.on(ground) for ground in told.grounds]
+def every_background(content: Content) -> Sequence[str]:
+    """Return the captions of a subject with each background or light."""
+    return [content.caption(background) for background in content.choices]
+
+
+def every_subject(shown: Captioned) -> Callable[[Content], Sequence[str]]:
+    """Return a function of a content: the captions of each subject of ``shown`` with its background."""
+    subjects = [Content.parse(caption) for _, caption in shown]
+    return lambda content: sorted({subject.caption(content.background or "") for subject in subjects})
 
 
 def decoded(vae: AutoencoderKL, shown: Captioned) -> Captioned:
-    """The same pictures through the autoencoder, as soft as painted ones."""
+    """Encode and decode the pictures, which makes them as soft as painted ones."""
     x = torch.from_numpy(np.stack([p for p, _ in shown])).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         y = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in x.split(100)])
@@ -301,14 +344,22 @@ def decoded(vae: AutoencoderKL, shown: Captioned) -> Captioned:
     return [(picture, caption) for picture, (_, caption) in zip(levels, shown, strict=True)]
 
 
-def figures(folder: Path, world: World, held: World, vae: AutoencoderKL) -> dict[str, dict[str, dict[str, float]]]:
-    """What the encoder of an exported folder can tell: of composites that it never saw, and of icons that it never saw."""
+def figures(folder: Path, world: World, unseen: World, vae: AutoencoderKL) -> dict[str, dict[str, dict[str, float]]]:
+    """Measure the encoder of an exported folder on new pictures, of icons from its training and of held-out icons.
+
+    Args:
+        folder: the encoder.
+        world: with the icons of its training.
+        unseen: with the held-out icons.
+        vae: the base's autoencoder.
+    """
     scorer, rng = Scorer(folder), np.random.default_rng(14)
     shown = gallery(world, rng)
-    icons = len(held.emoji), len(held.line)
-    known, new = cases(world, rng, *icons), cases(held, rng, *icons)
-    photos = [pair for pair in (world.photo(rng) for _ in range(GALLERY)) if Told.by(pair[1]).ground is not None]
-    subjects = lambda of: lambda told: sorted({Told.by(c).on(told.ground) for _, c in of})  # noqa: E731
+    icons = len(unseen.emoji), len(unseen.line)
+    known, new = cases(world, rng, *icons), cases(unseen, rng, *icons)
+    photos = [
+        pair for pair in (world.photo(rng) for _ in range(GALLERY)) if Content.parse(pair[1]).background is not None
+    ]
     return {
         "retrieval": {
             "known": retrieval(scorer, shown),
@@ -317,10 +368,10 @@ def figures(folder: Path, world: World, held: World, vae: AutoencoderKL) -> dict
             f"{sum(icons)} held-out icons": retrieval(scorer, new),
         },
         "choice": {
-            "ground, known icons": choice(scorer, known, grounds),
-            "ground, held-out icons": choice(scorer, new, grounds),
-            "light of photos": choice(scorer, photos, grounds),
-            "subject, known icons": choice(scorer, known, subjects(known)),
-            "subject, held-out icons": choice(scorer, new, subjects(new)),
+            "background, known icons": choice(scorer, known, every_background),
+            "background, held-out icons": choice(scorer, new, every_background),
+            "light of photos": choice(scorer, photos, every_background),
+            "subject, known icons": choice(scorer, known, every_subject(known)),
+            "subject, held-out icons": choice(scorer, new, every_subject(new)),
         },
     }

@@ -1,9 +1,9 @@
-"""Stage 9: everything that ships in ``src/singdiffusion/tiny``: weights, model cards, reference brightness, sheets."""
+"""Stage 9: all that ships in ``src/singdiffusion/tiny``: weights, model cards, real pictures and their brightness."""
 
 import csv
 import json
 import shutil
-from itertools import chain
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from singdiffusion import tiny
-from singdiffusion.modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
+from singdiffusion.modules import SingConfig, SingModule, layout
 from singdiffusion.modules.text import fingerprint
-from singdiffusion.plugin import SingDiffusion
 
-from . import base, captions, cards, corpus, encoder, look, vae, variants
-from .pictures import World, load_world, luma
+from . import base, captions, cards, corpus, encoder, samples, vae, variants
+from .pictures import Picture, World, load_world, luma
 
 PROMPTS = (
     "solid black background",
@@ -29,9 +28,9 @@ PROMPTS = (
     "monochrome line-art logo on a black background",
     "monochrome line-art logo on a white background",
 )
-REFERENCES = 2000  # real pictures a prompt
+REFERENCES = 2000  # real pictures per prompt
 HINTS = 8  # held-out icons whose edges ship
-MODULES = {"module": "unet", "decoder": "decoder"}  # stage -> where it ships
+MODULES = {"module": "unet", "decoder": "decoder"}  # stage -> folder of the package
 STAGES = ("vae", "base", "module", "decoder", "v", "community", "controlnet", "encoder")
 MODULE_FIGURES = (
     "step", "seconds", "loss", "excess", "excess_error", "channel_mean", "over_noise",
@@ -39,19 +38,22 @@ MODULE_FIGURES = (
 )  # fmt: skip
 
 
-def _brightness(draw) -> dict:
-    """Mean and spread over pictures of their mean luma (0..255)."""
+# -- real pictures ----------------------------------------------------------------------------------------------------
+
+
+def _brightness(draw: Callable[[np.random.Generator], Picture]) -> dict[str, float]:
+    """Return mean and standard deviation over pictures of their mean luma (0..255)."""
     rng = np.random.default_rng(7)
-    greys = np.array([luma(draw(rng)).mean() for _ in range(REFERENCES)])
-    return {"mean": round(float(greys.mean()), 3), "std": round(float(greys.std()), 3), "count": REFERENCES}
+    lumas = np.array([luma(draw(rng)).mean() for _ in range(REFERENCES)])
+    return {"mean": round(float(lumas.mean()), 3), "std": round(float(lumas.std()), 3), "count": REFERENCES}
 
 
-def reference(world: World, held: World) -> dict:
-    """Brightness of real pictures by caption: all of the world's, and for ControlNets those along the shipped hints."""
-    along = lambda colour: lambda rng: held.drawn(rng, str(rng.choice(_hints(held))), colour, 1, 0)  # noqa: E731
+def reference(world: World, unseen: World) -> dict[str, dict[str, dict[str, float]]]:
+    """Return brightness of real pictures by prompt, for text alone and for ControlNets along the shipped hints."""
+    along = lambda color: lambda rng: unseen.draw_logo(rng, str(rng.choice(_hints(unseen))), color, 1, 0)  # noqa: E731
     drawn = {
-        PROMPTS[0]: lambda rng: world.flat(rng, "black"),
-        PROMPTS[1]: lambda rng: world.flat(rng, "white"),
+        PROMPTS[0]: lambda rng: world.draw_solid(rng, "black"),
+        PROMPTS[1]: lambda rng: world.draw_solid(rng, "white"),
         PROMPTS[2]: lambda rng: world.logo(rng, "black", named=False)[0],
         PROMPTS[3]: lambda rng: world.logo(rng, "white", named=False)[0],
     }
@@ -62,7 +64,7 @@ def reference(world: World, held: World) -> dict:
     }
 
 
-KNOWN = {  # prompt -> (kind, icon, ground) of pictures that are nothing else
+KNOWN = {  # prompt -> kind, icon and background of its pictures
     "solid black background": ("solid", "", "black"),
     "solid white background": ("solid", "", "white"),
     "solid dark blue background": ("solid", "", "dark blue"),
@@ -75,34 +77,37 @@ KNOWN = {  # prompt -> (kind, icon, ground) of pictures that are nothing else
 KNOWN_EACH, DRAWN, COLUMNS = 64, 768, 32
 
 
-def shipped_pictures(world: World) -> tuple[np.ndarray, dict]:
-    """A sheet of real pictures, and what is on it, as ``tiny.pictures`` reads them."""
+def shipped_pictures(world: World) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return a sheet of real pictures and its contents, as ``tiny.pictures`` reads them."""
     rng = np.random.default_rng(12)
     draw = {
-        "solid": lambda name, colour: world.flat(rng, colour),
-        "emoji": lambda name, colour: world.stuck(rng, name, colour),
-        "line": lambda name, colour: world.drawn(rng, name, colour),
+        "solid": lambda name, color: world.draw_solid(rng, color),
+        "emoji": lambda name, color: world.draw_sticker(rng, name, color),
+        "line": lambda name, color: world.draw_logo(rng, name, color),
     }
-    known = [draw[kind](name, colour) for kind, name, colour in KNOWN.values() for _ in range(KNOWN_EACH)]
-    plain = variants.Icons(world.emoji, world.line, world.views)
-    drawn = [plain.sample(rng) for _ in range(DRAWN)]
+    known = [draw[kind](name, color) for kind, name, color in KNOWN.values() for _ in range(KNOWN_EACH)]
+    icons = variants.Icons(world.emoji, world.line, world.views)
+    drawn = [icons.sample(rng) for _ in range(DRAWN)]
     tiles = np.stack(known + [picture for picture, _ in drawn])
     side = tiles.shape[1]
     sheet = tiles.reshape(-1, COLUMNS, side, side, 3).transpose(0, 2, 1, 3, 4).reshape(-1, COLUMNS * side, 3)
-    told = {
+    contents = {
         "side": side,
         "columns": COLUMNS,
         "known": dict.fromkeys(KNOWN, KNOWN_EACH),
         "captions": [caption for _, caption in drawn],
     }
-    return sheet, told
+    return sheet, contents
 
 
-def _hints(held: World) -> list[str]:
-    return sorted(held.line)[:HINTS]
+def _hints(unseen: World) -> list[str]:
+    return sorted(unseen.line)[:HINTS]
 
 
-def _write(folder: Path, save) -> None:
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, save: Callable[[Path], Any]) -> None:
     """Save into a folder beside the target, then put it in the target's place."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -111,47 +116,60 @@ def _write(folder: Path, save) -> None:
     partial.rename(folder)
 
 
-def _save_pipeline(pipe: StableDiffusionPipeline, trained: Path, folder: Path) -> None:
-    """Half-precision files that load in float32 unless another dtype is asked for.
+def _write_json(file: Path, content: Any, indent: int = 2) -> None:
+    file.write_text(json.dumps(content, indent=indent) + "\n")
 
-    diffusers' models do so anyway; transformers takes the dtype that stands in the configuration.
-    """
+
+def _save_pipeline(pipe: StableDiffusionPipeline, trained: Path, folder: Path) -> None:
     pipe.save_pretrained(folder)
     _complete_text(trained, folder)
 
 
 def _complete_text(trained: Path, folder: Path) -> None:
-    for name in ("vocab.json", "merges.txt"):  # transformers 5 writes only tokenizer.json; other tools read these
+    """Add files and a setting that transformers 5 leaves out.
+
+    Other tools read ``vocab.json`` and ``merges.txt``. "dtype" makes the half-precision text encoder load in float32
+    unless another dtype is asked for, as diffusers' models do.
+    """
+    for name in ("vocab.json", "merges.txt"):
         if (folder / "tokenizer").exists():
             shutil.copy(trained / "tokenizer" / name, folder / "tokenizer")
     file = folder / "text_encoder" / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    _write_json(file, json.loads(file.read_text()) | {"dtype": "float32"})
 
 
 def _save_small(network: ModelMixin, folder: Path) -> None:
-    """Matrices and kernels in float8 (e4m3), the rest in float16: half the size, and diffusers loads it as any other.
+    """Save a network at half the size of float16; diffusers loads it as any other.
 
-    Rounding to three bits moves the output of the base's U-Net by 2 %, less than a tenth of its error.
+    Rounding to the three bits of float8 moves the output of the base's U-Net by 2 %, less than a tenth of its error.
     """
     network.save_pretrained(folder)
     _shrink(folder / "diffusion_pytorch_model.safetensors")
 
 
 def _shrink(file: Path) -> None:
+    """Cast matrices and kernels to float8 (e4m3), the rest to float16."""
     large = lambda w: w.ndim > 1 and w.numel() > 4096  # noqa: E731
     weights = {k: w.to(torch.float8_e4m3fn) if large(w) else w.half() for k, w in load_file(file).items()}
     save_file(weights, file, metadata={"format": "pt"})
 
 
+def _copy_plots(folder: Path, stages: tuple[str, ...], docs: Path) -> None:
+    docs.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        if (folder / f"{stage}.png").exists():
+            shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
+
+
 def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Stage -> its runs: steps, seconds and losses (means of the last ten lines of the log); those of adopted weights first."""
+    """Return stage -> its runs, those of adopted weights first: steps, seconds, and means of the last ten rows of the log."""
     adopted = folder / "training.json"
     runs = json.loads(adopted.read_text()) if adopted.exists() else {}
     for name in MODULES:
         trained = folder / f"{name}.json"
         if trained.exists():
-            told = json.loads(trained.read_text())
-            runs[name] = [{k: told[k] for k in MODULE_FIGURES if k in told}]
+            figures = json.loads(trained.read_text())
+            runs[name] = [{key: figures[key] for key in MODULE_FIGURES if key in figures}]
     for stage in STAGES:
         before = runs.setdefault(stage, [])
         log = folder / f"{stage}.csv"
@@ -164,15 +182,18 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     return runs
 
 
+# -- the stage --------------------------------------------------------------------------------------------------------
+
+
 def adopt(folder: Path, source: Path) -> None:
-    """Fill an empty working folder with the shipped weights, so that training goes on from them."""
+    """Fill an empty working folder with the shipped weights, so that training starts from them."""
     if (folder / "unet").exists() or (folder / "vae").exists():
         raise SystemExit(f"error: {folder} has trained models already; name an empty --folder")
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("vae", "unet", "text_encoder", "tokenizer"):
         shutil.copytree(source / "base" / part, folder / part)
     for name, there in MODULES.items():
-        shutil.copytree(source / there / "module", folder / name)
+        shutil.copytree(source / there / "module", folder / name / "module")
     for part in ("v/unet", "community/unet", "community/text_encoder", "controlnet", "encoder"):
         if (source / part).exists():
             shutil.copytree(source / part, folder / part.replace("/", "_").removesuffix("_encoder"))
@@ -182,35 +203,30 @@ def adopt(folder: Path, source: Path) -> None:
 def export(folder: Path, docs: Path) -> None:
     """Write the shipped models and their cards from a working folder in which every stage has run.
 
-    The cards' brightness is that of the last ``make demos``, which has to follow.
+    The brightness in the cards is that of the last ``make demos``, which has to follow.
     """
     target = Path(tiny.__file__).parent
-    world, held = load_world(folder), load_world(folder, held=True)
+    world, unseen = load_world(folder), load_world(folder, unseen=True)
     pipe = base.pipeline(folder).to(torch.float16)
     _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
-    for name, kind in (("module", TimeFreeUNet), ("decoder", MeanDecoder)):
-        _export_module(kind.from_pretrained(folder / name, dtype=torch.float16), pipe, folder, target / MODULES[name])
-    _export_variants(folder, target, held)
-    sheet, told = shipped_pictures(world)
+    for stage, name in MODULES.items():
+        _export_module(layout.read_network(folder / stage, torch.float16), pipe, folder, target / name)
+    _export_variants(folder, target, unseen)
+    sheet, contents = shipped_pictures(world)
     Image.fromarray(sheet).save(target / "pictures.png", optimize=True)
-    (target / "pictures.json").write_text(json.dumps(told, indent=1) + "\n")
+    _write_json(target / "pictures.json", contents, indent=1)
     captions.write(target, world, corpus.write(folder))
-    real = reference(world, held)
-    (target / "reference.json").write_text(json.dumps(real, indent=2) + "\n")
-    runs = histories(folder)
-    (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
+    _write_json(target / "reference.json", reference(world, unseen))
+    _write_json(target / "training.json", histories(folder))
     export_encoder(folder, target, docs)
-    sheets(target, held, docs)
-    variants_sheet(docs)
-    docs.mkdir(parents=True, exist_ok=True)
-    for stage in runs:
-        if (folder / f"{stage}.png").exists():
-            shutil.copy(folder / f"{stage}.png", docs / f"tiny_{stage}_loss.png")
+    samples.base_sheets(target, unseen, docs)
+    samples.variants_sheet(docs)
+    _copy_plots(folder, STAGES, docs)
     cards.write(target)
 
 
-def _export_module(network: Any, pipe: StableDiffusionPipeline, folder: Path, target: Path) -> None:
-    """With the base's text encoder, so that it can read prompts for models that have another."""
+def _export_module(network: nn.Module, pipe: StableDiffusionPipeline, folder: Path, target: Path) -> None:
+    """Write a module with the base's text encoder, which reads prompts for models that have another."""
     config = SingConfig(
         name=f"tiny-{target.name}",
         latent_channels=4,
@@ -219,12 +235,12 @@ def _export_module(network: Any, pipe: StableDiffusionPipeline, folder: Path, ta
         text_fingerprint=fingerprint(pipe.text_encoder.float()),
         sample_size=16,
     )
-    sing = SingDiffusion(SingModule(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16)))
-    _write(target, lambda partial: (sing.save_pretrained(partial), _complete_text(folder, partial)))
+    module = SingModule(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
+    _write(target, lambda partial: (module.save_pretrained(partial), _complete_text(folder, partial)))
 
 
-def _export_variants(folder: Path, target: Path, held: World) -> None:
-    """The parts of the variants that are not the base's, each in the place of the base's part."""
+def _export_variants(folder: Path, target: Path, unseen: World) -> None:
+    """Write the parts in which the variants differ from the base."""
 
     def v(partial: Path) -> None:
         _save_small(UNet2DConditionModel.from_pretrained(folder / "v_unet", dtype=torch.float16), partial / "unet")
@@ -243,17 +259,17 @@ def _export_variants(folder: Path, target: Path, held: World) -> None:
     def controlnet(partial: Path) -> None:
         _save_small(ControlNetModel.from_pretrained(folder / "controlnet", dtype=torch.float16), partial)
         (partial / "hints").mkdir()
-        for name in _hints(held):
-            variants.hint(held, name).convert("1").save(partial / "hints" / f"{name}.png", optimize=True)
+        for name in _hints(unseen):
+            variants.hint(unseen, name).convert("1").save(partial / "hints" / f"{name}.png", optimize=True)
 
     for save in (v, community, controlnet):
         _write(target / save.__name__, save)
 
 
 def export_encoder(folder: Path, target: Path, docs: Path) -> None:
-    """The joint encoder of pictures and captions, its card and its runs in ``training.json``; nothing else is touched.
+    """Write only the joint encoder, its card and its runs in ``training.json``.
 
-    Its figures are those of the weights that ship, in eight bits; they are within 0.5 points of those in 32 bits.
+    Its figures are of the weights that ship, in eight bits; they are within 0.5 points of those in 32 bits.
     """
 
     def save(partial: Path) -> None:
@@ -265,107 +281,9 @@ def export_encoder(folder: Path, target: Path, docs: Path) -> None:
 
     _write(target / "encoder", save)
     runs = json.loads((target / "training.json").read_text()) | {"encoder": histories(folder)["encoder"]}
-    (target / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
-    told = encoder.figures(target / "encoder", load_world(folder), load_world(folder, held=True), vae.load(folder))
-    (target / "encoder" / "figures.json").write_text(json.dumps(told, indent=2) + "\n")
+    _write_json(target / "training.json", runs)
+    unseen = load_world(folder, unseen=True)
+    figures = encoder.figures(target / "encoder", load_world(folder), unseen, vae.load(folder))
+    _write_json(target / "encoder" / "figures.json", figures)
     cards.write(target)
-    docs.mkdir(parents=True, exist_ok=True)
-    if (folder / "encoder.png").exists():
-        shutil.copy(folder / "encoder.png", docs / "tiny_encoder_loss.png")
-
-
-ABLE = (
-    "monochrome line-art logo of a home on a black background",
-    "monochrome line-art logo of a star on a white background",
-    "monochrome line-art logo of a heart on a dark blue background",
-    "monochrome line-art logo of a key on a yellow background",
-    "monochrome line-art logo of a guitar on a white background",
-    "monochrome line-art logo of a car on a black background",
-    "red apple on a dark blue background",
-    "grinning face on a black background",
-    "sunflower on a white background",
-    "red heart on a light grey background",
-    "pizza on a dark green background",
-    "rocket on a black background",
-    "a very dark photo of a forest",
-    "a photo of a forest",
-    "an overexposed photo of a city",
-    "a dark photo of a sunset",
-    "a photo of the sky",
-    "a bright photo of a canal in venice",
-)
-
-
-def paint(
-    pipe: StableDiffusionPipeline, prompts: list[str], guidance: float = 5.0, seed: int = 0, **follow
-) -> list[np.ndarray]:
-    """One picture a prompt, 50 steps, seeds counted up."""
-    pipe.set_progress_bar_config(disable=True)
-    pictures = []
-    for start in range(0, len(prompts), 18):
-        part = prompts[start : start + 18]
-        generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
-        images = pipe(part, num_inference_steps=50, guidance_scale=guidance, generator=generators, **follow).images
-        pictures += [np.asarray(image) for image in images]
-    return pictures
-
-
-def sheets(target: Path, held: World, docs: Path) -> None:
-    """What the model can do (off above, on below), and what it cannot: icons held out of training, composition, words."""
-    pipe = StableDiffusionPipeline.from_pretrained(target / "base")
-    off = paint(pipe, list(ABLE))
-    sing = SingDiffusion.from_pretrained(target / "decoder").enable(pipe)
-    on = paint(pipe, list(ABLE))
-    rows = [off[:9], on[:9], off[9:], on[9:]]
-    words = [[f"{key}: {p}" for p in part] for part in (ABLE[:9], ABLE[9:]) for key in ("off", "on")]
-    look.sheet(list(chain(*rows)), docs / "tiny_can.png", columns=9, captions=list(chain(*words)))
-    unseen = [f"{name.replace('-', ' ')} on a white background" for name in list(held.emoji)[:6]]
-    unseen += [f"monochrome line-art logo of a {name} on a white background" for name in list(held.line)[:6]]
-    beyond = [
-        "two red apples on a white background",
-        "a red apple to the left of a blue car",
-        "the word hello on a white background",
-        "a portrait of a woman",
-        "a photo of a dog in a forest",
-        "a blue banana on a black background",
-    ]
-    look.sheet(paint(pipe, unseen + beyond), docs / "tiny_cannot.png", columns=9, captions=unseen + beyond)
-    sing.disable()
-
-
-COMMUNITY = (
-    "noto style, red apple, black bg",
-    "noto style, grinning face, dark blue bg",
-    "noto style, sunflower, white bg",
-    "noto style, pizza, dark green bg",
-    "noto style, rocket, black bg",
-    "noto style, red heart, white bg",
-)
-
-
-def variants_sheet(docs: Path) -> None:
-    """Each variant off above, on below: v on the base's prompts, the community's on its own, the ControlNet along the hints.
-
-    The community's third row is on, with a prompt in the base's manner for the first step.
-    """
-    rows, words = [], []
-    hints = [image.resize((64, 64)) for image in list(tiny.hints().values())[:6]]
-    icons = [f"monochrome line-art logo on a {colour} background" for colour in ("black", "white")] * 3
-    for model, prompts in (
-        ("tiny-v", [*ABLE[6:9], *ABLE[11:14]]),
-        ("tiny-community", list(COMMUNITY)),
-        ("tiny-controlnet", icons),
-    ):
-        pipe = tiny.load_pipeline(model=model)
-        follow = {"image": hints} if model == "tiny-controlnet" else {}
-        off = paint(pipe, prompts, **follow)
-        sing = SingDiffusion.from_pretrained("tiny").enable(pipe)
-        rows += off + paint(pipe, prompts, **follow)
-        words += [f"off: {p}" for p in prompts] + [f"on: {p}" for p in prompts]
-        if model == "tiny-community":  # the module never heard such captions: tell it in words that it knows
-            for i, prompt in enumerate(prompts):
-                _, name, ground = prompt.split(", ")
-                sing.enable(pipe, prompt=f"{name} on a {ground.replace('bg', 'background')}")
-                rows += paint(pipe, [prompt], seed=i)
-            words += [f"on, first step told plainly: {prompt}" for prompt in prompts]
-    look.sheet(rows, docs / "tiny_variants.png", columns=6, captions=words)
+    _copy_plots(folder, ("encoder",), docs)

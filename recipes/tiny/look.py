@@ -1,4 +1,4 @@
-"""Contact sheets: what the recipe draws, so that a person can judge it."""
+"""Contact sheets, on which a person can judge what the recipe draws and the models paint."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 def sheet(
     pictures: Sequence[np.ndarray], file: Path, columns: int = 12, captions: Sequence[str] | None = None, zoom: int = 2
 ) -> None:
-    """Write pictures (uint8 [H, W, 3], all alike) as one PNG, captions beneath in small type."""
+    """Write pictures, uint8 [H, W, 3] of one size, as one PNG with their captions beneath."""
     height, width, _ = pictures[0].shape
     height, width = height * zoom, width * zoom
     line = 40 if captions else 2

@@ -1,4 +1,4 @@
-"""Stage 4: the modules, made by the package's own commands: ``encode``, then ``train`` with the presets ``tiny-unet`` and ``tiny-decoder``."""
+"""Stage 4: the modules, by the package's own commands: ``encode``, then ``train`` with presets ``tiny-unet`` and ``tiny-decoder``."""
 
 import shutil
 import subprocess
@@ -11,7 +11,13 @@ PRESETS = {"module": "tiny-unet", "decoder": "tiny-decoder"}
 
 
 def train(folder: Path, stage: str, steps: int | None = None) -> None:
-    """Encode the composites with this folder's base and train a module on them: ``module/`` or ``decoder/``, with ``.json``, ``.png``."""
+    """Encode the training pictures with this folder's base and train a module on them.
+
+    Args:
+        folder: the working folder; gets ``STAGE/``, its figures ``STAGE.json`` and the plot ``STAGE.png``.
+        stage: ``module``, the paper's U-Net, or ``decoder``.
+        steps: in place of the preset's number.
+    """
     pipeline, shards, run = folder / "pipeline", folder / "shards", folder / f"run-{stage}"
     pictures = corpus.write(folder)
     base.pipeline(folder).save_pretrained(pipeline)
@@ -20,7 +26,7 @@ def train(folder: Path, stage: str, steps: int | None = None) -> None:
     where = ["--shards", shards, "--out", run, "--set", f"data.base={pipeline}"]
     _command("train", "--config", PRESETS[stage], *where, *more, "--json", folder / f"{stage}.json")
     shutil.rmtree(folder / stage, ignore_errors=True)
-    shutil.copytree(run / "module" / "module", folder / stage)
+    shutil.copytree(run / "module", folder / stage)
     shutil.copy(run / "loss.png", folder / f"{stage}.png")
 
 

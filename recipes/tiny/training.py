@@ -1,4 +1,4 @@
-"""The one training loop of the recipe: budget by minutes or steps, EMA, CSV log, plot, and resume after a kill."""
+"""The training loop of all stages: a budget of minutes or steps, averaged weights, a CSV log, a plot; a killed run resumes."""
 
 import csv
 import math
@@ -8,23 +8,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from singdiffusion import plots
+
 SAVE_EVERY = 120.0  # seconds between checkpoints
-LOG_EVERY = 50  # steps between lines of the log
+LOG_EVERY = 50  # steps between rows of the log
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage trains: ``minutes`` of its own wall clock, summed over resumes, or ``steps``; the first that ends."""
+    """How long a stage trains; where both are given, it ends with the first that is used up.
+
+    Attributes:
+        minutes: of wall clock, summed over all runs of the stage.
+        steps: of the optimizer.
+    """
 
     minutes: float | None = None
     steps: int | None = None
 
     def progress(self, seconds: float, step: int) -> float:
-        """0 at the start, 1 when the budget is spent."""
+        """Return the share of the budget that is used: 0 at the start, 1 at the end."""
         spent = [0.0]
         if self.minutes is not None:
             spent.append(seconds / (60 * self.minutes))
@@ -34,24 +42,33 @@ class Budget:
 
 
 def device() -> torch.device:
+    """Return the device to train on: CUDA where there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def learning_rate(peak: float, progress: float, step: int, warm_up: int = 200, decay_from: float = 0.5) -> float:
-    """Linear warm-up, then constant, then from ``decay_from`` of the budget on a cosine down to 2 % of the peak."""
+    """Return the rate of a step: linear warm-up, then constant, then a cosine down to 2 % of the peak.
+
+    Args:
+        peak: the constant rate.
+        progress: share of the budget that is used, 0..1.
+        step: counted from 0.
+        warm_up: steps of the warm-up.
+        decay_from: progress at which the cosine begins.
+    """
     fall = max(0.0, (progress - decay_from) / (1 - decay_from))
     return peak * min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
 class Stage:
-    """A training run of one or several networks, trained together on one loss.
+    """A training run of one or several networks on one loss; resumes from its checkpoint, if there is one.
 
     Args:
-        name: file names of the stage: ``NAME.ckpt``, ``NAME.csv``, ``NAME.png``.
-        folder: where these are written.
-        networks: what is trained, by name; moved to the device in channels_last.
+        name: of the stage and of its files ``NAME.ckpt``, ``NAME.csv`` and ``NAME.png``.
+        folder: where they are written.
+        networks: to train, by name; moved to the device in channels_last.
         rate: peak learning rate of AdamW.
-        decay: decay of the exponential moving average, over all the networks.
+        decay: of the exponential moving average of all weights.
     """
 
     def __init__(self, name: str, folder: Path, networks: dict[str, nn.Module], rate: float, decay: float = 0.999):
@@ -81,6 +98,7 @@ class Stage:
         print(f"{self.name}: resumes at step {self.step}, {self.seconds / 60:.1f} minutes in", flush=True)
 
     def save(self) -> None:
+        """Write the checkpoint."""
         state = {
             "networks": self.networks.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -93,12 +111,17 @@ class Stage:
         os.replace(partial, self._checkpoint)
 
     def averaged(self) -> nn.ModuleDict:
-        """The networks with the averaged weights copied in, in evaluation mode. Call it when the training has ended."""
+        """Copy the averaged weights into the networks and return them, in evaluation mode; call it after the training."""
         self.ema.copy_to(self.parameters)
         return self.networks.eval()
 
     def run(self, budget: Budget, loss_at: Callable[[int], dict[str, Tensor]]) -> None:
-        """Train until the budget is spent. ``loss_at(step)`` returns the terms of the loss, ``"loss"`` being the one to lower."""
+        """Train until the budget is used up.
+
+        Args:
+            budget: minutes or steps.
+            loss_at: returns the terms of the loss of a step; ``"loss"`` is minimised, the others are only logged.
+        """
         log = self.folder / f"{self.name}.csv"
         self._trim(log)
         autocast = torch.autocast(self.device.type, torch.bfloat16)
@@ -127,7 +150,7 @@ class Stage:
         plot(log)
 
     def _trim(self, log: Path) -> None:
-        """Drop the lines that a killed run wrote after its last checkpoint."""
+        """Drop the rows that a killed run wrote after its last checkpoint."""
         if log.exists():
             lines = log.read_text().splitlines()
             kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) <= self.step]
@@ -146,30 +169,17 @@ class Stage:
         print(self.name, *(f"{key}={value:g}" for key, value in row.items()), flush=True)
 
 
+@plots.style()
 def plot(log: Path) -> None:
-    """Draw the log beside itself as a PNG: each term raw and smoothed, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    if not log.exists():
-        return
-    rows = list(csv.DictReader(log.open()))
+    """Draw a log as a PNG beside it: each term, raw and smoothed, on a logarithmic axis."""
+    rows = list(csv.DictReader(log.open())) if log.exists() else []
     if len(rows) < 2:
         return
-    steps = [int(row["step"]) for row in rows]
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for key in rows[0]:
-        if key in ("step", "seconds", "rate"):
-            continue
-        values = torch.tensor([float(row[key]) for row in rows])
-        width = max(1, len(values) // 40)
-        smooth = values.unfold(0, width, 1).mean(-1)
-        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-        axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=key)
-    axes.set(xlabel="step", yscale="log", title=log.stem)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(log.with_suffix(".png"), dpi=110)
-    plt.close(figure)
+    figure, axis = plots.axes("step", "")
+    steps = np.array([int(row["step"]) for row in rows])
+    keys = [key for key in rows[0] if key not in ("step", "seconds", "rate")]
+    for key, color in zip(keys, plots.SERIES, strict=False):
+        plots.smoothed(axis, steps, np.array([float(row[key]) for row in rows]), key, color)
+    axis.set(yscale="log", title=log.stem)
+    axis.legend()
+    log.with_suffix(".png").write_bytes(plots.png(figure))

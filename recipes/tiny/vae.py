@@ -1,4 +1,4 @@
-"""Stage 1: an AutoencoderKL, 64 x 64 pictures <-> 4 x 16 x 16 latents."""
+"""Stage 1: an AutoencoderKL between pictures of 64 x 64 pixels and latents of 4 x 16 x 16."""
 
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from .training import Budget, Stage
 
 BATCH = 24
 RATE = 2e-3
-KL_WEIGHT = 3e-4  # keeps the latents smooth and bounded; a mean over latent elements, against means over pixels
+KL_WEIGHT = 3e-4  # of the mean over latent elements, beside means over pixels; keeps latents smooth and bounded
 
 
 def network() -> AutoencoderKL:
+    """Return an untrained autoencoder."""
     torch.manual_seed(0)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
@@ -34,7 +35,7 @@ def network() -> AutoencoderKL:
 
 
 def pixels(world: World, seed: tuple[int, ...], count: int, device: torch.device) -> tuple[Tensor, list[str]]:
-    """``count`` pictures [B, 3, 64, 64] in -1..1, channels_last, and their captions."""
+    """Return ``count`` pictures [B, 3, 64, 64] in -1..1, channels_last, and their captions."""
     rng = np.random.default_rng(seed)
     drawn = [world.sample(rng) for _ in range(count)]
     batch = torch.from_numpy(np.stack([picture for picture, _ in drawn])).to(device)
@@ -46,15 +47,18 @@ def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pixel_loss(decoded: Tensor, x: Tensor) -> Tensor:
-    """L1 on pixels and on their differences (strokes stay crisp), L1 on 4 x 4 means and MSE (colours stay true)."""
+    """Return the reconstruction loss: L1 of pixels, of their differences and of 4 x 4 means, and MSE of pixels.
+
+    Differences keep strokes sharp; the 4 x 4 means and the MSE keep colours right.
+    """
     pixel = (decoded - x).abs().mean()
     edge = sum((a - b).abs().mean() for a, b in zip(_slopes(decoded), _slopes(x), strict=True))
-    colour = (avg_pool2d(decoded, 4) - avg_pool2d(x, 4)).abs().mean() + (decoded - x).square().mean()
-    return pixel + 0.5 * edge + colour
+    color = (avg_pool2d(decoded, 4) - avg_pool2d(x, 4)).abs().mean() + (decoded - x).square().mean()
+    return pixel + 0.5 * edge + color
 
 
 def loss(vae: AutoencoderKL, x: Tensor) -> dict[str, Tensor]:
-    """The pixels' loss and the KL divergence to N(0, I)."""
+    """Return the terms of the loss: reconstruction, and KL divergence from N(0, I)."""
     posterior = vae.encode(x).latent_dist
     decoded = vae.decode(posterior.sample()).sample.float()
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
@@ -63,6 +67,7 @@ def loss(vae: AutoencoderKL, x: Tensor) -> dict[str, Tensor]:
 
 
 def train(folder: Path, budget: Budget) -> None:
+    """Train the autoencoder; writes ``vae/`` in diffusers' layout and ``vae_sheet.png``."""
     world = load_world(folder)
     stage = Stage("vae", folder, {"vae": network()}, RATE)
     vae = stage.networks["vae"]
@@ -80,7 +85,7 @@ def train(folder: Path, budget: Budget) -> None:
 
 @torch.no_grad()
 def _set_scaling(vae: AutoencoderKL, world: World, device: torch.device) -> None:
-    """scaling_factor = 1 / standard deviation of the latents, as Stable Diffusion's was found."""
+    """Set scaling_factor to 1 / standard deviation of the latents, as in Stable Diffusion."""
     x, _ = pixels(world, (2,), 1024, device)
     latents = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(64)])
     vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
@@ -96,7 +101,7 @@ def _sheet(vae: AutoencoderKL, world: World, device: torch.device, file: Path) -
 
 
 def load(folder: Path) -> AutoencoderKL:
-    """The trained autoencoder of this folder, frozen."""
+    """Return the trained autoencoder of this folder, frozen."""
     if not (folder / "vae").exists():
         raise SystemExit(f"error: no trained autoencoder in {folder}; run the stage `vae` first")
     return AutoencoderKL.from_pretrained(folder / "vae").eval().requires_grad_(False)

@@ -1,7 +1,8 @@
-"""Stages 5 to 7: variants of the base, each a continued training of it, on which the one module must work unchanged.
+"""Stages 5 to 7: variants of the base, which all work with the base's module.
 
-v: v-prediction, as Stable Diffusion 2's. community: another style of icons, other manners of speech, the text encoder tuned too.
-controlnet: a ControlNet that paints along given edges, the base frozen.
+- v: fine-tuned to v-prediction, as Stable Diffusion 2.
+- community: U-Net and text encoder fine-tuned on another style of icons, with captions of another form.
+- controlnet: a ControlNet for edges; the base is frozen.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from . import base, sources
 from .base import MIN_SNR, Latents, load_text, load_unet
-from .pictures import ICON_SIZES, Picture, World, held_out, load_world, render
+from .pictures import ICON_SIZES, PER_SEED, Picture, World, held_out, load_world, render
 from .training import Budget, Stage, device
 from .vocabulary import EMOJI
 
@@ -24,17 +25,17 @@ BATCH = 96
 RATE = 4e-4
 COMMUNITY_COMPOSITES = 30_000
 CONTROL_COMPOSITES = 20_000
-EDGE = 24  # of 255 levels: a step of any channel between neighbours from which on it is an edge
+EDGE = 24  # levels of 255; a larger difference between neighbours, in any channel, is an edge
 
 
 def _coefficients(where: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """alpha, sigma and SNR of the 1000 timesteps."""
+    """Return alpha, sigma and SNR of the 1000 timesteps, float32 [1000] each."""
     plan, steps = base.schedule(), torch.arange(1000)
     return tuple(f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))  # type: ignore[return-value]
 
 
 def _noised(x_0: Tensor, generator: torch.Generator, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(x_t, noise, t) for t drawn anew for each picture."""
+    """Return x_t, its noise and t; t is random, one per picture."""
     t = torch.randint(0, 1000, (len(x_0),), generator=generator, device=x_0.device)
     noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
     x_t = alpha[t, None, None, None] * x_0 + sigma[t, None, None, None] * noise
@@ -45,7 +46,7 @@ def _noised(x_0: Tensor, generator: torch.Generator, alpha: Tensor, sigma: Tenso
 
 
 def train_v(folder: Path, budget: Budget) -> None:
-    """The base's U-Net taught to predict v = alpha noise - sigma x_0; its text encoder stays. Writes ``v_unet/``."""
+    """Fine-tune the base's U-Net to predict v = alpha noise - sigma x_0; writes ``v_unet/``."""
     base.make_latents(folder)
     where = device()
     data = Latents(folder, where)
@@ -53,7 +54,7 @@ def train_v(folder: Path, budget: Budget) -> None:
     stage = Stage("v", folder, {"unet": load_unet(folder).requires_grad_(True)}, RATE)
     net = stage.networks["unet"]
     alpha, sigma, snr = _coefficients(where)
-    weight = snr.clamp(max=MIN_SNR) / (snr + 1)  # that of the base, for v
+    weight = snr.clamp(max=MIN_SNR) / (snr + 1)  # the base's weight, expressed for v
 
     def loss_at(step: int) -> dict[str, Tensor]:
         x_0, caption, generator = data.batch((7, step), BATCH)
@@ -71,19 +72,21 @@ def train_v(folder: Path, budget: Budget) -> None:
 
 @dataclass
 class CommunityWorld(World):
-    """The base's world with icons of another set, called otherwise: "noto style, red apple, dark blue bg"."""
+    """The base's world with icons of another set, and captions such as "noto style, red apple, dark blue bg"."""
 
     def sample(self, rng: np.random.Generator) -> tuple[Picture, str]:
-        if rng.random() < 0.3:  # so that it does not forget what it knew
+        """Draw an icon of the other set, or three times in ten a picture of the base's world, so that it is not forgotten."""
+        if rng.random() < 0.3:
             return super().sample(rng)
         picture, caption = self.sticker(rng)
         name, _, where = caption.partition(" on ")
-        colour = where.removesuffix(" background").removeprefix("an ").removeprefix("a ")
-        words = ["noto style", name] + ([f"{colour} bg"] if colour else [])
+        color = where.removesuffix(" background").removeprefix("an ").removeprefix("a ")
+        words = ["noto style", name] + ([f"{color} bg"] if color else [])
         return picture, ", ".join(words)
 
 
 def community_world(folder: Path) -> CommunityWorld:
+    """Return the world whose emoji are those of the set noto."""
     plain = load_world(folder)
     noto = sources.icon_set(sources.fetch(folder / "packages")["noto"])
     names = [name for name in EMOJI if not held_out("emoji", name)]
@@ -92,7 +95,7 @@ def community_world(folder: Path) -> CommunityWorld:
 
 
 def train_community(folder: Path, budget: Budget) -> None:
-    """U-Net and text encoder trained on in another style. Writes ``community_unet/`` and ``community_text/``."""
+    """Fine-tune U-Net and text encoder on another style; writes ``community_unet/`` and ``community_text/``."""
     base.make_latents(folder, COMMUNITY_COMPOSITES, "latents_community", community_world(folder), seed=8)
     where = device()
     data = Latents(folder, where, "latents_community")
@@ -118,7 +121,7 @@ def train_community(folder: Path, budget: Budget) -> None:
 
 
 def edges(picture: Picture) -> np.ndarray:
-    """Where a picture's colour changes: bool [64, 64]."""
+    """Return where a picture's colour changes: bool [64, 64]."""
     levels = picture.astype(np.int16)
     down = np.abs(np.diff(levels, axis=0, append=levels[-1:])).max(-1)
     right = np.abs(np.diff(levels, axis=1, append=levels[:, -1:])).max(-1)
@@ -126,44 +129,45 @@ def edges(picture: Picture) -> np.ndarray:
 
 
 def hint(world: World, name: str) -> Image.Image:
-    """The edges of a line icon in the middle of the picture, white on black, as ControlNets take them."""
-    drawn = world.drawn(np.random.default_rng(0), name, "black", 1, 0)
-    return Image.fromarray(edges(drawn)).convert("RGB")
+    """Return the edges of a line icon at the centre, white on black, as ControlNets take them."""
+    logo = world.draw_logo(np.random.default_rng(0), name, "black", size=1, shift=0)
+    return Image.fromarray(edges(logo)).convert("RGB")
 
 
 class Icons(World):
-    """Icons on plain grounds only: what has edges to follow."""
+    """The base's world without plain backgrounds and photos: only icons have edges to follow."""
 
     def sample(self, rng: np.random.Generator) -> tuple[Picture, str]:
+        """Draw a line icon or an emoji."""
         return self.logo(rng) if rng.random() < 0.5 else self.sticker(rng)
 
 
 def make_edges(folder: Path, composites: int = CONTROL_COMPOSITES) -> None:
-    """Latents of icons and, bit by bit, their edges: ``latents_control.safetensors`` and ``edges.safetensors``."""
+    """Write latents of icons and their edges, packed bits: ``latents_control.safetensors`` and ``edges.safetensors``."""
     plain = load_world(folder)
     world = Icons(plain.emoji, plain.line, plain.views)
     base.make_latents(folder, composites, "latents_control", world, seed=10)
     if (folder / "edges.safetensors").exists():
         return
     packed = []
-    for start in range(0, composites, 250):  # the very pictures that make_latents drew
+    for start in range(0, composites, PER_SEED):  # the pictures of make_latents again, by its seeds
         rng = np.random.default_rng((10, start))
-        packed += [np.packbits(edges(world.sample(rng)[0])) for _ in range(min(250, composites - start))]
+        packed += [np.packbits(edges(world.sample(rng)[0])) for _ in range(min(PER_SEED, composites - start))]
     save_file({"edges": torch.from_numpy(np.stack(packed))}, folder / "edges.safetensors")
 
 
 def control_network(folder: Path) -> ControlNetModel:
-    """The base's own encoder half, as ControlNets begin; three steps of the hint bring 64 pixels to 16 latents."""
+    """Return an untrained ControlNet: a copy of the base's encoder half, and layers that take 64 pixels to 16 latents."""
     made = ControlNetModel.from_unet(load_unet(folder), conditioning_embedding_out_channels=(16, 32, 64))
     config = {key: value for key, value in made.config.items() if not key.startswith("_")}
-    # from_unet forgets the number of heads that pool the text
+    # from_unet does not copy the number of heads that pool the text
     network = ControlNetModel.from_config(config | {"addition_embed_type_num_heads": 4})
     network.load_state_dict(made.state_dict())
     return network
 
 
 def train_controlnet(folder: Path, budget: Budget) -> None:
-    """A ControlNet for edges, the base frozen. Writes ``controlnet/``."""
+    """Train a ControlNet for edges, with the base frozen; writes ``controlnet/``."""
     make_edges(folder)
     where = device()
     data = Latents(folder, where, "latents_control")

@@ -1,11 +1,13 @@
-"""What the embedded world consists of: its colours, its icons, its places and its light.
+"""The vocabulary of the embedded world: its colours, icons, places and light.
 
-Few things that are learnt beat many that are mush: a model of a few million parameters that a laptop trains in two hours
-learns some hundreds of shapes. The words were chosen for being common and for having a shape that survives 64 pixels.
+It is small on purpose. A model of a few million parameters, trained for two hours on a laptop, learns some hundreds of
+shapes well, or many more badly. The words are common ones, with shapes that can be recognised at 64 pixels.
+
+The shipped models were trained on captions made of these words: a change here needs all of them trained again.
 """
 
-# Sixteen background colours (sRGB), light and dark shades among them.
-COLOURS: dict[str, tuple[int, int, int]] = {
+# Sixteen background colours (sRGB), with light and dark shades.
+COLORS: dict[str, tuple[int, int, int]] = {
     "black": (0, 0, 0),
     "white": (255, 255, 255),
     "grey": (128, 128, 128),
@@ -24,7 +26,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "brown": (112, 66, 34),
 }
 
-# Exposure in EV, relative to a panorama whose median luminance is middle grey (0.18).
+# Words of a caption -> range of exposures in EV, relative to a panorama with a median luminance of 0.18 (middle grey).
 LIGHT: dict[str, tuple[float, float]] = {
     "a very dark photo": (-5.0, -3.5),
     "a dark photo": (-2.75, -1.75),
@@ -33,7 +35,7 @@ LIGHT: dict[str, tuple[float, float]] = {
     "an overexposed photo": (2.5, 3.75),
 }
 
-# File in @pmndrs/assets/hdri -> how a caption calls the place.
+# File in @pmndrs/assets/hdri -> words of a caption.
 PLACES: dict[str, str] = {
     "apartment": "an apartment",
     "bridge": "a bridge",
@@ -55,7 +57,7 @@ PLACES: dict[str, str] = {
     "workshop": "a workshop",
 }
 
-# Icons of fluent-emoji-flat, by the set's own names.
+# Icons of fluent-emoji-flat, by their names in that set.
 EMOJI: tuple[str, ...] = tuple(
     """
     balloon baseball basketball bullseye christmas-tree crystal-ball game-die jack-o-lantern joystick kite
@@ -86,7 +88,7 @@ EMOJI: tuple[str, ...] = tuple(
     """.split()
 )
 
-# Stroke icons on a 24-unit grid; taken from tabler (outline) where it has the name, else from lucide.
+# Stroke icons on a 24-unit grid, from tabler (outline), or from lucide where tabler lacks the name.
 LINE: tuple[str, ...] = tuple(
     """
     acorn alarm ambulance anchor apple archive armchair axe backpack balloon banana barrel basket bath battery
@@ -106,8 +108,8 @@ LINE: tuple[str, ...] = tuple(
     """.split()
 )
 
-# Pictures a hundred of each kind: what the model is asked for, in the proportions it is taught.
+# Share of each kind among the pictures.
 SHARES: dict[str, float] = {"solid": 0.12, "line": 0.36, "emoji": 0.38, "photo": 0.14}
 
-# A share of all pictures whose caption leaves the background or the light unsaid.
-UNSAID = 0.2
+# Share of the pictures whose caption leaves the background or the light open.
+OPEN_SHARE = 0.2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.schedule import Schedule
     from .errors import SingDiffusionError
-    from .modules import MeanDecoder, SingConfig, TimeFreeUNet
+    from .modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
     from .plugin import Audit, SingDiffusion, audit
 
 __version__ = "0.1.0"
@@ -23,6 +23,7 @@ __all__ = [
     "SingConfig",
     "SingDiffusion",
     "SingDiffusionError",
+    "SingModule",
     "TimeFreeUNet",
     "__version__",
     "audit",
@@ -32,9 +33,10 @@ _HOMES = {
     "Audit": ".plugin",
     "MeanDecoder": ".modules",
     "Schedule": ".core.schedule",
-    "SingConfig": ".plugin",
+    "SingConfig": ".modules",
     "SingDiffusion": ".plugin",
     "SingDiffusionError": ".errors",
+    "SingModule": ".modules",
     "TimeFreeUNet": ".modules",
     "audit": ".plugin",
 }

@@ -1,4 +1,4 @@
-"""Schedule against closed forms, against diffusers' own numbers, and against the papers' figures."""
+"""Schedule against closed forms, against diffusers' numbers, and against the papers' figures."""
 
 import math
 
@@ -31,12 +31,12 @@ def test_sd15_figures(t, alpha, gain):
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("steps", [100, 1000])
 @pytest.mark.parametrize("zero", [False, True])
-def test_the_same_numbers_as_diffusers(schedule, steps, zero):
+def test_values_equal_diffusers(schedule, steps, zero):
     config = {"beta_schedule": schedule, "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": steps}
     theirs = DDIMScheduler(**config, rescale_betas_zero_snr=zero)
     for ours in (Schedule.from_config(theirs), Schedule.from_config(dict(theirs.config))):
         torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, atol=2e-6, rtol=2e-5)
-    # Where the end is not pinned to 0 the relative error matters too: alpha_T is what the method is about.
+    # where alpha_T is above 0 its relative error matters too, because the method depends on it
     if not zero and schedule != "squaredcos_cap_v2":
         assert float(ours.alpha(steps - 1)) == pytest.approx(float(theirs.alphas_cumprod[-1]) ** 0.5, rel=1e-5)
 
@@ -50,7 +50,7 @@ def test_a_configuration_without_values_takes_diffusers_defaults():
     )
 
 
-def test_trained_betas_go_there_and_back():
+def test_a_round_trip_through_trained_betas():
     shifted = SD15.shift(4)
     theirs = DDIMScheduler(trained_betas=shifted.betas.tolist())
     torch.testing.assert_close(
@@ -63,7 +63,7 @@ def test_trained_betas_go_there_and_back():
 
 @pytest.mark.parametrize("cls", [EulerDiscreteScheduler, DPMSolverMultistepScheduler])
 def test_fractional_timesteps_interpolate_as_diffusers(cls):
-    """Karras sigmas fall between timesteps; diffusers finds t by linear interpolation in log sigma, we find sigma from t."""
+    """Karras sigmas fall between timesteps; diffusers computes t by linear interpolation in log sigma, we compute sigma from t."""
     theirs = cls(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, use_karras_sigmas=True)
     theirs.set_timesteps(12)
     t = theirs.timesteps.double() if cls is EulerDiscreteScheduler else None
@@ -114,18 +114,18 @@ def test_t_out_of_range(t):
 
 
 @pytest.mark.parametrize("bar", [[], [[0.5]], [0.5, math.nan], [1.5], [-0.1], [0.2, 0.5]])
-def test_no_schedule(bar):
+def test_invalid_alphas_cumprod(bar):
     with pytest.raises(SingDiffusionError, match="alphas_cumprod"):
         Schedule(torch.tensor(bar))
 
 
 @pytest.mark.parametrize("betas", [[0.1, math.nan], [1.5], [-0.1]])
-def test_no_betas(betas):
+def test_invalid_betas(betas):
     with pytest.raises(SingDiffusionError, match="betas"):
         Schedule.from_betas(betas)
 
 
-def test_unknown_names_say_what_is_known():
+def test_errors_list_the_known_names():
     with pytest.raises(SingDiffusionError, match="known: sd15"):
         Schedule.named("sd99")
     with pytest.raises(SingDiffusionError, match="known: linear"):

@@ -1,4 +1,4 @@
-"""The guided mean and the step from t = 1 against their formulas, and against DDIM's own step next to t = 1."""
+"""The guided mean and the step from t = 1 against their formulas, and against DDIM's step close to t = 1."""
 
 import math
 
@@ -18,7 +18,7 @@ def pair(*shape):
 
 
 @given(st.floats(1.001, 30))
-def test_normalised_guidance_is_the_plain_one_over_its_scale(w):
+def test_normalised_guidance_is_plain_guidance_over_its_scale(w):
     y_neg, y_pos = pair(2, 4, 3, 3)
     plain = guided_mean(y_neg, y_pos, w, normalise=False)
     torch.testing.assert_close(plain, y_neg + w * (y_pos - y_neg))
@@ -26,8 +26,8 @@ def test_normalised_guidance_is_the_plain_one_over_its_scale(w):
 
 
 @given(st.floats(1.001, 30))
-def test_guidance_that_has_nothing_to_say_shrinks_the_mean_only(w):
-    """y_pos = y_neg = y gives y / w: the normalisation's known price, which a later method has to beat."""
+def test_equal_prompts_shrink_the_mean_by_the_scale(w):
+    """y_pos = y_neg = y gives y / w: the known cost of the normalisation."""
     y, _ = pair(1, 4, 2, 2)
     torch.testing.assert_close(guided_mean(y, y, w), y / w, atol=1e-5, rtol=1e-5)
 
@@ -40,7 +40,7 @@ def test_no_guidance_is_the_conditional_mean(w):
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (3, 4, 8, 8), (3, 4, 2, 8, 8)])
-def test_the_step_for_one_or_many_t(shape):
+def test_the_step_for_one_alpha_or_one_per_item(shape):
     y, x = pair(*shape)
     alpha = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     sigma = (1 - alpha**2).sqrt()
@@ -51,15 +51,15 @@ def test_the_step_for_one_or_many_t(shape):
     assert torch.equal(many[0], x[0])
 
 
-def test_it_is_the_limit_of_ddims_own_step():
-    """DDIM steps from t to s with x_0 estimate y give alpha_s y + sigma_s (x - alpha_t y) / sigma_t; let alpha_t -> 0."""
+def test_the_step_is_the_limit_of_ddims_step():
+    """A DDIM step from t to s with x_0 estimate y gives alpha_s y + sigma_s (x - alpha_t y) / sigma_t; here alpha_t -> 0."""
     y, x = pair(2, 4, 8, 8)
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="sample", clip_sample=False
     )
     scheduler.set_timesteps(1000)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-    scheduler.alphas_cumprod[999] = 1e-14  # as near to t = 1 as float64 lets x_0 be told from x
+    scheduler.alphas_cumprod[999] = 1e-14  # as close to t = 1 as float64 allows
     bar = float(scheduler.alphas_cumprod[998])
     theirs = scheduler.step(y.double(), 999, x.double()).prev_sample
     ours = first_step(y.double(), x.double(), bar**0.5, (1 - bar) ** 0.5)
@@ -85,14 +85,14 @@ def test_coefficients_out_of_range(bad):
 
 @pytest.mark.parametrize("which", ["y_bar", "x_1"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_nan_never_travels(which, bad):
+def test_nan_and_infinity_are_errors(which, bad):
     parts = dict(zip(("y_bar", "x_1"), pair(2, 3), strict=True))
     parts[which][1, 2] = bad
     with pytest.raises(SingDiffusionError, match=f"{which} has NaN or infinite"):
         first_step(**parts, alpha=0.5, sigma=0.5)
 
 
-def test_shapes_that_do_not_match():
+def test_shapes_that_differ():
     y, x = pair(2, 3)
     with pytest.raises(SingDiffusionError, match="differ in shape"):
         first_step(y[:1], x, 0.5, 0.5)
@@ -102,7 +102,7 @@ def test_shapes_that_do_not_match():
         guided_mean(y[:1], x, 3.0)
 
 
-def test_guidance_refuses_what_it_cannot_use():
+def test_invalid_arguments_of_guidance():
     y, x = pair(2, 3)
     with pytest.raises(SingDiffusionError, match="finite number"):
         guided_mean(y, x, math.nan)

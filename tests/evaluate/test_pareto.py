@@ -9,7 +9,7 @@ from singdiffusion import SingDiffusionError
 from singdiffusion.evaluate.metrics.pareto import Curve, compare
 from singdiffusion.evaluate.reports import paper
 from singdiffusion.evaluate.reports.pareto import figure
-from singdiffusion.evaluate.reports.plots import png, svg
+from singdiffusion.plots import png, svg
 
 number = st.floats(1, 100)
 

@@ -1,4 +1,4 @@
-"""Folders on disk: what is written comes back, what is damaged is refused in one line, nothing is run or half-written."""
+"""Module folders: round trips, one-line errors for damaged files, no code that runs, nothing half written."""
 
 import json
 import pickle
@@ -22,13 +22,14 @@ WEIGHTS = "module/diffusion_pytorch_model.safetensors"
 
 
 def refuse(folder, match):
+    """Check that loading fails with one line that matches."""
     with pytest.raises(SingDiffusionError, match=match) as caught:
         SingDiffusion.from_pretrained(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_round_trip_paints_the_same(pipe, sing, sing_folder):
+def test_a_loaded_module_paints_the_same(pipe, sing, sing_folder):
     on = run(sing.enable(pipe)._pipeline)
     sing.disable()
     again = SingDiffusion.from_pretrained(sing_folder).enable(pipe)
@@ -37,7 +38,7 @@ def test_round_trip_paints_the_same(pipe, sing, sing_folder):
     assert again.module.text_encoder is None
 
 
-def test_its_own_text_encoder_goes_along(tokenizer, tmp_path, pipe):
+def test_a_text_encoder_is_saved_and_loaded(tokenizer, tmp_path, pipe):
     encoder = make_text_encoder(tokenizer, 24, seed=4)
     config = make_config(text_width=24, text_fingerprint=fingerprint(encoder))
     sing = SingDiffusion(SingModule(make_module(width=24), config, tokenizer, encoder))
@@ -48,7 +49,7 @@ def test_its_own_text_encoder_goes_along(tokenizer, tmp_path, pipe):
     np.testing.assert_array_equal(run(pipe), on)
 
 
-def test_weights_in_half_precision_under_their_own_name(pipe, sing, tmp_path):
+def test_weights_under_the_name_of_the_fp16_variant(pipe, sing, tmp_path):
     sing.module.network.save_pretrained(tmp_path / "half" / "module", variant="fp16")
     (tmp_path / "half" / "sing_config.json").write_text(sing.module.config.model_dump_json())
     assert not (tmp_path / "half" / WEIGHTS).exists()
@@ -58,8 +59,8 @@ def test_weights_in_half_precision_under_their_own_name(pipe, sing, tmp_path):
     np.testing.assert_array_equal(run(pipe), on)
 
 
-def test_weights_of_torch(pipe, sing, sing_folder):
-    """As the module was published: tensors in a .bin, read without unpickling anything else."""
+def test_weights_in_a_bin_file(pipe, sing, sing_folder):
+    """As the authors published the module: tensors in a .bin, which is read without running code."""
     on = run(sing.enable(pipe)._pipeline)
     sing.disable()
     torch.save(load_file(sing_folder / WEIGHTS), (sing_folder / WEIGHTS).with_suffix(".bin"))
@@ -68,21 +69,21 @@ def test_weights_of_torch(pipe, sing, sing_folder):
     np.testing.assert_array_equal(run(pipe), on)
 
 
-def test_a_folder_in_a_folder(sing, tmp_path):
+def test_a_subfolder(sing, tmp_path):
     sing.save_pretrained(tmp_path / "deep" / "er")
     assert SingDiffusion.from_pretrained(tmp_path, subfolder="deep/er").module.config == sing.module.config
     with pytest.raises(SingDiffusionError, match="has no sing_config.json"):
         SingDiffusion.from_pretrained(tmp_path, subfolder="shallow")
 
 
-def test_half_precision_and_devices(sing_folder):
+def test_half_precision_and_device(sing_folder):
     half = SingDiffusion.from_pretrained(sing_folder, torch_dtype=torch.bfloat16, device="cpu")
     assert half.module.network.dtype == torch.bfloat16
     assert half.to(torch.float32).module.network.dtype == torch.float32
 
 
 def test_a_hub_id_in_the_local_cache(sing_folder, tmp_path):
-    """The hub's own cache layout, made by hand, read by a process that is offline."""
+    """The test writes the layout of the hub's cache; an offline process reads it."""
     commit = "0" * 40
     repository = tmp_path / "cache" / "models--someone--sing"
     (repository / "refs").mkdir(parents=True)
@@ -99,7 +100,7 @@ def test_a_hub_id_in_the_local_cache(sing_folder, tmp_path):
     assert done.stdout.strip() == "16", done.stderr[-400:]
 
 
-def test_what_is_not_there(tmp_path):
+def test_sources_that_do_not_exist(tmp_path):
     refuse("nobody/nothing-at-all", "there is no folder nobody/nothing-at-all, and the hub did not return it")
     refuse(tmp_path / "x y" / "z", "there is no folder")
     refuse(tmp_path, "is not a SingDiffusion module: it has no sing_config.json")
@@ -108,7 +109,7 @@ def test_what_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("tenths", range(10))
-def test_weights_cut_short(sing_folder, tenths):
+def test_truncated_weights(sing_folder, tenths):
     file = sing_folder / WEIGHTS
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * tenths // 10])
@@ -121,32 +122,45 @@ def test_missing_weights(sing_folder):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_weights_that_are_no_numbers(sing_folder, value):
+def test_weights_that_are_not_finite(sing_folder, value):
     weights = load_file(sing_folder / WEIGHTS)
     weights["conv_in.bias"][3] = value
     save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
     refuse(sing_folder, "conv_in.bias has NaN or infinite values")
 
 
-def test_a_tensor_is_missing(sing_folder):
-    """diffusers fills it with noise and only warns."""
+def test_a_missing_tensor(sing_folder):
+    """diffusers would fill it with noise and only warn."""
     weights = load_file(sing_folder / WEIGHTS)
     del weights["conv_out.weight"]
     save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
     refuse(sing_folder, "lack 1 tensors, such as conv_out.weight")
 
 
-def test_a_tensor_too_many(sing_folder):
-    """The weights of a larger network: diffusers only warns."""
+def test_an_unexpected_tensor(sing_folder):
+    """Such as the weights of a larger network; diffusers would only warn."""
     weights = load_file(sing_folder / WEIGHTS)
     weights["down_blocks.7.weight"] = torch.zeros(1)
     save_file(weights, sing_folder / WEIGHTS, {"format": "pt"})
     refuse(sing_folder, "do not match its config.json: down_blocks.7.weight")
 
 
+def test_weights_of_other_shapes(sing_folder):
+    file = sing_folder / "module/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"block_out_channels": [16, 64]}))
+    assert str(sing_folder) in refuse(sing_folder, "cannot be read.*shape")
+
+
+def test_an_unknown_key_of_a_unet(sing_folder):
+    """Published configurations contain keys of other versions of diffusers, so these are ignored."""
+    file = sing_folder / "module/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"a_key_of_the_future": 1}))
+    assert SingDiffusion.from_pretrained(sing_folder).module.kind == "unet"
+
+
 @pytest.mark.parametrize("damage", ["missing", "nan", "cut"])
 def test_a_damaged_text_encoder(tokenizer, tmp_path, damage):
-    """transformers fills what is missing with noise."""
+    """transformers would fill missing weights with noise."""
     encoder = make_text_encoder(tokenizer)
     SingModule(make_module(), make_config(), tokenizer, encoder).save_pretrained(tmp_path / "own")
     file = tmp_path / "own" / "text_encoder" / "model.safetensors"
@@ -199,7 +213,7 @@ def test_a_configuration_that_contradicts_the_network(sing_folder, key, value):
     refuse(sing_folder, f"contradicts itself: {key} is {value}")
 
 
-def test_a_configuration_that_is_no_json(sing_folder):
+def test_a_configuration_that_is_not_json(sing_folder):
     (sing_folder / "sing_config.json").write_text("{")
     refuse(sing_folder, "the file is wrong: Invalid JSON")
     (sing_folder / "sing_config.json").write_bytes(b"\xff\xfe\x00")
@@ -215,7 +229,7 @@ def test_a_folder_with_another_network(sing_folder, content):
     )
 
 
-def test_saving_replaces_a_module_and_nothing_else(sing, tmp_path):
+def test_saving_replaces_only_modules(sing, tmp_path):
     sing.save_pretrained(tmp_path / "a")
     sing.save_pretrained(tmp_path / "a")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -226,7 +240,7 @@ def test_saving_replaces_a_module_and_nothing_else(sing, tmp_path):
     assert (tmp_path / "photos" / "cat.png").read_text() == "miaow"
 
 
-def test_saving_that_fails_leaves_the_old_module(sing, sing_folder):
+def test_a_failed_save_leaves_the_old_module(sing, sing_folder):
     before = (sing_folder / WEIGHTS).read_bytes()
     broken = SingDiffusion(SingModule(make_module(seed=6), make_config(), "no tokenizer", "no text encoder"))
     with pytest.raises(AttributeError):  # after the network's weights are written
@@ -235,6 +249,6 @@ def test_saving_that_fails_leaves_the_old_module(sing, sing_folder):
     assert [path.name for path in sing_folder.parent.iterdir()] == [sing_folder.name]
 
 
-def test_half_a_text_encoder(tokenizer):
+def test_a_text_encoder_without_its_tokenizer(tokenizer):
     with pytest.raises(SingDiffusionError, match="needs its tokenizer"):
         SingModule(make_module(), make_config(), None, make_text_encoder(tokenizer))

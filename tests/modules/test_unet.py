@@ -1,4 +1,4 @@
-"""TimeFreeUNet: no time in it, the published layout, and everything that a diffusers model can do."""
+"""``TimeFreeUNet``: no time input, the published layout, and the features of a diffusers model."""
 
 import json
 from typing import Any
@@ -26,24 +26,24 @@ def base(seed=3):
     return UNet2DConditionModel(in_channels=4, out_channels=4, **UNET_SIZE).eval()
 
 
-def test_the_timestep_says_nothing():
+def test_the_output_does_not_depend_on_the_timestep():
     module, (x, text) = make_module(), inputs()
     with torch.no_grad():
         outputs = [module(x, t, text).sample for t in (0, 1, 999, torch.tensor([3, 7]))]
         assert all(torch.equal(outputs[0], other) for other in outputs)
         assert torch.equal(module.predict(x, text), outputs[0])
-        assert not torch.equal(module.predict(x, text + 1), outputs[0]), "but the prompt does"
+        assert not torch.equal(module.predict(x, text + 1), outputs[0]), "it depends on the prompt"
 
 
 def test_keys_and_parameters_at_full_size():
-    """SD-1.5's U-Net has 686 keys and 859.5 M parameters; the published module's 642 hold 4 dead ones of the time embedding."""
+    """SD-1.5's U-Net has 686 keys and 859.5 M parameters; the published module's 642 include 4 unused ones of the time embedding."""
     with init_empty_weights():
         full, ours = UNet2DConditionModel(**SD15), TimeFreeUNet(**SD15)
-    theirs, mine = set(full.state_dict()), set(ours.state_dict())
+    theirs, ours_keys = set(full.state_dict()), set(ours.state_dict())
     time_projections = {key for key in theirs if ".time_emb_proj." in key}
-    dead = {key for key in theirs if key.startswith("time_embedding.")}
-    assert (len(theirs), len(time_projections), len(dead)) == (686, 44, 4)
-    assert mine == theirs - time_projections - dead
+    unused = {key for key in theirs if key.startswith("time_embedding.")}
+    assert (len(theirs), len(time_projections), len(unused)) == (686, 44, 4)
+    assert ours_keys == theirs - time_projections - unused
     assert sum(p.numel() for p in ours.parameters()) == 831_645_444
 
 
@@ -59,7 +59,7 @@ def test_saved_and_loaded_bit_for_bit(tmp_path):
 
 
 def test_the_published_layout_loads(tmp_path):
-    """A `.bin` and a plain config: the U-Net's keys without the time projections, with the dead time embedding."""
+    """A `.bin` and a plain config: the U-Net's keys without the time projections, with the unused time embedding."""
     full = base()
     published = {key: value for key, value in full.state_dict().items() if ".time_emb_proj." not in key}
     assert any(key.startswith("time_embedding.") for key in published)
@@ -74,7 +74,7 @@ def test_the_published_layout_loads(tmp_path):
         assert torch.equal(value, published[key]), key
 
 
-def test_warm_start_takes_every_weight_but_time(tmp_path):
+def test_a_warm_start_copies_all_weights_but_those_of_time(tmp_path):
     full = base()
     module = TimeFreeUNet.from_unet(full)
     for key, value in module.state_dict().items():
@@ -86,8 +86,8 @@ def test_warm_start_takes_every_weight_but_time(tmp_path):
         assert torch.equal(loaded.predict(x, text), module.eval().predict(x, text))
 
 
-def test_warm_start_from_a_conditioned_base():
-    """The pooled text of SDXL-like bases acts through time, and is left behind."""
+def test_a_warm_start_from_a_base_with_added_conditions():
+    """The pooled text of SDXL-like bases acts through the time embedding, and is dropped."""
     torch.manual_seed(0)
     full = UNet2DConditionModel(
         in_channels=4, out_channels=4, addition_embed_type="text", addition_embed_type_num_heads=4, **UNET_SIZE
@@ -104,7 +104,7 @@ def test_gradient_checkpointing_gives_the_same_gradients():
             module.enable_gradient_checkpointing()
         module.predict(x, text).square().mean().backward()
         gradients.append({key: p.grad for key, p in module.named_parameters()})
-    assert all(g is not None for g in gradients[0].values()), "no dead weights: every one learns"
+    assert all(g is not None for g in gradients[0].values()), "every weight has a gradient"
     for key, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][key], value)
 
@@ -139,8 +139,8 @@ def test_attention_processors_and_adapters():
         assert not torch.equal(module.predict(x, text), before)
 
 
-def test_pushed_is_what_is_saved(tmp_path):
-    """``push_to_hub`` is diffusers' own: it uploads what ``save_pretrained`` writes."""
+def test_push_to_hub_uploads_what_is_saved(tmp_path):
+    """``push_to_hub`` is diffusers', which uploads what ``save_pretrained`` writes."""
     assert TimeFreeUNet.push_to_hub.__qualname__.startswith("PushToHubMixin")
     make_module().save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"config.json", "diffusion_pytorch_model.safetensors"}
@@ -156,12 +156,12 @@ def test_pushed_is_what_is_saved(tmp_path):
         {"resnet_time_scale_shift": "scale_shift"},
     ],
 )
-def test_options_that_need_time_are_refused(option):
+def test_options_that_need_time_are_errors(option):
     with pytest.raises(SingDiffusionError, match="no time embedding"):
         TimeFreeUNet(**(UNET_SIZE | {"addition_embed_type_num_heads": 4}), **option)
 
 
-def test_a_base_of_another_layout_cannot_start_it():
+def test_a_warm_start_from_another_layout_is_an_error():
     odd = base()
     odd.conv_in = torch.nn.Conv2d(4, 8, 3)
     with pytest.raises(SingDiffusionError, match="conv_in"):

@@ -1,4 +1,4 @@
-"""Modules as others publish them: read bit for bit, used for what they predict, refused in one line when damaged."""
+"""Layouts of others: read bit for bit, used as what they predict, one-line errors for damaged files."""
 
 import json
 import os
@@ -27,8 +27,8 @@ def published_config(module, name="UNet2DConditionModel"):
     return {key: value for key, value in module.config.items() if not key.startswith("_")} | {"_class_name": name}
 
 
-def dead_weights(width=16):
-    """What SingDiffusion's own file still has of the time embedding."""
+def unused_time_weights(width=16):
+    """Return the weights of the time embedding that the authors' file still contains."""
     return {
         f"time_embedding.linear_{i}.{kind}": torch.zeros(4 * width, *([width] if kind == "weight" else []))
         for i in (1, 2)
@@ -38,11 +38,11 @@ def dead_weights(width=16):
 
 @pytest.fixture
 def authors(tmp_path):
-    """A folder as SingDiffusion's authors publish it, and its network."""
+    """A folder in the layout of SingDiffusion's authors, and its network."""
     module, folder = make_module(), tmp_path / "authors"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(published_config(module)))
-    torch.save(module.state_dict() | dead_weights(), folder / "diffusion_pytorch_model.bin")
+    torch.save(module.state_dict() | unused_time_weights(), folder / "diffusion_pytorch_model.bin")
     return folder, module
 
 
@@ -55,12 +55,12 @@ def one_more_step(tmp_path):
     return folder.parent, module
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.keys() == other.keys()
     assert all(one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one)
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# -- layouts ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_authors_layout(authors, tmp_path):
@@ -69,18 +69,18 @@ def test_the_authors_layout(authors, tmp_path):
     assert (config.latent_channels, config.text_width, config.vae_scaling_factor) == (4, TEXT_WIDTH, 0.18215)
     assert (config.prediction, config.normalise_guidance, config.guidance_scale) == ("sample", True, None)
     sing = SingDiffusion.from_pretrained(tmp_path / "ours")
-    same(sing.module.network.state_dict(), module.state_dict())
+    assert_same(sing.module.network.state_dict(), module.state_dict())
     x_1, embeddings = noise(2), torch.randn(2, 5, TEXT_WIDTH)
     with torch.no_grad():
         assert torch.equal(sing.module.network.predict(x_1, embeddings), module.predict(x_1, embeddings))
 
 
-def test_a_folder_that_is_not_converted_yet_says_how(authors):
+def test_loading_an_unconverted_folder_names_the_command(authors):
     with pytest.raises(SingDiffusionError, match="singdiffusion convert .*authors DST"):
         SingDiffusion.from_pretrained(authors[0])
 
 
-def test_a_base_tells_the_latent_space_and_the_text(authors, make_pipe, tmp_path):
+def test_a_base_sets_the_latent_space_and_the_text(authors, make_pipe, tmp_path):
     pipe = make_pipe(scaling=0.13025)
     pipe.save_pretrained(tmp_path / "base")
     config = convert(authors[0], tmp_path / "ours", base=tmp_path / "base", bring_text=True)
@@ -94,7 +94,7 @@ def test_a_base_tells_the_latent_space_and_the_text(authors, make_pipe, tmp_path
 
 
 def test_one_more_step_predicts_the_mean_with_the_other_sign(one_more_step, pipe, tmp_path):
-    """v = alpha noise - sigma x_0 is -x_0 at t = 1; its guidance is its own, 1 by default; the noise keeps sigma, not sigma^2."""
+    """v = alpha noise - sigma x_0 is -x_0 at t = 1. Guidance has a scale of its own, 1 by default. The noise is scaled by sigma."""
     folder, module = one_more_step
     config = convert(folder, tmp_path / "ours")
     assert (config.prediction, config.normalise_guidance, config.guidance_scale) == ("v_prediction", False, 1.0)
@@ -110,7 +110,7 @@ def test_one_more_step_predicts_the_mean_with_the_other_sign(one_more_step, pipe
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_half_precision_stays_half(one_more_step, tmp_path):
+def test_half_precision_is_kept(one_more_step, tmp_path):
     folder, module = one_more_step
     file = folder / "oms_module" / "diffusion_pytorch_model.safetensors"
     save_file(
@@ -122,7 +122,7 @@ def test_half_precision_stays_half(one_more_step, tmp_path):
     assert (
         load_file(next((tmp_path / "ours" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float16
     )
-    convert(folder, tmp_path / "wide", dtype=torch.float32)
+    convert(folder, tmp_path / "wide", torch_dtype=torch.float32)
     assert (
         load_file(next((tmp_path / "wide" / "module").glob("*.safetensors")))["conv_in.weight"].dtype == torch.float32
     )
@@ -139,20 +139,20 @@ DEEP = {
 
 
 @pytest.mark.parametrize("size", [{}, DEEP], ids=["small", "as deep as Stable Diffusion"])
-def test_single_files_there_and_back(size, tmp_path):
+def test_a_round_trip_through_a_single_file(size, tmp_path):
     torch.manual_seed(1)
     module = TimeFreeUNet(in_channels=4, out_channels=4, **(UNET_SIZE | size))
     SingModule(module, make_config(name="mine")).save_pretrained(tmp_path / "ours")
     file = tmp_path / "one.safetensors"
     convert(tmp_path / "ours", file)
     assert convert(file, tmp_path / "again").name == "mine"
-    same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
-    # the layout is the original one: diffusers' own converter reads it
+    assert_same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
+    # diffusers' converter reads the file, so its layout is the original one
     theirs = convert_ldm_unet_checkpoint(load_file(file), dict(module.config))
-    same(theirs, module.state_dict())
+    assert_same(theirs, module.state_dict())
 
 
-def test_single_files_of_others_need_a_configuration_unless_they_are_of_known_size(tmp_path):
+def test_a_single_file_of_unknown_size_needs_a_configuration(tmp_path):
     module = make_module()
     SingModule(module, make_config()).save_pretrained(tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "one.safetensors")
@@ -161,10 +161,10 @@ def test_single_files_of_others_need_a_configuration_unless_they_are_of_known_si
     with pytest.raises(SingDiffusionError, match="not of SD-1.x or SD-2.x size; pass its config.json"):
         convert(bare, tmp_path / "again")
     convert(bare, tmp_path / "again", unet_config=tmp_path / "ours" / "module" / "config.json")
-    same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
+    assert_same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
 
 
-def test_other_weights_in_a_single_file_are_passed_over(tmp_path):
+def test_other_weights_in_a_single_file_are_ignored(tmp_path):
     module = make_module()
     SingModule(module, make_config()).save_pretrained(tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "one.safetensors")
@@ -176,7 +176,32 @@ def test_other_weights_in_a_single_file_are_passed_over(tmp_path):
     assert all(key.startswith(PREFIX) for key in load_file(tmp_path / "one.safetensors"))
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"sing_config": '{"latent_channels": 0}'},
+            "the metadata of .*one.safetensors: latent_channels must be greater than 0",
+        ),
+        ({"sing_config": "{"}, "the metadata of .*one.safetensors: the file is wrong: Invalid JSON"),
+        ({"unet_config": "{"}, "the metadata of .*one.safetensors cannot be read"),
+        ({"unet_config": "null"}, "has no configuration of its U-Net"),
+        ({"unet_config": "[1]"}, "has no configuration of its U-Net"),
+    ],
+)
+def test_damaged_metadata_of_a_single_file(tmp_path, change, line):
+    SingModule(make_module(), make_config()).save_pretrained(tmp_path / "ours")
+    file = tmp_path / "one.safetensors"
+    convert(tmp_path / "ours", file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    save_file(load_file(file), file, metadata | change)
+    with pytest.raises(SingDiffusionError, match=line) as caught:
+        convert(file, tmp_path / "again")
+    assert "\n" not in str(caught.value)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
 class _Evil:
@@ -223,7 +248,7 @@ def rewrite(folder, **changes):
     [
         ({"cross_attention_dim": None}, "lacks cross_attention_dim, the width of the text"),
         ({"block_out_channels": (16, 64)}, "its configuration needs"),
-        ({"layers_per_block": 2}, "lacks .* tensors, such as"),
+        ({"layers_per_block": 2}, "lack .* tensors, such as"),
         ({"block_out_channels": (16,)}, "makes no U-Net"),
         ({"down_block_types": ("NoSuchBlock", "DownBlock2D")}, "makes no U-Net"),
         ({"class_embed_type": "timestep"}, "no time embedding"),
@@ -236,11 +261,11 @@ def test_configurations_that_do_not_fit(authors, tmp_path, changes, line):
     assert not (tmp_path / "ours").exists()
 
 
-def test_more_keys_in_a_configuration_do_no_harm(authors, tmp_path):
-    """Published configurations carry keys of other versions of diffusers."""
+def test_unknown_keys_in_a_published_configuration_are_ignored(authors, tmp_path):
+    """Published configurations contain keys of other versions of diffusers."""
     rewrite(authors[0], a_key_of_the_future=1, _diffusers_version="0.14.0")
     convert(authors[0], tmp_path / "ours")
-    same(SingDiffusion.from_pretrained(tmp_path / "ours").module.network.state_dict(), authors[1].state_dict())
+    assert_same(SingDiffusion.from_pretrained(tmp_path / "ours").module.network.state_dict(), authors[1].state_dict())
 
 
 def test_weights_that_do_not_fit(authors, tmp_path):
@@ -249,7 +274,7 @@ def test_weights_that_do_not_fit(authors, tmp_path):
     base = UNet2DConditionModel(in_channels=4, out_channels=4, **UNET_SIZE).state_dict()
     missing = {key: value for key, value in state.items() if key != "conv_out.bias"}
     for weights, line in (
-        (missing, "lacks 1 tensors, such as conv_out.bias"),
+        (missing, "lack 1 tensors, such as conv_out.bias"),
         (state | {"mid_block.extra.weight": torch.zeros(1)}, "mid_block.extra.weight has no place in that network"),
         (base, "is a denoiser, which takes the time"),
         (state | {"conv_out.bias": torch.tensor([0.0, float("nan"), 0, 0])}, "conv_out.bias has NaN"),
@@ -262,7 +287,7 @@ def test_weights_that_do_not_fit(authors, tmp_path):
         assert not (tmp_path / "ours").exists()
 
 
-def test_sources_and_targets_that_are_none(authors, tokenizer, make_pipe, tmp_path):
+def test_invalid_sources_and_targets(authors, tokenizer, make_pipe, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "letter.txt").write_text("dear")
@@ -338,7 +363,7 @@ def test_full_size(tmp_path):
     assert peak * 1024 < 1.3 * 4 * parameters
 
     theirs = torch.load(tmp_path / "authors" / "diffusion_pytorch_model.bin", weights_only=True, mmap=True)
-    ours = SingDiffusion.from_pretrained(tmp_path / "ours").module
+    ours = SingDiffusion.from_pretrained(tmp_path / "ours").module.network
     state = ours.state_dict()
     assert {key for key in theirs if not key.startswith("time_embedding.")} == set(state)
     assert sum(value.numel() for value in state.values()) == pytest.approx(831.7e6, abs=0.1e6)

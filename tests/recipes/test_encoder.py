@@ -1,4 +1,4 @@
-"""What the joint encoder learns from: what captions say of pictures, targets where several are true, pictures that keep their light."""
+"""Training of the joint encoder: contents of captions, targets where several captions are true, augmentation that keeps brightness."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.tiny import encoder
-from recipes.tiny.encoder import LOGO, Told, augment, contrast, other_ground, relation
+from recipes.tiny.encoder import LOGO, Content, augment, contrast, other_background, relation
 from recipes.tiny.pictures import ICON_SIZES, SIZE, World, luma
-from recipes.tiny.vocabulary import COLOURS, LIGHT, PLACES
+from recipes.tiny.vocabulary import COLORS, LIGHT, PLACES
 
 
 def world():
@@ -24,20 +24,20 @@ def world():
 
 @settings(max_examples=300, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_captions_are_read_as_they_were_written(seed):
+def test_the_content_of_a_caption_gives_the_caption_again(seed):
     rng = np.random.default_rng(seed)
     picture, caption = world().sample(rng)
-    told = Told.by(caption)
-    other = other_ground(caption, rng)
-    if told.ground is None:
-        assert not re.search(rf" on an? ({'|'.join(COLOURS)}) background|^solid .+ background|^an? ", caption)
+    content = Content.parse(caption)
+    other = other_background(caption, rng)
+    if content.background is None:
+        assert not re.search(rf" on an? ({'|'.join(COLORS)}) background|^solid .+ background|^an? ", caption)
     else:
-        assert told.ground in (LIGHT if "photo" in caption else COLOURS)
-        assert told.on(told.ground) == caption
+        assert content.background in (LIGHT if "photo" in caption else COLORS)
+        assert content.caption(content.background) == caption
         assert other != caption
-    assert Told.by(other) == Told(told.subject, Told.by(other).ground)
-    if told.subject == "solid" and told.ground in COLOURS:
-        assert abs(luma(picture).mean() - luma(np.array(COLOURS[told.ground]))) < 8
+    assert Content.parse(other) == Content(content.subject, Content.parse(other).background)
+    if content.subject == "solid" and content.background in COLORS:
+        assert abs(luma(picture).mean() - luma(np.array(COLORS[content.background]))) < 8
 
 
 RELATIONS = {  # (a picture's caption, a caption) -> true of it, unknown, or neither
@@ -65,7 +65,7 @@ RELATIONS = {  # (a picture's caption, a caption) -> true of it, unknown, or nei
 }  # fmt: skip
 
 
-def test_what_captions_say_of_pictures():
+def test_which_captions_are_true_of_which_pictures():
     pictures, captions = sorted({p for p, _ in RELATIONS}), sorted({c for _, c in RELATIONS})
     true, unknown = relation(pictures, captions)
     for (picture, caption), expected in RELATIONS.items():
@@ -85,12 +85,12 @@ def test_every_picture_of_a_batch_has_a_true_caption_and_a_false_one(seed):
     assert not (true & unknown).any()
     for i, caption in enumerate(own):
         assert true[i, offered.index(caption)]
-        if Told.by(caption).ground is not None:
-            assert (~true[i] & ~unknown[i]).any(), "its own subject on another ground at least"
+        if Content.parse(caption).background is not None:
+            assert (~true[i] & ~unknown[i]).any(), "at least its own subject on another background"
 
 
 def test_the_loss_of_a_perfect_score_is_the_entropy_of_its_targets():
-    """A row with k true captions is at best at log k; what is left out has no say; a row without any is not counted."""
+    """The best of a row with k true captions is log k. Pairs that are left out have no effect, nor has a row without a true one."""
     true = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
     unknown = torch.tensor([[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]).bool()
     best = torch.where(true, 50.0, 0.0).masked_fill(unknown, 90.0)
@@ -101,7 +101,7 @@ def test_the_loss_of_a_perfect_score_is_the_entropy_of_its_targets():
 
 @settings(max_examples=20, deadline=None)
 @given(level=st.floats(-1, 1), seed=st.integers(0, 2**32 - 1))
-def test_augmented_pictures_keep_their_brightness_and_colour(level, seed):
+def test_augmented_pictures_keep_their_brightness_and_color(level, seed):
     x = torch.full((4, 3, SIZE, SIZE), level)
     x[:, 2] = -level
     y = augment(x, np.random.default_rng(seed))
@@ -116,11 +116,11 @@ def test_augmented_pictures_are_shifted_ones():
     y = augment(x, np.random.default_rng(0))
     rows, columns = ((y[:, 0] > 0).any(axis).float().argmax(1) for axis in (2, 1))
     for first in (rows, columns):
-        assert 30 - encoder.ROOM - 1 <= int(first.min()) < 28
-        assert 32 < int(first.max()) <= 30 + encoder.ROOM + 1
+        assert 30 - encoder.SHIFT - 1 <= int(first.min()) < 28
+        assert 32 < int(first.max()) <= 30 + encoder.SHIFT + 1
 
 
-def test_tops_count_what_ranks_higher():
+def test_top_counts_rows_whose_own_value_ranks_high():
     cosines = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.6], [0.1, 0.3, 0.2]])
     assert encoder._top(cosines, 1) == pytest.approx(1 / 3, abs=1e-4)
     assert encoder._top(cosines, 2) == pytest.approx(2 / 3, abs=1e-4)

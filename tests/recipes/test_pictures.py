@@ -1,11 +1,11 @@
-"""The embedded world: what a caption says is what the picture shows. Icons and views here are made up; nothing is fetched."""
+"""The embedded world: a picture shows what its caption names. Icons and views here are made up; nothing is fetched."""
 
 import numpy as np
 import pytest
 
 from recipes.tiny import sources
 from recipes.tiny.pictures import ICON_SIZES, SIZE, World, expose, held_out, luma, view
-from recipes.tiny.vocabulary import COLOURS, EMOJI, LIGHT, LINE, PLACES, SHARES
+from recipes.tiny.vocabulary import COLORS, EMOJI, LIGHT, LINE, PLACES, SHARES
 
 
 def disc(size):
@@ -28,50 +28,50 @@ def draw(method, count=400, **options):
     return [method(rng, **options) for _ in range(count)]
 
 
-def test_sixteen_colours_with_light_and_dark_shades():
-    assert len(COLOURS) == 16
-    greys = [float(luma(np.array(rgb))) for rgb in COLOURS.values()]
-    assert min(greys) == 0
-    assert max(greys) == pytest.approx(255)
-    assert sum(grey < 64 for grey in greys) >= 4
-    assert sum(grey > 160 for grey in greys) >= 4
+def test_sixteen_colors_with_light_and_dark_shades():
+    assert len(COLORS) == 16
+    lumas = [float(luma(np.array(rgb))) for rgb in COLORS.values()]
+    assert min(lumas) == 0
+    assert max(lumas) == pytest.approx(255)
+    assert sum(value < 64 for value in lumas) >= 4
+    assert sum(value > 160 for value in lumas) >= 4
 
 
-def test_solid_grounds_are_flat_and_of_their_colour(world):
-    unsaid = 0
+def test_plain_backgrounds_are_uniform_and_of_their_color(world):
+    open_ = 0
     for picture, caption in draw(world.solid):
         assert picture.shape == (SIZE, SIZE, 3)
         assert np.ptp(picture.reshape(-1, 3), axis=0).max() == 0
         if caption == "solid background":
-            unsaid += 1
+            open_ += 1
             continue
-        colour = caption.removeprefix("solid ").removesuffix(" background")
-        assert np.abs(picture[0, 0].astype(int) - COLOURS[colour]).max() <= 6
-    assert 0.12 < unsaid / 400 < 0.28, "a fifth is left unsaid"
+        color = caption.removeprefix("solid ").removesuffix(" background")
+        assert np.abs(picture[0, 0].astype(int) - COLORS[color]).max() <= 6
+    assert 0.12 < open_ / 400 < 0.28, "a fifth leaves the background open"
 
 
-def test_logos_are_monochrome_on_the_ground_that_was_said(world):
-    named = said = 0
+def test_logos_are_monochrome_on_the_background_of_their_caption(world):
+    named = stated = 0
     for picture, caption in draw(world.logo):
         corner, middle = picture[0, 0].astype(int), picture[SIZE // 2, SIZE // 2].astype(int)
         assert np.ptp(middle) == 0
         assert abs(luma(middle) - luma(corner)) > 60, "strokes stand out"
         named += " of an anchor" in caption or " of a red apple" in caption
         if " on a" in caption:
-            said += 1
-            colour = caption.split(" background")[0].split(" on a ")[-1].split(" on an ")[-1]
-            assert np.abs(corner - COLOURS[colour]).max() <= 6
+            stated += 1
+            color = caption.split(" background")[0].split(" on a ")[-1].split(" on an ")[-1]
+            assert np.abs(corner - COLORS[color]).max() <= 6
     assert 0.68 < named / 400 < 0.82
-    assert 0.72 < said / 400 < 0.88
+    assert 0.72 < stated / 400 < 0.88
 
 
-def test_stickers_keep_their_own_colours(world):
+def test_stickers_keep_their_own_colors(world):
     for picture, caption in draw(world.sticker, 50):
         assert caption.startswith(("anchor", "red apple"))
         assert (picture[SIZE // 2, SIZE // 2] == 0).all()
 
 
-def test_photos_are_as_bright_as_they_say(world):
+def test_photos_are_as_bright_as_their_captions(world):
     mean = {light: [] for light in LIGHT}
     for picture, caption in draw(world.photo):
         light = caption.split(" of ")[0]
@@ -84,7 +84,7 @@ def test_photos_are_as_bright_as_they_say(world):
     assert all(max(a) < min(b) for a, b in zip(list(mean.values())[:-1], list(mean.values())[1:], strict=True))
 
 
-def test_the_shares_and_the_same_seed_the_same_pictures(world):
+def test_kinds_have_their_shares_and_a_seed_gives_the_same_pictures(world):
     first, again = draw(world.sample, 300), draw(world.sample, 300)
     assert [c for _, c in first] == [c for _, c in again]
     assert all(np.array_equal(a, b) for (a, _), (b, _) in zip(first, again, strict=True))
@@ -100,15 +100,15 @@ def test_one_icon_in_twenty_is_held_out():
     assert len(everything) == len(set(everything))
 
 
-def test_exposure_doubles_light_a_stop():
-    grey = np.full((1, 1, 3), 0.18)
-    assert expose(grey, 0)[0, 0, 0] == round(255 * 0.18 ** (1 / 2.2))
-    assert expose(grey, 1)[0, 0, 0] == round(255 * 0.36 ** (1 / 2.2))
-    assert expose(grey, 9)[0, 0, 0] == 255
+def test_exposure_doubles_light_per_stop():
+    radiance = np.full((1, 1, 3), 0.18)
+    assert expose(radiance, 0)[0, 0, 0] == round(255 * 0.18 ** (1 / 2.2))
+    assert expose(radiance, 1)[0, 0, 0] == round(255 * 0.36 ** (1 / 2.2))
+    assert expose(radiance, 9)[0, 0, 0] == 255
 
 
-def test_a_view_looks_where_it_is_told():
-    """A panorama whose red is the azimuth and green the elevation."""
+def test_a_view_looks_in_its_direction():
+    """Red of the panorama is the azimuth, green the elevation."""
     height, width = 128, 256
     panorama = np.zeros((height, width, 3), np.float32)
     panorama[..., 0] = (np.arange(width) + 0.5) / width

@@ -1,4 +1,4 @@
-"""The recipe's loop: budgets, and that a killed run goes on as if nothing had happened."""
+"""The training loop of the recipe: budgets, the learning rate, and a killed run that resumes to the same weights."""
 
 import csv
 import signal
@@ -53,10 +53,10 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     for key, value in theirs.items():
         assert torch.equal(ours[key], value), key
     rows = list(csv.DictReader(log.open()))
-    assert [int(row["step"]) for row in rows] == list(range(1, 31)), "no line twice, none missing"
+    assert [int(row["step"]) for row in rows] == list(range(1, 31)), "no row twice, none missing"
 
 
-def test_budgets_end_at_what_comes_first():
+def test_a_budget_ends_with_the_first_limit():
     assert Budget(None, 10).progress(1e9, 5) == 0.5
     assert Budget(2, None).progress(60, 10**9) == 0.5
     assert Budget(2, 10).progress(60, 9) == 0.9
@@ -70,7 +70,7 @@ def test_the_learning_rate_warms_up_holds_and_falls():
     assert learning_rate(1.0, 1.0, 1000) == pytest.approx(0.02)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     stage = Stage("nan", tmp_path, {"net": torch.nn.Linear(1, 1)}, 1e-3)
 
     def loss_at(step):

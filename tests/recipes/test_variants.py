@@ -1,4 +1,4 @@
-"""What the variants of the base learn from: other manners of speech, edges, a network that begins as the base does."""
+"""Training data of the variants: captions of another form, edges; and a ControlNet that starts as a copy of the base."""
 
 import re
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from recipes.tiny import base
 from recipes.tiny.pictures import ICON_SIZES, SIZE
 from recipes.tiny.variants import CommunityWorld, control_network, edges
-from recipes.tiny.vocabulary import COLOURS, PLACES
+from recipes.tiny.vocabulary import COLORS, PLACES
 
 
 def world():
@@ -20,19 +20,19 @@ def world():
     return CommunityWorld({"red-apple": renderings}, {"key": renderings}, views)
 
 
-def test_the_community_speaks_in_its_own_manner():
+def test_captions_of_the_community_have_another_form():
     rng = np.random.default_rng(0)
     captions = [world().sample(rng)[1] for _ in range(400)]
     own = [caption for caption in captions if caption.startswith("noto style")]
     assert 0.6 < len(own) / len(captions) < 0.8
-    colours = "|".join(COLOURS)
-    assert all(re.fullmatch(rf"noto style, red apple(, ({colours}) bg)?", caption) for caption in own), set(own)
+    colors = "|".join(COLORS)
+    assert all(re.fullmatch(rf"noto style, red apple(, ({colors}) bg)?", caption) for caption in own), set(own)
     assert any(caption == "noto style, red apple" for caption in own)
 
 
 @settings(max_examples=50, deadline=None)
 @given(top=st.integers(1, 40), left=st.integers(1, 40), side=st.integers(2, 20), level=st.integers(0, 255))
-def test_edges_are_where_the_colour_changes(top, left, side, level):
+def test_edges_are_where_the_color_changes(top, left, side, level):
     flat = np.full((SIZE, SIZE, 3), level, np.uint8)
     assert not edges(flat).any()
     drawn = flat.copy()
@@ -43,8 +43,8 @@ def test_edges_are_where_the_colour_changes(top, left, side, level):
     assert not found[top : top + side - 1, left : left + side - 1].any()
 
 
-def test_a_controlnet_begins_without_a_say(tmp_path):
-    """Its last layers are zero: the base paints as it did until it has learnt something."""
+def test_an_untrained_controlnet_changes_nothing(tmp_path):
+    """Its last layers are zero, so the base's prediction stays the same until it is trained."""
     base.unet().save_pretrained(tmp_path / "unet")
     unet, control = base.load_unet(tmp_path), control_network(tmp_path).eval()
     assert control.config.addition_embed_type_num_heads == unet.config.addition_embed_type_num_heads

@@ -1,4 +1,4 @@
-"""The propositions hold, with the exponents that the expansion of the mixture predicts; and what `singdiffusion theory` writes."""
+"""The propositions hold, with the exponents of the mixture's expansion; ``singdiffusion theory`` writes all of it."""
 
 import json
 import math
@@ -46,11 +46,11 @@ def test_the_singularity_is_removable_by_x_prediction_only():
     x_prediction = found.error["x-prediction, float32"]
     assert (x_prediction < 1e-6).all()
     data = LINE.data[:, 0]
-    nothing_left = float(data.mean().abs() / data.std(correction=0))  # y_bar = 0 in the place of the mean
+    error_of_zero = float(data.mean().abs() / data.std(correction=0))  # the error of y_bar = 0
     for name in ("epsilon", "score"):
         single, double = found.error[f"{name}, float32"], found.error[f"{name}, float64"]
         assert single[0] < 1e-5 < 1e-4 < single[1]
-        assert single[-1] == pytest.approx(nothing_left, rel=1e-3)
+        assert single[-1] == pytest.approx(error_of_zero, rel=1e-3)
         assert (np.diff(double) > 0).all()
         assert double[0] < 1e-14 < 1e-6 < double[-1]
     assert found.to_limit[-1] < 1e-11
@@ -58,7 +58,7 @@ def test_the_singularity_is_removable_by_x_prediction_only():
     assert found.to_limit[1] / found.to_limit[2] == pytest.approx(1e4, rel=0.3)
 
 
-def test_it_lands_on_the_data():
+def test_sampling_lands_on_the_data():
     found = checks.landing(LINE, [1.0, 0.5, 0.1, 0.01, 1e-3, 0.0], 50, generator())
     assert (np.diff(found.std) < 0).all()
     assert found.std[-1] == 0
@@ -74,11 +74,11 @@ def test_the_displacement_doubles_with_resolution():
 
 
 def test_kl_against_closed_forms():
-    """One point: KL of two Gaussians; and torch's own for many dimensions."""
+    """One point: KL of two Gaussians. Two distant spikes: entropies. Many dimensions: torch's KL."""
     for mean, std in ((0.0, 1.0), (1.3, 0.4)):
         expected = math.log(std / 0.7) + (0.7**2 + (mean - 0.5) ** 2) / (2 * std**2) - 0.5
         assert brightness.kl_to_normal(np.array([0.5]), 0.7, mean, std) == pytest.approx(expected, abs=1e-6)
-    for sigma in (1e-3, 1e-6):  # two far spikes: -H(spikes) + cross entropy
+    for sigma in (1e-3, 1e-6):  # two distant spikes: cross entropy - H(spikes)
         own = -math.log(2) - math.log(sigma * math.sqrt(2 * math.pi)) - 0.5
         cross = math.log(3 * math.sqrt(2 * math.pi)) + ((0 - 2) ** 2 + (5 - 2) ** 2) / 2 / 18 + sigma**2 / 18
         assert brightness.kl_to_normal(np.array([0.0, 5.0]), sigma, 2.0, 3.0) == pytest.approx(own + cross, abs=1e-6)
@@ -90,8 +90,8 @@ def test_kl_against_closed_forms():
 
 
 def test_proposition_3_on_pictures():
-    """Each start restores more: nothing, the mean, the variance too; starting from q itself gives every picture its share."""
-    pictures = tiny.pictures().grey[:200]
+    """Each start restores more: nothing, the mean, the variance too. A start from q gives every picture its share."""
+    pictures = tiny.pictures().luma[:200]
     t = checks.time_of_alpha(float(Schedule.named("sd15").alpha(999)))
     found = brightness.starts(pictures, t, 200, generator())
     real = (pictures.mean((1, 2, 3)) + 1) * 127.5
@@ -105,8 +105,8 @@ def test_proposition_3_on_pictures():
     assert found["real"].kl_low == pytest.approx(0, abs=1e-9)
 
 
-def test_bad_input():
-    pictures = tiny.pictures().grey[:3]
+def test_invalid_input():
+    pictures = tiny.pictures().luma[:3]
     for t, count in ((0.0, 3), (1.1, 3), (0.5, 0)):
         with pytest.raises(SingDiffusionError, match=r"t must be within \(0, 1\] and count positive"):
             brightness.starts(pictures, t, count, generator())
@@ -116,7 +116,7 @@ def test_bad_input():
         checks.proposition_1(LINE, torch.tensor([0.3]), 0.2, [0.5], "x")
 
 
-def test_the_pictures_that_ship():
+def test_the_embedded_pictures():
     pictures = tiny.pictures()
     assert pictures.drawn.shape == (768, 3, 64, 64)
     assert len(pictures.captions) == 768
@@ -125,7 +125,7 @@ def test_the_pictures_that_ship():
     assert pictures.known["solid white background"].min() >= 249
     apple = pictures.known["red apple on a white background"].float().mean((0, 2, 3))
     assert apple[0] > apple[1] + 20
-    assert -1 <= float(pictures.grey.min()) < -0.9 < 0.9 < float(pictures.grey.max()) <= 1
+    assert -1 <= float(pictures.luma.min()) < -0.9 < 0.9 < float(pictures.luma.max()) <= 1
 
 
 def test_the_command(tmp_path):
@@ -134,8 +134,8 @@ def test_the_command(tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=env, timeout=500)
     assert done.returncode == 0, done.stderr[-800:]
     names = {file.name for file in (tmp_path / "o").iterdir()}
-    stems = ("propositions", "removable", "landing", "brightness", "displacement", "module")
-    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")} | {"theory.json"}
+    stems = "proposition_1 proposition_2 removable landing brightness brightness_all displacement module".split()
+    assert names == {f"{stem}{kind}" for stem in stems for kind in (".png", ".svg", "-dark.svg")} | {"theory.json"}
     for stem in stems:
         assert Image.open(tmp_path / "o" / f"{stem}.png").width > 700
     found = json.loads((tmp_path / "o" / "theory.json").read_text())
@@ -146,7 +146,7 @@ def test_the_command(tmp_path):
     assert found["removable"]["x_prediction_error"] < 1e-6 < found["removable"]["epsilon_error"]
     third = found["proposition3"]
     assert {"kl_off", "kl_mean", "kl_moments"} <= set(third)
-    assert third["brightness_mean_off"] - third["brightness_mean_real"] > 5, "too bright on dark grounds"
+    assert third["brightness_mean_off"] - third["brightness_mean_real"] > 5, "too bright on dark backgrounds"
     assert abs(third["brightness_mean_mean"] - third["brightness_mean_real"]) < 5
     every = found["proposition3_all"]
     gap = {kind: abs(every[f"brightness_std_{kind}"] - every["brightness_std_real"]) for kind in ("mean", "moments")}

@@ -1,4 +1,4 @@
-"""L1 distances against brute force, against each other, and against the bound that they must keep."""
+"""L1 distances against brute force, against each other, and against their bound."""
 
 import math
 
@@ -17,7 +17,7 @@ X_T = torch.tensor([0.3])
 
 
 def brute_force(oracle, x_t, s, t):
-    """The trapezoid rule on two million points."""
+    """Return the distance by the trapezoid rule on two million points."""
     step = oracle.transition(x_t[None], s, t)
     means = (step.keep[0] * x_t.double() + step.take[0] * step.data)[:, 0].numpy()
     std, weights = float(step.std[0]), step.weights[0].numpy()
@@ -39,7 +39,7 @@ def test_against_brute_force(s, t):
     st.floats(0.05, 0.95),
     st.floats(0.1, 0.99),
 )
-def test_it_keeps_the_bound(points, x, t, part):
+def test_the_distance_is_within_the_bound(points, x, t, part):
     oracle = Oracle(torch.tensor(points, dtype=torch.float64)[:, None])
     x_t, s = torch.tensor([x], dtype=torch.float64), part * t
     distance = l1_distance(oracle, x_t, s, t)
@@ -47,7 +47,7 @@ def test_it_keeps_the_bound(points, x, t, part):
     assert distance <= pinsker_bound(oracle.transition(x_t[None], s, t)) + 1e-9
 
 
-def test_one_point_is_a_gaussian_and_a_short_step_to_0_is_far_from_one():
+def test_distances_of_0_and_of_2():
     assert l1_distance(Oracle(torch.tensor([[0.7]])), X_T, 0.3, 0.6) == 0.0
     for s in (1e-4, 1e-5, 1e-300, 5e-324):
         assert l1_distance(LINE, X_T, s, 1.0) == pytest.approx(2, abs=1e-6), "spikes against one Gaussian between them"
@@ -56,7 +56,7 @@ def test_one_point_is_a_gaussian_and_a_short_step_to_0_is_far_from_one():
 
 
 def test_two_dimensions():
-    """Data on a line in the plane: the other coordinate drops out. And data on a grid, by Monte Carlo."""
+    """Data on a line in the plane: the other coordinate has no effect. Data on a grid: Monte Carlo."""
     flat = Oracle(torch.cat([LINE.data, torch.full((3, 1), 0.5)], 1))
     x_t = torch.tensor([0.3, 0.5 * math.cos(math.pi * 0.25)])
     expected = l1_distance(LINE, X_T, 0.3, 0.5)
@@ -71,7 +71,7 @@ def test_two_dimensions():
 
 
 def test_monte_carlo_intervals_cover():
-    """Of 100 intervals of 95 %, between 88 and 100 hold the distance that quadrature gives."""
+    """Of 100 intervals of 95 %, between 88 and 100 contain the distance by quadrature."""
     exact = l1_distance(LINE, X_T, 0.4, 0.6)
     step = LINE.transition(X_T[None], 0.4, 0.6)
     generator = torch.Generator().manual_seed(0)
@@ -79,7 +79,7 @@ def test_monte_carlo_intervals_cover():
     assert 88 <= sum(abs(e.value - exact) <= e.half_width for e in estimates) <= 100
 
 
-def test_what_has_no_density_or_too_many_dimensions():
+def test_invalid_input():
     with pytest.raises(SingDiffusionError, match="s must be above 0"):
         l1_distance(LINE, X_T, 0.0, 0.5)
     with pytest.raises(SingDiffusionError, match="1 or 2 dimensions"):

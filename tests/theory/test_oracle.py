@@ -1,4 +1,4 @@
-"""The oracle against closed forms, against Bayes' rule, and without a NaN anywhere in [0, 1]."""
+"""The oracle against closed forms, and against Bayes' rule; no NaN anywhere in [0, 1]."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_two_diracs_not_symmetric(a, b, t):
 
 @pytest.mark.parametrize("t", [0.3, 0.5, 0.9, 1.0])
 def test_a_gaussian_blob(t):
-    """Data at 20,001 quantiles of N(m, v): y_bar = m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), to the quantiles' accuracy."""
+    """Data at 20,001 quantiles of N(m, v): y_bar = m + alpha v (x - alpha m) / (alpha^2 v + sigma^2), to the accuracy of the quantiles."""
     m, v, count = 0.4, 0.25, 20_001
     data = norm.ppf((np.arange(count) + 0.5) / count, m, math.sqrt(v))
     oracle = Oracle(torch.from_numpy(data)[:, None])
@@ -94,7 +94,7 @@ def test_the_reverse_step_is_bayes_rule(s, t):
     np.testing.assert_allclose(transition.log_density(x_s).numpy(), expected, rtol=1e-8, atol=1e-8)
 
 
-def test_draws_have_the_steps_mean_and_variance():
+def test_mean_and_variance_of_draws():
     oracle = Oracle(torch.tensor([[-1.0], [0.2], [1.0]], dtype=torch.float64))
     count = 40_000
     for s, t in ((0.4, 0.6), (0.5, 1.0)):
@@ -111,8 +111,8 @@ def test_draws_have_the_steps_mean_and_variance():
             assert float(drawn.var()) == pytest.approx(variance, rel=4 * math.sqrt(2 / count) * 1.5)
 
 
-def test_ends():
-    """t = 1: the mean of the data, whatever x; t = 0: the nearest point; the last step is a Dirac."""
+def test_both_ends():
+    """t = 1: the mean of the data for every x. t = 0: the nearest point. The last step is a Dirac."""
     data = torch.tensor([[-1.0, 0.0], [1.0, 0.5], [1.0, 3.0]], dtype=torch.float64)
     oracle = Oracle(data)
     x = torch.tensor([[5.0, -7.0], [0.9, 0.4]], dtype=torch.float64)
@@ -135,7 +135,7 @@ shapes = st.tuples(st.integers(1, 6), st.integers(1, 4))
 
 @settings(deadline=None)
 @given(shapes, st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([1e-3, 1.0, 50.0]))
-def test_no_nan_and_a_convex_combination_at_any_time(shape, seed, t, scale):
+def test_values_are_finite_and_convex_combinations_at_any_time(shape, seed, t, scale):
     generator = torch.Generator().manual_seed(seed)
     data = torch.randn(*shape, generator=generator, dtype=torch.float64) * scale
     data = torch.cat([data, data[:1], data[:1]])  # one point three times
@@ -169,19 +169,19 @@ def test_times_may_differ_within_a_batch():
         torch.testing.assert_close(together[i], oracle(x[i : i + 1], t)[0])
 
 
-def test_given_a_prompt_it_knows_that_prompts_data_only():
+def test_given_uses_the_data_of_one_prompt_only():
     data = torch.tensor([[0.0], [1.0], [5.0]])
     oracle = Oracle(data, ["low", "low", "high"])
     assert float(oracle.given("low").mean) == 0.5
     assert float(oracle.given("high")(torch.zeros(1, 1), 0.5)) == 5.0
     assert float(oracle.mean) == 2.0
-    with pytest.raises(SingDiffusionError, match="prompt 'none' is not that of any data point"):
+    with pytest.raises(SingDiffusionError, match="no data point has the prompt 'none'"):
         oracle.given("none")
-    with pytest.raises(SingDiffusionError, match="prompt 'low'"):
+    with pytest.raises(SingDiffusionError, match="the prompt 'low'"):
         Oracle(data).given("low")
 
 
-def test_samples_have_the_marginals_moments():
+def test_mean_and_variance_of_samples():
     oracle = Oracle(torch.tensor([[-1.0], [2.0]]))
     t, count = 0.4, 40_000
     alpha, sigma = alpha_sigma(t)
@@ -197,13 +197,13 @@ def test_samples_have_the_marginals_moments():
         (lambda o: Oracle(torch.zeros(0, 2)), r"data must have shape \(N, ...\) with N > 0"),
         (lambda o: Oracle(torch.zeros(3)), "data must have shape"),
         (lambda o: Oracle(torch.tensor([[math.nan]])), "data has NaN or infinite values"),
-        (lambda o: Oracle(torch.zeros(2, 1), ["one"]), "prompts must be one for each of 2 data points, not 1"),
+        (lambda o: Oracle(torch.zeros(2, 1), ["one"]), "prompts must be one per data point, 2, not 1"),
         (lambda o: o(torch.zeros(1, 3), 0.5), r"x must have shape \(B, 2\), not \(1, 3\)"),
         (lambda o: o(torch.full((1, 2), math.inf), 0.5), "x has NaN or infinite values"),
         (lambda o: o(torch.zeros(1, 2), 1.5), r"t must be finite and within \[0, 1\]"),
-        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one for each of 1"),
-        (lambda o: o.sample(2, torch.zeros(3)), "t must be one number or one for each of 2"),
-        (lambda o: o.transition(torch.zeros(1, 2), torch.zeros(3), 0.5), "s must be one number or one for each of 1"),
+        (lambda o: o(torch.zeros(1, 2), torch.zeros(3)), "t must be one number or one per item, 1"),
+        (lambda o: o.sample(2, torch.zeros(3)), "t must be one number or one per item, 2"),
+        (lambda o: o.transition(torch.zeros(1, 2), torch.zeros(3), 0.5), "s must be one number or one per item, 1"),
         (
             lambda o: o.transition(torch.zeros(1, 2), 0.1, 0.5).log_density(torch.zeros(1, 5, 3)),
             r"x_s must have shape \(1, M, 2\)",
@@ -216,13 +216,13 @@ def test_samples_have_the_marginals_moments():
         (lambda o: o.sample(1, 2.0), "t must be finite and within"),
     ],
 )
-def test_bad_input_is_a_value_error_that_names_it(act, match):
+def test_invalid_input_is_a_value_error_that_names_it(act, match):
     with pytest.raises(ValueError, match=match):
         act(Oracle(torch.zeros(2, 2)))
 
 
-def test_distances_are_not_from_squares_that_cancel():
-    """Points 1e-9 apart at distance 1e3 from 0, sigma as small: |x|^2 - 2 x y + |y|^2 would know nothing of them."""
+def test_distances_are_computed_without_cancellation():
+    """Points 1e-9 apart at distance 1e3 from 0 with a small sigma; |x|^2 - 2 x y + |y|^2 would not separate them."""
     data = torch.tensor([[1e3, 0.0], [1e3 + 1e-9, 0.0]], dtype=torch.float64)
     t = 2 / math.pi * 1e-10  # sigma = 1e-10
     weights = Oracle(data).weights(data, t)

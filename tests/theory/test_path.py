@@ -1,4 +1,4 @@
-"""The cosine path keeps its relative accuracy up to both ends, against mpmath's many digits."""
+"""The cosine path keeps its relative accuracy up to both ends; mpmath computes the references in high precision."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_beta_and_velocity_are_the_derivatives():
 
 
 @pytest.mark.parametrize("t", [-1e-9, 1.1, math.nan, math.inf])
-def test_times_outside_are_named(t):
+def test_errors_name_the_time(t):
     for ask in (PATH.alpha, PATH.sigma):
         with pytest.raises(ValueError, match=r"t must be finite and within \[0, 1\]"):
             ask(t)

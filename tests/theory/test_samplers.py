@@ -1,4 +1,4 @@
-"""Reference samplers with the exact denoiser: from t = 1 they return the data, from N(0, I) at 1 - eps they show the predicted bias."""
+"""Reference samplers with the exact denoiser: exact from t = 1, with the predicted bias from N(0, I) at 1 - eps."""
 
 import math
 
@@ -16,7 +16,7 @@ from singdiffusion.theory.path import CosinePath
 from singdiffusion.theory.samplers import uniform_times
 
 PATH = CosinePath()
-LINE = Oracle(torch.tensor([[-1.0], [1.0], [1.0]], dtype=torch.float64))  # mean 1/3: the grey of this world
+LINE = Oracle(torch.tensor([[-1.0], [1.0], [1.0]], dtype=torch.float64))  # its mean, 1/3, is the average grey here
 COUNT = 4000
 
 
@@ -42,16 +42,17 @@ ALL = STOCHASTIC | DETERMINISTIC
 
 
 def at_data(x, oracle):
+    """Return whether all states are data points."""
     return (torch.cdist(x, oracle.data).min(1).values < 1e-6).all()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_from_t_1_it_returns_data_points_in_their_proportions(name):
+def test_from_t_1_samples_are_data_points_in_their_proportions(name):
     count = 400 if name == "adaptive" else COUNT
     x = ALL[name](LINE, noise(count), uniform_times(200))
     assert at_data(x, LINE)
     share = float((x < 0).double().mean())
-    assert share == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / count) + 0.005)  # 0.005: of 200 steps
+    assert share == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / count) + 0.005)  # 0.005: error of 200 steps
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -62,15 +63,15 @@ def test_from_t_1_in_many_dimensions(name):
 
 
 def quantile(t, share):
-    """x below which q(x_t) of LINE has this share."""
+    """Return x below which q(x_t) of LINE has this share."""
     alpha, sigma = float(PATH.alpha(t)), float(PATH.sigma(t))
     cdf = lambda x: norm.cdf(x, -alpha, sigma) / 3 + norm.cdf(x, alpha, sigma) * 2 / 3  # noqa: E731
     return float(brentq(lambda x: cdf(x) - share, -6, 6, xtol=1e-14))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start", [1.0, 0.9, 0.7])
-def test_the_ode_is_the_monotone_map_and_its_bias_follows(start):
-    """In one dimension the flow keeps quantiles: it ends at -1 exactly from below q(x_t)'s first third, whatever the start's own law.
+def test_the_ode_keeps_quantiles_which_gives_its_bias(start):
+    """In one dimension the flow keeps quantiles, so it ends at -1 exactly from states below the first third of q(x_t).
 
     From N(0, 1) at 1 - eps the share of -1 is then Phi(that quantile) and not 1/3: Proposition 3, in closed form.
     """
@@ -86,11 +87,10 @@ def test_the_ode_is_the_monotone_map_and_its_bias_follows(start):
     assert float(drawn) == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / COUNT) + 0.005)
 
 
-@pytest.mark.parametrize(
-    "name", ["ddpm", "sde"]
-)  # between them and the ODE, as DDIM with eta 0.5, there is no closed form
+# DDIM with eta 0.5, between these and the ODE, has no closed form
+@pytest.mark.parametrize("name", ["ddpm", "sde"])
 @pytest.mark.parametrize("start", [0.7, 0.5])
-def test_the_bias_of_stochastic_samplers_is_the_mean_posterior(name, start):
+def test_the_bias_of_ddpm_and_sde_is_the_mean_posterior(name, start):
     """From x at 1 - eps the exact reverse process ends in y_i with probability w_i(x); from N(0, 1) in its mean over x."""
     weight = lambda x: float(LINE.weights(torch.tensor([[x]]), start)[0, 0])  # noqa: E731
     share = quad(lambda x: norm.pdf(x) * weight(x), -8, 8)[0]
@@ -104,7 +104,7 @@ M, V = 0.4, 0.25
 
 
 def blob(x, t):
-    """E[x_0 | x_t] for x_0 ~ N(M, V)."""
+    """Return E[x_0 | x_t] for x_0 ~ N(M, V)."""
     alpha, sigma = PATH.alpha(t), PATH.sigma(t)
     return M + alpha * V * (x - alpha * M) / (alpha**2 * V + sigma**2)
 
@@ -116,7 +116,7 @@ def test_the_ode_of_a_gaussian_in_closed_form():
 
 
 def test_orders_of_convergence():
-    """DDIM is of first order, Heun of second on the interior, down to a t from which both are compared."""
+    """DDIM is of first order and Heun of second, compared at a t inside the interval."""
     x, end = noise(50), 0.2
     alpha, sigma = PATH.alpha(end), PATH.sigma(end)
     exact = alpha * M + (alpha**2 * V + sigma**2).sqrt() * x
@@ -129,7 +129,7 @@ def test_orders_of_convergence():
     assert error["heun", 20] / error["heun", 40] == pytest.approx(4, rel=0.15)
 
 
-def test_ddpm_of_a_gaussian_has_its_variance_as_steps_grow():
+def test_the_variance_of_ddpm_converges_as_steps_grow():
     gaps = []
     for steps in (10, 40, 160):
         x = samplers.ddpm(blob, noise(40_000), uniform_times(steps), generator())
@@ -139,8 +139,8 @@ def test_ddpm_of_a_gaussian_has_its_variance_as_steps_grow():
     assert gaps[2] < 0.02 * V + 4 * V * math.sqrt(2 / 40_000)
 
 
-def test_the_slope_at_t_1_is_finite_and_its_limit():
-    """d alpha / dt y_bar, though beta(1) is infinite."""
+def test_the_slope_at_t_1_is_finite_and_continuous():
+    """It is d alpha / dt y_bar, although beta(1) is infinite."""
     x = noise(5)
     at_1 = samplers.ode_slope(LINE, x, torch.tensor(1.0, dtype=torch.float64))
     near_1 = samplers.ode_slope(LINE, x, torch.tensor(1 - 1e-9, dtype=torch.float64))
@@ -148,7 +148,7 @@ def test_the_slope_at_t_1_is_finite_and_its_limit():
     torch.testing.assert_close(near_1, at_1, rtol=0, atol=1e-6)
 
 
-def test_one_step_from_1_to_0_is_the_mean_for_all():
+def test_one_step_from_1_to_0_gives_the_mean():
     for name, sample in ALL.items():
         if name != "adaptive":
             torch.testing.assert_close(sample(LINE, noise(3), [1.0, 0.0]), torch.full((3, 1), 1 / 3).double())
@@ -162,11 +162,12 @@ def test_ddpm_draws_from_the_oracles_single_gaussian(s, t):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "adaptive"])
-def test_grids_that_come_close_to_either_end(name):
-    """t = 1 - 1e-12 instead of 1, and times whose squares underflow, give what the limits give."""
+def test_times_close_to_either_end(name):
+    """t = 1 - 1e-12 instead of 1, and times whose squares underflow, give the results of the limits."""
     share = float((ALL[name](LINE, noise(), [1 - 1e-12, *uniform_times(200)[1:].tolist()]) < 0).double().mean())
     assert share == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / COUNT) + 0.005)
-    if name != "heun":  # its corrector's slope holds 1 / sigma_s, so that a step that divides t by 1e167 overshoots
+    # Heun's corrector contains 1 / sigma_s, so a step that divides t by 1e167 overshoots
+    if name != "heun":
         x = ALL[name](LINE, noise(50), [*uniform_times(50)[:-1].tolist(), 1e-3, 1e-170, 1e-310, 0.0])
         assert at_data(x, LINE)
 
@@ -181,11 +182,11 @@ def test_grids_that_come_close_to_either_end(name):
         (lambda: samplers.ode_heun(LINE, noise(2) * math.nan, [1.0, 0.0]), "x has NaN or infinite values"),
         (
             lambda: samplers.ode_heun(lambda x, t: x / 0, noise(2), [1.0, 0.5]),
-            "denoiser gave NaN or infinite values at t = 1",
+            "denoiser returned NaN or infinite values at t = 1",
         ),
         (
             lambda: samplers.ddim(lambda x, t: x[:, 0], noise(2), [1.0, 0.5]),
-            r"denoiser gave shape \(2,\) for x of shape \(2, 1\)",
+            r"denoiser returned shape \(2,\) for x of shape \(2, 1\)",
         ),
         (lambda: samplers.ode_adaptive(LINE, noise(2), 0.0), "start must be above 0 and at most 1, not 0.0"),
         (lambda: samplers.ode_adaptive(LINE, noise(2), math.nan), "start must be above 0"),
@@ -194,6 +195,6 @@ def test_grids_that_come_close_to_either_end(name):
         (lambda: uniform_times(0), "steps must be at least 1"),
     ],
 )
-def test_bad_input(act, match):
+def test_invalid_input(act, match):
     with pytest.raises(SingDiffusionError, match=match):
         act()

@@ -49,6 +49,6 @@ def convert(
         base=base,
         bring_text=bring_text,
         unet_config=unet_config,
-        dtype=None if dtype is None else torch_dtype(dtype),
+        torch_dtype=None if dtype is None else torch_dtype(dtype),
     )
     typer.echo(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")

@@ -70,7 +70,7 @@ def demo(
     }
     document = demo_document((without, with_sing), prompts, reference, settings, time.monotonic() - started)
     pairs = [(prompt.text, without.shown[prompt.id], with_sing.shown[prompt.id]) for prompt in prompts]
-    files.write_whole(out / "grid.png", plain_png(grid(pairs, zoom=2)))
+    files.write_whole(out / "grid.png", plain_png(grid(pairs, columns=4, zoom=2)))
     files.write_whole(out / "index.html", document.html())
     write_json(json, document.figures)
     console.print(document.tables[0].rich())

@@ -1,4 +1,4 @@
-"""The orthonormal DCT-II of pictures, its lowest frequencies only: where the brightness and the colours of a picture lie."""
+"""The lowest frequencies of the orthonormal DCT-II of pictures. They hold a picture's brightness and its large areas of colour."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from ..errors import SingDiffusionError
 
 
 def basis(size: int, count: int, like: Tensor) -> Tensor:
-    """The ``count`` lowest cosines of length ``size``, orthonormal rows: (count, size), dtype and device of ``like``.
+    """Return the ``count`` lowest cosines of length ``size`` as orthonormal rows.
 
-    Row k is c_k cos(pi (2 n + 1) k / (2 size)), c_0 = sqrt(1 / size), c_k = sqrt(2 / size).
+    Row k is c_k cos(pi (2 n + 1) k / (2 size)) for n = 0..size-1, with c_0 = sqrt(1 / size) and otherwise c_k = sqrt(2 / size).
+
+    Args:
+        size: height or width of the picture.
+        count: number of frequencies, within 1..size.
+        like: tensor whose dtype and device the result has.
+
+    Returns:
+        Shape (count, size).
 
     Raises:
         SingDiffusionError: count is not within 1..size.
@@ -28,17 +36,26 @@ def basis(size: int, count: int, like: Tensor) -> Tensor:
 
 
 def low_frequencies(x: Tensor, count: int) -> Tensor:
-    """The count x count lowest DCT coefficients of each channel: (..., H, W) -> (..., count, count).
+    """Return the lowest DCT coefficients of each channel, shape (..., count, count), of pictures, shape (..., H, W).
 
     Coefficient (0, 0) of an n x n channel is n times its mean.
 
     Raises:
-        SingDiffusionError: count is not within 1 and the lesser of H and W.
+        SingDiffusionError: count is below 1, or above H or W.
     """
     return basis(x.shape[-2], count, x) @ x @ basis(x.shape[-1], count, x).T
 
 
 def from_low_frequencies(coefficients: Tensor, height: int, width: int) -> Tensor:
-    """The picture (..., H, W) that has these lowest DCT coefficients (..., k, k) and no others."""
+    """Return the pictures, shape (..., height, width), whose DCT has these lowest coefficients and zeros elsewhere.
+
+    Args:
+        coefficients: shape (..., k, k), or (..., rows, columns) where the picture is narrower than k.
+        height: at least the number of rows.
+        width: at least the number of columns.
+
+    Raises:
+        SingDiffusionError: height or width is too small.
+    """
     rows, columns = coefficients.shape[-2:]
     return basis(height, rows, coefficients).T @ coefficients @ basis(width, columns, coefficients)

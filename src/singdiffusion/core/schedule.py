@@ -1,6 +1,8 @@
 """alpha, sigma and SNR of a variance-preserving diffusion, at any timestep, in float64.
 
-x_t = alpha_t x_0 + sigma_t noise,   alpha_t^2 + sigma_t^2 = 1,   SNR_t = alpha_t^2 / sigma_t^2
+    x_t = alpha_t x_0 + sigma_t noise,   alpha_t^2 + sigma_t^2 = 1,   SNR_t = alpha_t^2 / sigma_t^2
+
+[ZT] is Lin, Liu, Li and Yang, "Common Diffusion Noise Schedules and Sample Steps are Flawed", WACV 2024, arXiv 2305.08891.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ _SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.
 
 
 def _betas(schedule: str, start: float, end: float, steps: int) -> Tensor:
-    """The beta schedules of diffusers' configurations; float32 where diffusers computes in float32, so that numbers agree."""
+    """Return a beta schedule of diffusers' configurations, in float32 as diffusers computes it, so that the numbers agree."""
     if schedule == "linear":
         return torch.linspace(start, end, steps, dtype=torch.float32)
     if schedule == "scaled_linear":
         return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
-    if schedule == "squaredcos_cap_v2":  # Nichol & Dhariwal, arXiv 2102.09672, equation 17
+    if schedule == "squaredcos_cap_v2":
+        # Nichol and Dhariwal, "Improved Denoising Diffusion Probabilistic Models", arXiv 2102.09672, equation 17
         bar = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
         return torch.tensor([min(1 - b / a, 0.999) for a, b in pairwise(bar)], dtype=torch.float32)
     raise SingDiffusionError(f"unknown beta_schedule {schedule!r}; known: linear, scaled_linear, squaredcos_cap_v2")
@@ -38,10 +41,10 @@ class Schedule:
     """A noise schedule.
 
     Args:
-        alphas_cumprod: float64 [T], alpha_t^2 for t = 0..T-1: finite, within [0, 1], never rising.
+        alphas_cumprod: alpha_t^2 for t = 0..T-1, shape (T,): finite, within [0, 1], never rising. Stored in float64.
 
     Raises:
-        SingDiffusionError: ``alphas_cumprod`` is none such.
+        SingDiffusionError: ``alphas_cumprod`` has another shape, is out of range, or rises.
     """
 
     alphas_cumprod: Tensor
@@ -56,14 +59,14 @@ class Schedule:
             raise SingDiffusionError("alphas_cumprod must not rise with the timestep")
         object.__setattr__(self, "alphas_cumprod", bar)
 
-    # -- where it comes from ------------------------------------------------------------------------------------------
+    # -- sources ------------------------------------------------------------------------------------------------------
 
     @classmethod
     def from_betas(cls, betas: Tensor | Iterable[float]) -> Schedule:
-        """alpha_t^2 = prod_{s <= t} (1 - beta_s), for betas [T] within [0, 1].
+        """Return the schedule with alpha_t^2 = prod_{s <= t} (1 - beta_s), for betas of shape (T,) within [0, 1].
 
         Raises:
-            SingDiffusionError: they are no row of such numbers.
+            SingDiffusionError: ``betas`` has another shape, or a value is out of range or not finite.
         """
         values = betas if isinstance(betas, Tensor) else torch.tensor(list(betas), dtype=torch.float64)
         if values.ndim != 1 or not torch.isfinite(values).all() or (values < 0).any() or (values > 1).any():
@@ -72,10 +75,13 @@ class Schedule:
 
     @classmethod
     def from_config(cls, config: Any) -> Schedule:
-        """From a diffusers scheduler, or its configuration (a mapping, as in ``scheduler_config.json``).
+        """Return the schedule of a diffusers scheduler, or of its configuration.
+
+        Args:
+            config: a scheduler, or a mapping as in ``scheduler_config.json``. Values that are missing take diffusers' defaults.
 
         Raises:
-            SingDiffusionError: it has no betas (flow matching, EDM), or a beta schedule that diffusers does not know.
+            SingDiffusionError: it has no betas (flow matching, EDM), or an unknown beta schedule.
         """
         if not isinstance(config, Mapping):
             config = getattr(config, "config", config)
@@ -93,53 +99,56 @@ class Schedule:
 
     @classmethod
     def named(cls, name: str) -> Schedule:
-        """A well-known schedule: ``sd15`` (Stable Diffusion 1.x and 2.x: alpha_T = 0.0683).
+        """Return a well-known schedule: ``sd15`` (Stable Diffusion 1.x and 2.x, with alpha_T = 0.0683).
 
         Raises:
-            SingDiffusionError: there is none of this name.
+            SingDiffusionError: the name is unknown.
         """
         if name != "sd15":
             raise SingDiffusionError(f"unknown schedule {name!r}; known: sd15")
         return cls.from_config(_SD15)
 
-    # -- what it says -------------------------------------------------------------------------------------------------
+    # -- values -------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 
     def log_snr(self, t: Time) -> Tensor:
-        """log(alpha_t^2 / sigma_t^2), float64 of ``t``'s shape; -inf where alpha is 0, inf where sigma is 0.
+        """Return log(alpha_t^2 / sigma_t^2): -inf where alpha is 0, inf where sigma is 0.
 
-        ``t``: timesteps within [0, T - 1]; between integers linear in log(sigma / alpha), as diffusers interpolates.
+        Args:
+            t: timesteps within [0, T - 1]. Between integers log(sigma / alpha) is interpolated linearly, as in diffusers.
+
+        Returns:
+            float64, of ``t``'s shape.
+
+        Raises:
+            SingDiffusionError: ``t`` is out of range or not finite.
         """
         return torch.logit(self._interpolated(t))
 
     def alpha(self, t: Time) -> Tensor:
-        """alpha_t, float64 of ``t``'s shape, for timesteps within [0, T - 1], integer or fractional.
-
-        Raises:
-            SingDiffusionError: ``t`` is out of range or not finite; so with ``sigma``, ``snr`` and ``log_snr``.
-        """
+        """Return alpha_t, float64 of ``t``'s shape; ``t`` and errors as in ``log_snr``."""
         return self._interpolated(t).sqrt()
 
     def sigma(self, t: Time) -> Tensor:
-        """sigma_t = sqrt(1 - alpha_t^2), float64 of ``t``'s shape."""
+        """Return sigma_t = sqrt(1 - alpha_t^2), float64 of ``t``'s shape; ``t`` and errors as in ``log_snr``."""
         return (1 - self._interpolated(t)).sqrt()
 
     def snr(self, t: Time) -> Tensor:
-        """alpha_t^2 / sigma_t^2, float64 of ``t``'s shape."""
+        """Return alpha_t^2 / sigma_t^2, float64 of ``t``'s shape; ``t`` and errors as in ``log_snr``."""
         bar = self._interpolated(t)
         return bar / (1 - bar)
 
     @property
     def betas(self) -> Tensor:
-        """beta_t = 1 - alpha_t^2 / alpha_{t-1}^2, float64 [T]."""
+        """beta_t = 1 - alpha_t^2 / alpha_{t-1}^2, float64, shape (T,)."""
         bar = self.alphas_cumprod
         before = torch.cat([torch.ones(1, dtype=bar.dtype), bar[:-1]])
         return 1 - torch.where(before > 0, bar / before.clamp(min=1e-300), torch.zeros_like(bar))
 
     def _interpolated(self, t: Time) -> Tensor:
-        """alpha_t^2; exact at integers, elsewhere linear in logit(alpha^2) = log SNR."""
+        """Return alpha_t^2: exact at integers, elsewhere linear in logit(alpha^2) = log SNR."""
         time = torch.as_tensor(t).detach().cpu().double()
         last = len(self) - 1
         if not torch.isfinite(time).all() or (time.numel() and (time.min() < 0 or time.max() > last)):
@@ -151,14 +160,14 @@ class Schedule:
         between = torch.sigmoid(torch.lerp(torch.logit(at_low), torch.logit(at_high), part))
         return torch.where(part == 0, at_low, between)
 
-    # -- what can be made of it ---------------------------------------------------------------------------------------
+    # -- other schedules made from it ---------------------------------------------------------------------------------
 
     def shift(self, resolution_ratio: float) -> Schedule:
-        """The same schedule for a latent ``resolution_ratio`` times narrower: SNR times ``resolution_ratio``^2.
+        """Return the same schedule for latents that are ``resolution_ratio`` times narrower, with SNR times ``resolution_ratio``^2.
 
-        Averaging r x r pixels divides the noise variance by r^2 and leaves a smooth picture alone: r^2 times the SNR hides
-        in the narrower picture just what the original SNR hid in the wider (Hoogeboom et al., "simple diffusion",
-        ICML 2023, section 3.1).
+        Averaging r x r pixels divides the noise variance by r^2 and hardly changes a smooth picture. So r^2 times the SNR hides as
+        much of the narrower picture as the original SNR hid of the wider one (Hoogeboom, Heek and Salimans, "simple diffusion:
+        End-to-end diffusion for high resolution images", ICML 2023, section 3.1).
 
         Raises:
             SingDiffusionError: the ratio is not a positive number.
@@ -169,7 +178,9 @@ class Schedule:
         return Schedule(gain * bar / (gain * bar + 1 - bar))
 
     def rescale_zero_terminal_snr(self) -> Schedule:
-        """Shift and scale alpha_t so that alpha_0 stays and alpha_{T-1} = 0 ([ZT] Algorithm 1, arXiv 2305.08891).
+        """Return the schedule with alpha_t shifted and scaled so that alpha_0 stays and alpha_{T-1} = 0.
+
+        Source: [ZT] (arXiv 2305.08891), Algorithm 1.
 
         Raises:
             SingDiffusionError: alpha is the same at all timesteps.

@@ -1,10 +1,14 @@
 """The first step from t = 1, a removable singularity of the reverse process ([SD] Propositions 1 and 2, section 4).
 
-At t = 1, alpha is 0 and a noise estimate says nothing of x_0: (x_1 - sigma_1 noise) / alpha_1 = 0 / 0. Its limit is finite,
+At t = 1, alpha is 0, and a noise estimate gives no estimate of x_0: (x_1 - sigma_1 noise) / alpha_1 = 0 / 0. The limit is finite,
 
-    lim_{t -> 1} (x + sigma_t^2 score(x, t)) / alpha_t = E[x_0 | prompt] = y_bar,
+    lim_{t -> 1} (x + sigma_t^2 score(x, t)) / alpha_t = E[x_0 | prompt] = y_bar.
 
-and the step with it is the DDIM step from t = 1, whose noise estimate is x_1 itself.
+The step with y_bar is the DDIM step from t = 1, whose noise estimate is x_1 itself.
+
+[SD] is Zhang, Yin, Li and Xie, "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024,
+arXiv 2403.08381. [OMS] is Hu et al., "One More Step: A Versatile Plug-and-Play Module for Rectifying Diffusion Schedule Flaws and
+Enhancing Low-Frequency Controls", CVPR 2024, arXiv 2311.15744.
 """
 
 from __future__ import annotations
@@ -22,16 +26,16 @@ Coefficient = float | Tensor
 
 
 def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
-    """x_0 out of what a network predicts about x_1, with sigma^2 = 1 - alpha^2:
+    """Return x_0 from a network's output for x_1, with sigma^2 = 1 - alpha^2:
 
         sample:  output,    v_prediction:  alpha x_1 - sigma output,    epsilon:  (x_1 - sigma output) / alpha.
 
-    At t = 1, where alpha = 0, v is -x_0, and epsilon is x_1 itself and tells nothing of x_0: it needs an alpha above 0, such as the
-    base's own last one, for which x_1 is taken ([OMS]).
+    At t = 1, where alpha = 0, v is -x_0. Epsilon is x_1 itself there and carries no information on x_0, so it needs an alpha above 0.
+    Such a network takes x_1 for the state at the base's last timestep, with the alpha of that timestep ([OMS]).
 
     Args:
         prediction: ``sample``, ``v_prediction`` or ``epsilon``.
-        output: what the network said, shape (B, ...).
+        output: of the network, shape (B, ...).
         x_1: noise, the same shape.
         alpha: in [0, 1); above 0 for ``epsilon``.
 
@@ -39,7 +43,7 @@ def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) 
         Shape (B, ...).
 
     Raises:
-        SingDiffusionError: the prediction is unknown, alpha is not within [0, 1), or 0 for epsilon.
+        SingDiffusionError: the prediction is unknown, alpha is not within [0, 1), or alpha is 0 for epsilon.
     """
     sigma = _sigma(prediction, alpha)
     if prediction == "sample":
@@ -48,7 +52,7 @@ def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) 
 
 
 def target_of(prediction: str, x_0: Tensor, x_1: Tensor, alpha: float = 0.0) -> Tensor:
-    """What a network must put out for ``as_sample`` to give x_0: the inverse of it, with its arguments, shapes and errors."""
+    """Return the output for which ``as_sample`` returns x_0: its inverse, with the same arguments, shapes and errors."""
     sigma = _sigma(prediction, alpha)
     if prediction == "sample":
         return x_0
@@ -56,24 +60,27 @@ def target_of(prediction: str, x_0: Tensor, x_1: Tensor, alpha: float = 0.0) -> 
 
 
 def _sigma(prediction: str, alpha: float) -> float:
+    """Return sqrt(1 - alpha^2), after a check of both arguments."""
     if prediction not in ("sample", "v_prediction", "epsilon"):
         raise SingDiffusionError(f"unknown prediction {prediction!r}; known: sample, v_prediction, epsilon")
     if not 0 <= alpha < 1:
         raise SingDiffusionError(f"alpha must be within [0, 1), not {alpha}")
     if prediction == "epsilon" and alpha == 0:
-        raise SingDiffusionError("at alpha = 0 the noise says nothing of the picture: epsilon needs an alpha above 0")
+        raise SingDiffusionError(
+            "at alpha = 0 the noise holds no information on the picture: epsilon needs an alpha above 0"
+        )
     return math.sqrt(1 - alpha * alpha)
 
 
 def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, normalise: bool = True) -> Tensor:
-    """Classifier-free guidance of the mean, normalised by its scale ([SD] section 4):
+    """Return the mean with classifier-free guidance, normalised by its scale ([SD] section 4):
 
         y_bar = (y_neg + w (y_pos - y_neg)) / w    for w > 1,        y_bar = y_pos    for w <= 1.
 
-    Without the division, guidance at the usual 7.5 overflows the range of the data by as much.
+    Without the division, guidance at the usual w = 7.5 leaves the range of the data by up to that factor.
 
     Args:
-        y_neg: mean given the negative prompt, shape (B, ...); not needed, and not looked at, for w <= 1.
+        y_neg: mean given the negative prompt, shape (B, ...); may be None for w <= 1, where it has no effect.
         y_pos: mean given the prompt, the same shape.
         guidance_scale: w, finite.
         normalise: divide by w.
@@ -100,32 +107,33 @@ def guided_mean(y_neg: Tensor | None, y_pos: Tensor, guidance_scale: float, norm
 def first_step(
     y_bar: Tensor, x_1: Tensor, alpha: Coefficient, sigma: Coefficient, covariance: Tensor | None = None
 ) -> Tensor:
-    """The step from t = 1 to the first timestep of a sampler.
+    """Return the state after the step from t = 1 to the first timestep of a sampler.
 
-    ``mean``, the paper's ([SD] section 4):  x = alpha y_bar + sigma x_1,  the mean of q(x | prompt) and the noise's covariance.
+    Without ``covariance`` it is method ``mean``, the paper's ([SD] section 4): x = alpha y_bar + sigma x_1. It has the mean of
+    q(x | prompt) and the covariance of the noise.
 
-    ``moments``, with ``covariance``: the coefficients c_f of x_1 (a number a channel) at the k x k lowest frequencies f of the
-    orthonormal DCT are stretched too,
+    With ``covariance`` it is method ``moments``. It also scales c_f, the C coefficients of x_1 at each of the k x k lowest frequencies f
+    of the orthonormal DCT:
 
-        c_f -> (sigma^2 I + alpha^2 Sigma_f)^(1/2) c_f,      all others -> sigma times,
+        c_f -> (sigma^2 I + alpha^2 Sigma_f)^(1/2) c_f,      c_f -> sigma c_f at all other frequencies.
 
-    so that x ~ N(alpha y_bar, sigma^2 I + alpha^2 Sigma): where the eye looks, q's variance too. It is a linear map of x_1, so a
-    seed keeps its meaning, and with Sigma = 0 it is ``mean``. Frames of a video share what is stretched, for they are dark or bright
-    together: of F frames it is the coefficients of their sum over sqrt(F), with F Sigma_f.
+    So x ~ N(alpha y_bar, sigma^2 I + alpha^2 Sigma), which has q's covariance at the low frequencies too. The step is linear in x_1, so
+    seeds stay comparable, and Sigma = 0 gives ``mean``. Frames of a video share their brightness: of F frames the sum over sqrt(F) is
+    scaled, with F Sigma_f.
 
     Args:
         y_bar: estimate of E[x_0 | prompt], shape (B, ...).
         x_1: noise, the same shape.
         alpha: alpha at the step's end, in [0, 1]: a number, or one per item of the batch, shape (B,).
         sigma: sigma there, in [0, 1], likewise.
-        covariance: Sigma_f of the lowest DCT coefficients of x_0 given the prompt, shape (B, k, k, C, C); then ``y_bar`` has
-            shape (B, C, H, W), or (B, C, F, H, W) of videos. Frequencies that H or W is too small for are left out.
+        covariance: Sigma_f of the lowest DCT coefficients of x_0 given the prompt, shape (B, k, k, C, C). Then ``y_bar`` must
+            have shape (B, C, H, W), or (B, C, F, H, W) of videos. Frequencies above H or W are ignored.
 
     Returns:
         Shape (B, ...), in the dtype of ``x_1``; computed in float32 or better.
 
     Raises:
-        SingDiffusionError: a coefficient is out of range, a value is not finite, Sigma_f is no covariance, or shapes differ.
+        SingDiffusionError: a coefficient is out of range, a value is not finite, Sigma_f is not a covariance, or shapes differ.
     """
     _require_same_shape("y_bar", y_bar, "x_1", x_1)
     _require_finite("y_bar", y_bar)
@@ -134,20 +142,20 @@ def first_step(
     a, s = (_coefficient(name, value, x_1, dtype) for name, value in (("alpha", alpha), ("sigma", sigma)))
     noise = s * x_1.to(dtype)
     if covariance is not None:
-        noise = noise + _stretched(x_1.to(dtype), covariance, a, s)
+        noise = noise + _low_frequency_noise(x_1.to(dtype), covariance, a, s)
     return (a * y_bar.to(dtype) + noise).to(x_1.dtype)
 
 
-def _stretched(x_1: Tensor, covariance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """What ``moments`` adds to sigma x_1: ((sigma^2 I + alpha^2 Sigma_f)^(1/2) - sigma I) c_f, as a picture."""
+def _low_frequency_noise(x_1: Tensor, covariance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Return what ``moments`` adds to sigma x_1: ((sigma^2 I + alpha^2 Sigma_f)^(1/2) - sigma I) c_f, as a picture."""
     channels, shape = x_1.shape[1], tuple(covariance.shape)
     if x_1.ndim not in (4, 5) or covariance.ndim != 5 or shape != (len(x_1), shape[1], shape[1], channels, channels):
         raise SingDiffusionError(
-            f"covariance must have shape (B, k, k, C, C) beside x_1 (B, C, H, W), not {shape} beside {tuple(x_1.shape)}"
+            f"covariance must have shape (B, k, k, C, C) for x_1 (B, C, H, W), not {shape} for {tuple(x_1.shape)}"
         )
     if x_1.ndim == 5:
         frames = x_1.shape[2]
-        together = _stretched(
+        together = _low_frequency_noise(
             x_1.sum(2) / math.sqrt(frames),
             frames * covariance,
             *(c if c.ndim == 0 else c[..., 0] for c in (alpha, sigma)),
@@ -156,13 +164,13 @@ def _stretched(x_1: Tensor, covariance: Tensor, alpha: Tensor, sigma: Tensor) ->
     rows, columns = (basis(side, min(covariance.shape[1], side), x_1) for side in x_1.shape[-2:])
     low = rows @ x_1 @ columns.T
     covariance = covariance[:, : len(rows), : len(columns)]
-    noise = sigma if sigma.ndim == 0 else sigma[..., None]  # beside (B, k, k, C, C)
-    more = square_root(covariance, sigma, alpha).to(x_1) - noise * torch.eye(channels).to(x_1)
-    return rows.T @ torch.einsum("bhwij,bjhw->bihw", more, low) @ columns
+    noise = sigma if sigma.ndim == 0 else sigma[..., None]  # broadcasts over (B, k, k, C, C)
+    added = square_root(covariance, sigma, alpha).to(x_1) - noise * torch.eye(channels).to(x_1)
+    return rows.T @ torch.einsum("bhwij,bjhw->bihw", added, low) @ columns
 
 
 def _coefficient(name: str, value: Coefficient, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """As a tensor that broadcasts over ``like``: shape () or (B, 1, ..., 1)."""
+    """Return alpha or sigma as a tensor that broadcasts over ``like``: shape () or (B, 1, ..., 1)."""
     tensor = torch.as_tensor(value, dtype=torch.float64, device="cpu")
     if not torch.isfinite(tensor).all() or (tensor < 0).any() or (tensor > 1).any():
         raise SingDiffusionError(f"{name} must be finite and within [0, 1], not {value}")
@@ -175,11 +183,13 @@ def _coefficient(name: str, value: Coefficient, like: Tensor, dtype: torch.dtype
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:
+    """Raise SingDiffusionError if a value is NaN or infinite."""
     if not torch.isfinite(tensor).all():
         raise SingDiffusionError(f"{name} has NaN or infinite values")
 
 
 def _require_same_shape(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise SingDiffusionError if two tensors differ in shape."""
     if tensor.shape != other.shape:
         raise SingDiffusionError(
             f"{name} and {other_name} differ in shape: {tuple(tensor.shape)}, {tuple(other.shape)}"

@@ -1,29 +1,31 @@
-"""What a module was trained for, kept beside its weights in ``sing_config.json``."""
+"""``SingConfig``: the latent space and the text that a module was trained for, kept in ``sing_config.json``."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SingConfig(BaseModel):
-    """The latent space and the text of a module, and how its output is used.
+    """The latent space and the text of a module, and the meaning of its output.
 
     Attributes:
-        name: for people.
+        name: any description.
         latent_channels: channels of the latents.
         vae_scaling_factor: ``vae.config.scaling_factor`` of the latent space.
         vae_shift_factor: ``vae.config.shift_factor``, where the latent space has one.
         text_width: width of the prompt embeddings.
         text_fingerprint: output of the module's text encoder for a fixed row of tokens (``modules.text.fingerprint``).
             None: any encoder of that width counts as the same.
-        sample_size: height and width of the latents in training; others work as far as the network allows.
+        sample_size: height and width of the latents in training; whether others work depends on the network.
         prediction: output of the network. ``sample``: y_bar = E[x_0 | prompt] in scaled latents. ``v_prediction``:
             v = alpha noise - sigma x_0, which is -x_0 at t = 1 (OneMoreStep). ``epsilon``: the noise.
-        alpha: alpha at which v or the noise is meant; ``epsilon`` needs one above 0 (``core.singular.as_sample``).
+        alpha: alpha to which a ``v_prediction`` or ``epsilon`` output refers; ``epsilon`` needs one above 0
+            (``core.singular.as_sample``).
         guidance_scale: of the first step; None: the pipeline's own.
-        normalise_guidance: divide the guided mean by the guidance scale (SingDiffusion, section 4).
+        normalise_guidance: whether to divide the guided mean by the guidance scale (``core.singular.guided_mean``).
         format: version of this file.
     """
 
@@ -44,6 +46,12 @@ class SingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _epsilon_needs_signal(self) -> SingConfig:
+        """Raise ValueError, which pydantic reports, for epsilon at alpha = 0."""
         if self.prediction == "epsilon" and self.alpha == 0:
             raise ValueError("prediction epsilon needs an alpha above 0")
         return self
+
+
+def network_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options in a network's configuration, without diffusers' own entries, which begin with "_"."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -1,7 +1,8 @@
-"""A network that takes the prompt alone: E[x_0 | prompt] does not depend on x_1, so the noise is not needed."""
+"""``MeanDecoder``: a network whose only input is the prompt. E[x_0 | prompt] does not depend on x_1, so it needs no noise."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ..core.covariance import factor_count, from_factors
 from ..core.dct import from_low_frequencies, low_frequencies
 from ..errors import SingDiffusionError
+from .config import network_options
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -23,25 +25,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sd15": {"cross_attention_dim": 768, "width": 768, "layers": 2},
     "sdxl": {"cross_attention_dim": 2048, "width": 1024, "layers": 3},
 }
-"""Shapes by base: ``tiny`` is trained and ships, the others are for ``singdiffusion train``."""
+"""Arguments of ``MeanDecoder`` by base. A trained ``tiny`` comes with the package; the others are for ``singdiffusion train``."""
 
 
 class MeanDecoder(nn.Module):
-    """Predicts mean and covariance of the pictures of a prompt from the prompt's embeddings: a residual perceptron.
+    """Predicts mean and covariance of the pictures of a prompt from the prompt's embeddings, by a residual perceptron.
 
     Its input is the last embedding, which a causal text encoder computes from the whole prompt, and the mean of all
-    embeddings. Its output is the lowest frequencies of the latents, so it serves any height and width. Amplitudes are DCT
-    coefficients over sqrt(H W): they do not grow with the picture. docs/performance.md compares it with transformers
-    that attend to every token.
+    embeddings. Its output is the lowest frequencies of the latents, so it works at any height and width. It predicts
+    amplitudes, DCT coefficients divided by sqrt(H W), which do not grow with the picture.
 
-    It needs torch and safetensors only, and its files have diffusers' names (``config.json``,
-    ``diffusion_pytorch_model.safetensors``).
+    It needs torch and safetensors only. Its files have diffusers' names: ``config.json`` and
+    ``diffusion_pytorch_model.safetensors``.
 
     Args:
         latent_channels: C.
         cross_attention_dim: width D of the prompt embeddings.
         grid: frequencies per side of the mean.
-        covariance_grid: frequencies per side, k, for which it also predicts the covariance between channels; 0: none.
+        covariance_grid: frequencies per side, k, for which it also predicts the covariance; 0: for none.
         width: of the perceptron's hidden state.
         layers: number of residual blocks.
 
@@ -49,7 +50,7 @@ class MeanDecoder(nn.Module):
         config: the arguments above, by name.
 
     Raises:
-        SingDiffusionError: ``covariance_grid`` is more than ``grid``, or a number is not positive.
+        SingDiffusionError: a number is not a whole one of at least 1, or ``covariance_grid`` is not within 0..``grid``.
     """
 
     def __init__(
@@ -62,13 +63,6 @@ class MeanDecoder(nn.Module):
         layers: int = 2,
     ):
         super().__init__()
-        for name, value in (("grid", grid), ("width", width), ("layers", layers)):
-            if value < 1:
-                raise SingDiffusionError(f"{name} must be at least 1, not {value}")
-        if not 0 <= covariance_grid <= grid:
-            raise SingDiffusionError(
-                f"covariance_grid must be within 0..{grid}, the decoder's grid, not {covariance_grid}"
-            )
         self.config: dict[str, Any] = {
             "latent_channels": latent_channels,
             "cross_attention_dim": cross_attention_dim,
@@ -77,6 +71,7 @@ class MeanDecoder(nn.Module):
             "width": width,
             "layers": layers,
         }
+        _require_sizes(self.config)
         self.text_in = nn.Sequential(nn.LayerNorm(2 * cross_attention_dim), nn.Linear(2 * cross_attention_dim, width))
         self.blocks = nn.ModuleList(_perceptron(width, 2 * width, width) for _ in range(layers))
         self.mean_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, latent_channels * grid**2))
@@ -87,7 +82,11 @@ class MeanDecoder(nn.Module):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> MeanDecoder:
-        """Return a new decoder of a shape in ``PRESETS``, with changes.
+        """Return a new decoder with the arguments of a preset, some of them changed.
+
+        Args:
+            name: one of ``PRESETS``.
+            changes: arguments that differ from the preset's.
 
         Raises:
             SingDiffusionError: there is no such preset.
@@ -101,14 +100,14 @@ class MeanDecoder(nn.Module):
         Raises:
             SingDiffusionError: a key is unknown, or a value is wrong.
         """
-        options = {key: value for key, value in config.items() if not key.startswith("_")}
-        try:
-            return cls(**options)
-        except TypeError as error:
-            raise SingDiffusionError(f"a MeanDecoder cannot have this configuration: {error}") from error
+        options, known = network_options(config), list(inspect.signature(cls).parameters)
+        unknown = [key for key in options if key not in known]
+        if unknown:
+            raise SingDiffusionError(f"unknown setting {unknown[0]!r} of a MeanDecoder; known: {', '.join(known)}")
+        return cls(**options)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and the weights into a folder, which is made where it is missing."""
+        """Write ``config.json`` and the weights into a folder; make the folder if it is missing."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"_class_name": "MeanDecoder", **self.config}
@@ -129,12 +128,12 @@ class MeanDecoder(nn.Module):
         for block in self.blocks:
             hidden = hidden + block(hidden)
         grid, k = self.config["grid"], self.config["covariance_grid"]
-        # the output is a coarse picture, which is learnt faster than its cosines
+        # the layer's output is a coarse picture, because training fits that faster than DCT coefficients
         cells = self.mean_out(hidden).float().unflatten(-1, (-1, grid, grid))
         mean = low_frequencies(cells, grid) / grid
         if not k:
             return mean, None
-        # detached: the loss of the covariance must not change what the mean is computed from
+        # detached, so that the loss of the covariance does not change the features of the mean
         return mean, self.covariance_out(hidden.detach()).float().unflatten(-1, (-1, k, k))
 
     def features(self, prompt_embeds: Tensor) -> Tensor:
@@ -147,19 +146,26 @@ class MeanDecoder(nn.Module):
         return self.config["covariance_grid"] > 0
 
     def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """Return y_bar = E[x_0 | prompt] in the base's scaled latents; of ``x_1`` only shape and dtype count.
+        """Return y_bar = E[x_0 | prompt] in the base's scaled latents.
 
         Args:
-            x_1: noise, shape (B, C, H, W); frequencies that H or W is too small for are left out.
+            x_1: noise, shape (B, C, H, W), of which only shape and dtype are used. Frequencies above H or W are left out.
             prompt_embeds: the text encoder's last hidden states, shape (B, L, D).
 
         Returns:
-            Shape (B, C, H, W), the dtype of ``x_1``.
+            Shape (B, C, H, W), in the dtype of ``x_1``.
         """
         return self.mean(self(prompt_embeds)[0], *x_1.shape[-2:]).to(x_1.dtype)
 
     def predict_moments(self, x_1: Tensor, prompt_embeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y_bar as ``predict``, and the covariance (B, k, k, C, C) of the lowest DCT coefficients of x_0, float32.
+        """Return y_bar and the covariance of the lowest DCT coefficients of x_0.
+
+        Args:
+            x_1: as for ``predict``.
+            prompt_embeds: as for ``predict``.
+
+        Returns:
+            y_bar as from ``predict``; the covariance, float32, shape (B, k, k, C, C).
 
         Raises:
             SingDiffusionError: the decoder has no ``covariance_grid``.
@@ -172,7 +178,7 @@ class MeanDecoder(nn.Module):
 
     @staticmethod
     def mean(amplitudes: Tensor, height: int, width: int) -> Tensor:
-        """Return the picture (B, C, height, width) of amplitudes (B, C, k, k); frequencies beyond its size are left out."""
+        """Return pictures (B, C, height, width) of amplitudes (B, C, k, k); frequencies beyond their size are left out."""
         amplitudes = amplitudes[..., :height, :width]
         return from_low_frequencies(amplitudes * math.sqrt(height * width), height, width)
 
@@ -188,5 +194,17 @@ def preset_options(name: str) -> dict[str, Any]:
     return dict(PRESETS[name])
 
 
+def _require_sizes(config: Mapping[str, Any]) -> None:
+    """Raise SingDiffusionError if a decoder of these arguments cannot be built."""
+    for name, value in config.items():
+        least = 0 if name == "covariance_grid" else 1
+        if not isinstance(value, int) or value < least:
+            raise SingDiffusionError(f"{name} must be a whole number of at least {least}, not {value!r:.40}")
+    grid, covariance_grid = config["grid"], config["covariance_grid"]
+    if covariance_grid > grid:
+        raise SingDiffusionError(f"covariance_grid must be within 0..{grid}, the decoder's grid, not {covariance_grid}")
+
+
 def _perceptron(width: int, hidden: int, out: int) -> nn.Sequential:
+    """Return layer norm, a hidden layer with GELU, and a linear output layer."""
     return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out))

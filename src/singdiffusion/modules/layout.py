@@ -1,20 +1,22 @@
-"""A module's folder: ``sing_config.json``, ``module/`` and, where it brings them, ``tokenizer/`` and ``text_encoder/``."""
+"""A module's folder: ``sing_config.json``, ``module/`` and, for a text encoder of its own, ``tokenizer/`` and ``text_encoder/``."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ..errors import SingDiffusionError, one_line_error, validation_line
 from ..files import read_json
 from .config import SingConfig
-from .decoder import MeanDecoder
+from .decoder import WEIGHTS, MeanDecoder
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
@@ -24,7 +26,7 @@ def read_config(folder: Path) -> SingConfig:
     """Return the configuration of a module's folder.
 
     Raises:
-        SingDiffusionError: it is missing, not JSON, or has missing, unknown or wrong values.
+        SingDiffusionError: the file is missing or not JSON, or a value is missing, unknown or wrong.
     """
     file = folder / CONFIG
     if not file.is_file():
@@ -32,11 +34,25 @@ def read_config(folder: Path) -> SingConfig:
         hint = f"; to convert a published module: singdiffusion convert {folder} DST" if published else ""
         raise SingDiffusionError(f"{folder} is not a SingDiffusion module: it has no {CONFIG}{hint}")
     try:
-        return SingConfig.model_validate_json(file.read_text())
-    except ValidationError as error:
-        raise SingDiffusionError(f"{file}: {validation_line(error, 'the file')}") from error
+        return parse_config(file.read_text(encoding="utf-8"), file)
     except UnicodeDecodeError as error:
         raise SingDiffusionError(f"{file} is not a text file") from error
+
+
+def parse_config(text: str, where: Any) -> SingConfig:
+    """Return the configuration in a JSON text.
+
+    Args:
+        text: as ``SingConfig.model_dump_json`` writes it.
+        where: its origin, for messages.
+
+    Raises:
+        SingDiffusionError: it is not JSON, or a value is missing, unknown or wrong.
+    """
+    try:
+        return SingConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise SingDiffusionError(f"{where}: {validation_line(error, 'the file')}") from error
 
 
 def read_network(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Module:
@@ -52,30 +68,33 @@ def read_network(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modu
         raise SingDiffusionError(f"{where} holds a {name}; known networks: {', '.join(NETWORKS)}")
     read = _read_decoder if name == "MeanDecoder" else _read_unet
     with one_line_error(f"the weights in {where} cannot be read (missing or damaged)"):
-        network, report = read(where, config, torch_dtype or torch.float32)
-    require_complete(network, report, where)
+        network = read(where, config, torch_dtype or torch.float32)
     require_finite(network, where)
     return network.eval().requires_grad_(False)
 
 
-def _read_decoder(
-    folder: Path, config: dict[str, Any], dtype: torch.dtype
-) -> tuple[torch.nn.Module, dict[str, list[str]]]:
-    network = MeanDecoder.from_config(config)
-    variant = "" if _variant(folder) is None else ".fp16"
-    found = network.load_state_dict(
-        load_file(folder / f"diffusion_pytorch_model{variant}.safetensors"), strict=False
-    )  # fmt: skip
-    return network.to(dtype), {"missing_keys": found.missing_keys, "unexpected_keys": found.unexpected_keys}
+def _read_decoder(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    """Return a ``MeanDecoder`` with the weights in its folder."""
+    try:
+        network = MeanDecoder.from_config(config).to(dtype)
+    except SingDiffusionError as error:
+        raise SingDiffusionError(f"{folder / 'config.json'}: {error}") from error
+    variant = _variant(folder)
+    file = WEIGHTS if variant is None else WEIGHTS.replace(".safetensors", f".{variant}.safetensors")
+    load_weights(network, load_file(folder / file), folder)
+    return network
 
 
-def _read_unet(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _read_unet(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    """Return a ``TimeFreeUNet`` with the weights in its folder."""
     from .unet import TimeFreeUNet
 
     loaded: Any = TimeFreeUNet.from_pretrained(
         str(folder), dtype=dtype, variant=_variant(folder), local_files_only=True, output_loading_info=True
     )
-    return loaded
+    network, report = loaded
+    require_complete(network, report, folder)
+    return network
 
 
 def _variant(folder: Path) -> str | None:
@@ -84,15 +103,48 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16." in name for name in names) else None
 
 
+def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], where: Any) -> None:
+    """Copy weights into a network. A network on the meta device takes the tensors themselves, with their dtype.
+
+    Args:
+        network: its weights are replaced.
+        weights: by name.
+        where: their origin, for messages.
+
+    Raises:
+        SingDiffusionError: a weight is missing, unexpected, or of another shape.
+    """
+    expected = network.state_dict()
+    _require_same_names(set(expected) - set(weights), set(weights) - set(expected), where)
+    for key, value in expected.items():
+        if weights[key].shape != value.shape:
+            raise SingDiffusionError(
+                f"the weights in {where} do not match its config.json: {key} has shape {tuple(weights[key].shape)}, "
+                f"and its configuration needs {tuple(value.shape)}"
+            )
+    on_meta = any(value.is_meta for value in expected.values())
+    network.load_state_dict({key: weights[key].contiguous() for key in expected}, assign=on_meta)
+
+
 def require_complete(network: Any, report: Any, where: Any) -> None:
-    """Raise SingDiffusionError if weights are missing, which loaders fill with noise, or belong to another network."""
-    missing = sorted(report["missing_keys"]) or [k for k, p in network.state_dict().items() if p.is_meta]
+    """Raise SingDiffusionError if weights were missing, which loaders fill with noise, or belong to another network.
+
+    Args:
+        network: as diffusers or transformers loaded it.
+        report: their loading information.
+        where: the folder, for messages.
+    """
+    missing = list(report["missing_keys"]) or [key for key, value in network.state_dict().items() if value.is_meta]
+    _require_same_names(missing, report["unexpected_keys"], where)
+
+
+def _require_same_names(missing: Collection[str], unexpected: Collection[str], where: Any) -> None:
+    """Raise SingDiffusionError if names of weights are missing, or are unexpected."""
     if missing:
-        raise SingDiffusionError(f"the weights in {where} lack {len(missing)} tensors, such as {missing[0]}")
-    foreign = sorted(report["unexpected_keys"])
-    if foreign:
+        raise SingDiffusionError(f"the weights in {where} lack {len(missing)} tensors, such as {min(missing)}")
+    if unexpected:
         raise SingDiffusionError(
-            f"the weights in {where} do not match its config.json: {foreign[0]} has no place in that network"
+            f"the weights in {where} do not match its config.json: {min(unexpected)} has no place in that network"
         )
 
 
@@ -115,10 +167,10 @@ def require_finite(network: torch.nn.Module, where: Any) -> None:
 
 
 def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """Return tokenizer and text encoder of a folder, or (None, None) where it has none.
+    """Return the tokenizer and the text encoder of a folder, or (None, None) where it has none.
 
     Raises:
-        SingDiffusionError: their files are incomplete or damaged.
+        SingDiffusionError: a file is missing or damaged.
     """
     if not (folder / "text_encoder").is_dir():
         return None, None

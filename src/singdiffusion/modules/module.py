@@ -31,8 +31,8 @@ class SingModule:
         network: ``MeanDecoder``, ``TimeFreeUNet``, or any ``torch.nn.Module`` with ``predict(x_1, prompt_embeds) -> y_bar``.
             Method ``moments`` needs ``predict_moments`` and a true ``predicts_covariance``.
         config: the latent space and the text of the training.
-        tokenizer: that of the training, for bases that have another. May be left out.
-        text_encoder: likewise; the two come together.
+        tokenizer: that of the training, for bases that have another; None: prompts arrive as embeddings.
+        text_encoder: likewise; both or neither.
 
     Raises:
         SingDiffusionError: only one of tokenizer and text encoder is given.
@@ -63,7 +63,7 @@ class SingModule:
             source: ``"tiny"`` (embedded; or another of ``tiny.MODULES``), or a folder that ``save_pretrained`` wrote.
             torch_dtype: of its weights; float32 by default.
             device: to move it to.
-            text_encoder: whether to load the module's own text encoder; a host that encodes prompts itself needs none.
+            text_encoder: whether to load the module's own text encoder; False for a host that encodes prompts itself.
 
         Raises:
             SingDiffusionError: the folder is missing, is not a module, or its files are damaged.
@@ -77,7 +77,9 @@ class SingModule:
         return module if device is None else module.to(device)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write ``sing_config.json``, ``module/`` and, where it has its own, ``tokenizer/`` and ``text_encoder/``: all or nothing.
+        """Write the module's folder: ``sing_config.json``, ``module/``, and ``tokenizer/`` and ``text_encoder/`` where it has them.
+
+        All files are written, or none.
 
         Raises:
             SingDiffusionError: the folder exists and is not a module.
@@ -87,7 +89,7 @@ class SingModule:
     # -- device -------------------------------------------------------------------------------------------------------
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> SingModule:
-        """Move or cast the network and the text encoder; ``to(torch.float16)`` casts alone, as in torch."""
+        """Move or cast the network and the text encoder, and return the module; ``to(torch.float16)`` only casts, as in torch."""
         if isinstance(device, torch.dtype):
             device, dtype = None, device
         for network in (self.network, self.text_encoder):
@@ -105,15 +107,15 @@ class SingModule:
     def encode_prompt(
         self, prompt: str | list[str], negative_prompt: str | list[str] | None = None, num_images_per_prompt: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Return embeddings of prompts and negative prompts by the module's own text encoder, a row per picture.
+        """Return embeddings of prompts and of negative prompts by the module's own text encoder, one row per picture.
 
         Args:
             prompt: one or several.
-            negative_prompt: one for all, or one per prompt; none: the empty prompt.
+            negative_prompt: one for all, or one per prompt; None: the empty prompt.
             num_images_per_prompt: rows per prompt.
 
         Returns:
-            Two tensors (B, L, D).
+            Two tensors of shape (B, L, D).
 
         Raises:
             SingDiffusionError: the module has no text encoder.
@@ -129,7 +131,7 @@ class SingModule:
 
     @property
     def kind(self) -> str:
-        """``decoder`` for a network that takes the prompt alone, otherwise ``unet``."""
+        """``decoder`` for a network whose only input is the prompt, otherwise ``unet``."""
         return "decoder" if isinstance(self.network, MeanDecoder) else "unet"
 
     @property
@@ -138,10 +140,10 @@ class SingModule:
         return bool(getattr(self.network, "predicts_covariance", False))
 
     def choose_method(self, method: str | None = None) -> str:
-        """Return the method asked for, or by default ``moments`` where the network predicts the covariance.
+        """Return ``method``; for None return ``moments`` where the network predicts the covariance, otherwise ``mean``.
 
         Raises:
-            SingDiffusionError: the method is unknown, or the network cannot do it.
+            SingDiffusionError: the method is unknown, or needs a covariance that the network does not predict.
         """
         if method not in (None, *METHODS):
             raise SingDiffusionError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
@@ -161,32 +163,32 @@ class SingModule:
         guidance_scale: float = 1.0,
         method: str | None = None,
     ) -> Moments:
-        """Return the guided mean and the covariance of x_0, by one forward for prompt and negative prompt.
+        """Return the guided mean and the covariance of x_0. Prompt and negative prompt share one forward pass.
 
-        Guidance changes the mean only; the covariance is the prompt's. The score s_neg + w (s_pos - s_neg) would extrapolate
-        both as t -> 1, Sigma_neg + w (Sigma_pos - Sigma_neg). But a prompt that leaves brightness open varies a little less
-        than the empty prompt, and 7.5 times that difference removes all variation (measured in docs/performance.md).
+        Guidance changes the mean only; the covariance is the prompt's (the reason is measured in docs/performance.md).
 
         Args:
             x_1: noise, shape (B, C, H, W).
             prompt_embeds: embeddings by the module's text encoder, shape (B, L, D).
             negative_prompt_embeds: the same of the negative prompt; needed for ``guidance_scale`` above 1.
-            guidance_scale: w; 1 or less: no guidance.
+            guidance_scale: w; no guidance for 1 or less.
             method: ``mean`` or ``moments``; by default ``moments`` where the network predicts the covariance.
 
         Returns:
-            y_bar in scaled latents, float32, of the shape and on the device of ``x_1``; and, for ``moments``, the covariance of
-            the lowest DCT coefficients, float32, (B, k, k, C, C), otherwise None.
+            y_bar in scaled latents, float32, of the shape and on the device of ``x_1``. Then for ``moments`` the covariance of
+            the lowest DCT coefficients, float32, shape (B, k, k, C, C), otherwise None.
 
         Raises:
-            SingDiffusionError: the network predicts no covariance, shapes differ, or a value is not finite.
+            SingDiffusionError: the network predicts no covariance, ``negative_prompt_embeds`` is missing, or a prediction is not
+                finite.
         """
         method = self.choose_method(method)
-        guided = guidance_scale > 1 and negative_prompt_embeds is not None
-        rows = [negative_prompt_embeds, prompt_embeds] if guided else [prompt_embeds]
+        rows = [prompt_embeds]
+        if guidance_scale > 1 and negative_prompt_embeds is not None:
+            rows = [negative_prompt_embeds, prompt_embeds]
         parameter = next(self.network.parameters())
         noise = torch.cat([x_1] * len(rows)).to(parameter.device, parameter.dtype)
-        embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)  # type: ignore[arg-type]
+        embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)
         if method == "moments":
             output, covariance = self.network.predict_moments(noise, embeddings)
             covariance = covariance.chunk(len(rows))[-1].to(x_1.device)

@@ -1,4 +1,4 @@
-"""Text encoders: whether the base's is the module's, and prompts as embeddings."""
+"""Text encoders: a comparison of the base's with the module's, and prompts as embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FINGERPRINT = 32  # numbers kept
+FINGERPRINT = 32  # numbers of a fingerprint
 TOLERANCE = 0.03  # relative: bfloat16 changes a fingerprint by less than 1 %, another encoder by about 100 %
 
 
@@ -16,7 +16,7 @@ TOLERANCE = 0.03  # relative: bfloat16 changes a fingerprint by less than 1 %, a
 def fingerprint(text_encoder: Any) -> tuple[float, ...]:
     """Return the first numbers of an encoder's last hidden state for a fixed row of tokens.
 
-    Encoders are compared by their output, whatever their dtype or file: a LoRA or a fine-tune shows as soon as it matters.
+    The output identifies an encoder independently of its dtype and file, and a LoRA or fine-tuning of the encoder changes it.
 
     Args:
         text_encoder: a transformers model with ``last_hidden_state``.
@@ -35,9 +35,9 @@ def fingerprint(text_encoder: Any) -> tuple[float, ...]:
 
 
 def same_encoders(text_encoders: list[Any], expected: tuple[float, ...] | None) -> bool:
-    """Return whether a pipeline's encoders (SDXL has two) have the expected fingerprints, one after the other.
+    """Return whether a pipeline's encoders have the expected fingerprint; SDXL's two are concatenated.
 
-    True where none is expected, and where the pipeline has no encoder: its embeddings come from elsewhere.
+    True where none is expected, and where the pipeline has no encoder, because its embeddings come from elsewhere.
     """
     if expected is None or not text_encoders:
         return True

@@ -1,4 +1,8 @@
-"""The paper's network: a text-conditional U-Net that knows no time, fitted to E[x_0 | prompt] at t = 1 ([SD] section 4)."""
+"""``TimeFreeUNet``: the paper's network, a text-conditional U-Net without time input, fitted to E[x_0 | prompt] at t = 1.
+
+The paper is Zhang, Yin, Li and Xie, "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR
+2024, arXiv 2403.08381; the network is in section 4.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,26 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..errors import SingDiffusionError
+from .config import network_options
 
 
 class _NoTime(nn.Module):
-    """Stands where the time embedding stood: takes its arguments, gives None, has no weights."""
+    """Takes the place of the time embedding; has no weights."""
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> None:
-        return None
+        """Return None, with which diffusers' blocks add no time."""
 
 
 class TimeFreeUNet(UNet2DConditionModel):
-    """A ``UNet2DConditionModel`` without any time embedding; every option of its own is accepted but those that need one.
+    """A ``UNet2DConditionModel`` without time embedding. It takes the same options, except those that need one.
 
-    Being a diffusers model it has ``from_pretrained``, ``save_pretrained``, ``push_to_hub``, gradient checkpointing,
-    attention processors and PEFT adapters. It loads the layout in which SingDiffusion was published (dead
-    ``time_embedding`` weights are skipped) and a full Stable Diffusion U-Net (its time weights are skipped).
+    It is a diffusers model, with ``from_pretrained``, ``save_pretrained``, ``push_to_hub``, gradient checkpointing, attention
+    processors and PEFT adapters. ``from_pretrained`` also loads a full Stable Diffusion U-Net and the layout in which
+    SingDiffusion was published, and skips their weights of the time embedding.
 
     Raises:
-        SingDiffusionError: an option that acts through the time embedding (class or addition embeddings,
-            ``resnet_time_scale_shift`` other than ``default``, ``time_cond_proj_dim``) is asked for.
+        SingDiffusionError: an option acts through the time embedding: class or addition embeddings, ``time_cond_proj_dim``, or a
+            ``resnet_time_scale_shift`` other than ``default``.
     """
 
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012  (diffusers declares it so)
@@ -39,7 +44,7 @@ class TimeFreeUNet(UNet2DConditionModel):
         r"^class_embedding\.",
     ]
 
-    # diffusers reads the configuration off this signature: without `wraps` from_config silently builds the default network.
+    # diffusers finds the options by this signature: without `wraps`, from_config would silently build the default network
     @functools.wraps(UNet2DConditionModel.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,26 +55,26 @@ class TimeFreeUNet(UNet2DConditionModel):
                 module.time_emb_proj = None
 
     def predict(self, x_1: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """y_bar = f(x_1, prompt), the estimate of E[x_0 | prompt], in the units of the base's scaled latents.
+        """Return y_bar = f(x_1, prompt), the estimate of E[x_0 | prompt], in the base's scaled latents.
 
         Args:
             x_1: noise, shape (B, C, H, W).
             prompt_embeds: the text encoder's last hidden states, shape (B, L, D).
 
         Returns:
-            Shape (B, C, H, W), the dtype of ``x_1``.
+            Shape (B, C, H, W), in the dtype of ``x_1``.
         """
         return self(x_1, torch.zeros((), device=x_1.device), prompt_embeds).sample
 
     @classmethod
     def from_unet(cls, unet: UNet2DConditionModel) -> TimeFreeUNet:
-        """Warm start from a base's denoiser: all weights but those that know the time.
+        """Return a module that starts from a base's denoiser, with all its weights except those of the time embedding.
 
         Raises:
             SingDiffusionError: a weight that the module needs is missing in ``unet`` or of another shape.
         """
-        config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
-        module = cls.from_config(config | dict.fromkeys(_TIME_OPTIONS) | {"resnet_time_scale_shift": "default"})
+        without_time = dict.fromkeys(_TIME_OPTIONS) | {"resnet_time_scale_shift": "default"}
+        module = cls.from_config(network_options(unet.config) | without_time)
         theirs, ours = unet.state_dict(), module.state_dict()
         unfit = [key for key, value in ours.items() if key not in theirs or theirs[key].shape != value.shape]
         if unfit:
@@ -82,6 +87,7 @@ _TIME_OPTIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", 
 
 
 def _refuse_time_options(config: Any) -> None:
+    """Raise SingDiffusionError for an option that acts through the time embedding."""
     for option in _TIME_OPTIONS:
         if config.get(option) is not None:
             raise SingDiffusionError(

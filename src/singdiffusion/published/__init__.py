@@ -1,4 +1,4 @@
-"""Modules as they are published: by name, on the hub, in the layouts of others."""
+"""Published modules: loaded by name or from the hub, and converted from the layouts of others."""
 
 from .load import load_module
 

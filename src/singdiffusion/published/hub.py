@@ -9,15 +9,16 @@ from ..errors import SingDiffusionError
 
 
 def download(hub_id: str, patterns: list[str], kind: str, **hub: Any) -> Path:
-    """Return the folder with those files of a repository that match.
+    """Return the local folder with the files of a repository that match the patterns.
 
     Args:
         hub_id: "owner/name".
-        patterns: as for ``huggingface_hub.snapshot_download``, which also takes ``hub``.
-        kind: for messages: what of this name is missing on this machine, such as "folder".
+        patterns: as for ``huggingface_hub.snapshot_download``.
+        kind: for messages, what was not found locally, such as "folder".
+        hub: other options of ``huggingface_hub.snapshot_download``.
 
     Raises:
-        SingDiffusionError: the name is not a hub id, or the hub has no such repository or cannot be reached.
+        SingDiffusionError: the name is not a hub id, the hub has no such repository, or it cannot be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError

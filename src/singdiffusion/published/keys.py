@@ -1,4 +1,4 @@
-"""Names of a U-Net's weights in the original Stable Diffusion code, as single files have them."""
+"""Names of a U-Net's weights in the original Stable Diffusion code, which single files use."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _BLOCK = re.compile(
 
 
 def original_name(key: str, unet: Mapping[str, Any]) -> str:
-    """Return the original name of a weight; that code numbers all layers in one row.
+    """Return the original name of a weight. The original code numbers the layers of all blocks consecutively.
 
     Args:
         key: diffusers' name.
         unet: configuration of the U-Net.
 
     Raises:
-        SingDiffusionError: the layout has no name for it.
+        SingDiffusionError: the weight has no name in the original layout.
     """
     for ours, theirs in _ENDS.items():
         if key.startswith(ours):
@@ -59,5 +59,6 @@ def original_name(key: str, unet: Mapping[str, Any]) -> str:
 
 
 def _up_blocks(unet: Mapping[str, Any]) -> list[str]:
+    """Return the types of the up blocks, by default Stable Diffusion's."""
     default = ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
     return list(unet.get("up_block_types", default))

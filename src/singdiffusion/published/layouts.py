@@ -1,7 +1,7 @@
-"""Modules as others publish them: SingDiffusion's authors, OneMoreStep, single files.
+"""Layouts in which others publish modules: SingDiffusion's authors, OneMoreStep, single files.
 
-Every layout holds the same network, a U-Net without time. All weights must be there, of the right shape and finite.
-No code in a file runs: pickles are read with ``weights_only``.
+Every layout holds the same network, a U-Net without time. All weights must be present, of the right shape and finite.
+No code in a file is run: pickles are read with ``weights_only``.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import SingDiffusionError, one_line, one_line_error, validation_line
+from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
 from ..modules import SingConfig, layout
+from ..modules.config import network_options
 from ..modules.unet import TimeFreeUNet
 from .keys import PREFIX, original_name
 
-WEIGHTS = (
+WEIGHT_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.fp16.bin",
 )
 SD_SCALING = 0.18215  # of the VAE of Stable Diffusion 1.x and 2.x
+_TIME_WEIGHTS = ("time_embedding.", "time_embed.")  # unused ones, which the authors' file still has
 
-# U-Nets of single files without a configuration, by the width of their text (the rest are diffusers' defaults).
-_KNOWN = {
+# U-Nets of single files without a configuration, by the width of their text; other options have diffusers' defaults.
+_UNETS = {
     768: {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
     1024: {
         "sample_size": 64,
@@ -46,13 +48,13 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Published:
-    """A module as it was found.
+    """A published module as it was read.
 
     Attributes:
         unet: configuration of its U-Net.
-        weights: by name, in diffusers' layout.
-        config: how it is used, as far as the layout holds it; ``text_width`` and ``latent_channels`` are the U-Net's.
-        source: for messages.
+        weights: by diffusers' names.
+        config: as the layout gives it; what the layout leaves open has the values of Stable Diffusion 1.5.
+        source: file or folder, for messages.
     """
 
     unet: dict[str, Any]
@@ -62,14 +64,14 @@ class Published:
 
 
 def read(source: Path, unet: dict[str, Any] | None = None) -> Published:
-    """Return the module in a folder or file, whichever layout it has.
+    """Return the module in a folder or file of any known layout.
 
     Args:
         source: a folder or a ``.safetensors`` file.
         unet: configuration of the U-Net, for a single file without one.
 
     Raises:
-        SingDiffusionError: there is no such file or folder, its layout is unknown, or it is damaged.
+        SingDiffusionError: the file or folder is missing, its layout is unknown, or it is damaged.
     """
     if source.is_file():
         if source.suffix != ".safetensors":
@@ -82,9 +84,9 @@ def read(source: Path, unet: dict[str, Any] | None = None) -> Published:
     if (source / layout.CONFIG).is_file():
         return _read_folder(source / "module", layout.read_config(source))
     if (source / "oms_module").is_dir():
-        # it predicts v = alpha noise - sigma x_0, which is -x_0 at t = 1; its guidance is not normalised
-        more = {"prediction": "v_prediction", "normalise_guidance": False, "guidance_scale": 1.0}
-        return _read_folder(source / "oms_module", None, **more)
+        # OneMoreStep predicts v = alpha noise - sigma x_0, which is -x_0 at t = 1, and does not normalise its guidance
+        changes = {"prediction": "v_prediction", "normalise_guidance": False, "guidance_scale": 1.0}
+        return _read_folder(source / "oms_module", None, **changes)
     if (source / "config.json").is_file():
         return _read_folder(source, None)
     raise SingDiffusionError(
@@ -93,71 +95,73 @@ def read(source: Path, unet: dict[str, Any] | None = None) -> Published:
     )
 
 
-def _read_folder(folder: Path, config: SingConfig | None, **more: Any) -> Published:
+def _read_folder(folder: Path, config: SingConfig | None, **changes: Any) -> Published:
+    """Return the module in a folder with ``config.json`` and weights.
+
+    Args:
+        folder: in diffusers' layout.
+        config: how the module is used; None: as the authors' module is, with ``changes``.
+    """
     unet = read_json(folder / "config.json")
-    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if file is None:
-        raise SingDiffusionError(f"{folder} has no weights: one of {', '.join(WEIGHTS)}")
-    return Published(unet, _weights(file), config or _config_of(unet, folder, **more), folder)
+        raise SingDiffusionError(f"{folder} has no weights: one of {', '.join(WEIGHT_FILES)}")
+    return Published(unet, _read_weights(file), config or _config_of(unet, folder, **changes), folder)
 
 
 def _read_single(file: Path, unet: dict[str, Any] | None) -> Published:
-    weights = _weights(file)
-    inside = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)} or weights
+    """Return the module in a file in the original key layout; ``convert`` writes both configurations into its metadata."""
+    weights = _read_weights(file)
+    inner = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)} or weights
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
-    try:
-        unet = unet or json.loads(metadata.get("unet_config", "null"))
-        config = SingConfig.model_validate_json(metadata["sing_config"]) if "sing_config" in metadata else None
-    except ValidationError as error:
-        raise SingDiffusionError(f"the metadata of {file} is damaged: {validation_line(error)}") from error
-    except ValueError as error:
-        raise SingDiffusionError(f"the metadata of {file} is damaged: {one_line(error)}") from error
-    if unet is None:
-        unet = _guess(inside, file)
-    names = {original_name(name, unet): name for name in _skeleton(unet, file).state_dict()}
-    renamed = {names.get(key, key): value for key, value in inside.items()}
+    where = f"the metadata of {file}"
+    if unet is None and "unet_config" in metadata:
+        with one_line_error(f"{where} cannot be read"):
+            unet = json.loads(metadata["unet_config"])
+    if not isinstance(unet, dict):
+        unet = _unet_of(inner, file)
+    config = layout.parse_config(metadata["sing_config"], where) if "sing_config" in metadata else None
+    diffusers_names = {original_name(name, unet): name for name in _empty_network(unet, file).state_dict()}
+    renamed = {diffusers_names.get(key, key): value for key, value in inner.items()}
     return Published(unet, renamed, config or _config_of(unet, file), file)
 
 
-def _guess(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
-    """Return the U-Net's configuration, found by the width of its text."""
+def _unet_of(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
+    """Return the configuration of a U-Net of Stable Diffusion's size, identified by the width of its text."""
     keys = (key for key in weights if key.endswith("attn2.to_k.weight"))
     width = next((weights[key].shape[1] for key in keys), None)
-    if width not in _KNOWN:
+    if width not in _UNETS:
         raise SingDiffusionError(
             f"{file} has no configuration of its U-Net, and is not of SD-1.x or SD-2.x size; pass its config.json"
         )
-    return dict(_KNOWN[width])
+    return dict(_UNETS[width])
 
 
-def _weights(file: Path) -> dict[str, Tensor]:
-    """Return all tensors of a file, mapped from disk where the format allows."""
-    try:
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file, mapped from disk where the format allows it."""
+    with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
         if file.suffix == ".safetensors":
-            with safe_open(file, "pt") as opened:
-                return {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (it is no dict)
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-    except pickle.UnpicklingError as error:
-        raise SingDiffusionError(
-            f"{file} holds more than weights, or is damaged; it is not read because it could run code"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise SingDiffusionError(
-            f"the weights in {file} cannot be read (missing or damaged): {one_line(error)}"
-        ) from error
+            return load_file(file)
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+        except pickle.UnpicklingError as error:
+            raise SingDiffusionError(
+                f"{file} holds more than weights, or is damaged; it is not read because it could run code"
+            ) from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise SingDiffusionError(f"{file} holds no table of weights")
     return loaded
 
 
 def _is_zip(file: Path) -> bool:
-    """Return whether a file can be mapped; files of torch before 1.6 are no zip archives and cannot."""
+    """Return whether a file is a zip archive, which can be mapped; files of torch before 1.6 are not."""
     with file.open("rb") as opened:
         return opened.read(2) == b"PK"
 
 
-def _config_of(unet: Mapping[str, Any], where: Any, **more: Any) -> SingConfig:
+def _config_of(unet: Mapping[str, Any], where: Any, **changes: Any) -> SingConfig:
+    """Return the configuration of a module of this U-Net for Stable Diffusion's latents, with changes."""
     width, size = unet.get("cross_attention_dim"), unet.get("sample_size")
     if not isinstance(width, int):
         raise SingDiffusionError(f"the configuration in {where} lacks cross_attention_dim, the width of the text")
@@ -166,45 +170,30 @@ def _config_of(unet: Mapping[str, Any], where: Any, **more: Any) -> SingConfig:
         vae_scaling_factor=SD_SCALING,
         text_width=width,
         sample_size=size if isinstance(size, int) else None,
-        **more,
+        **changes,
     )
 
 
-def _skeleton(unet: Mapping[str, Any], where: Any) -> TimeFreeUNet:
-    """Return the network without weights, on the meta device."""
-    options = {key: value for key, value in unet.items() if not key.startswith("_")}
+def _empty_network(unet: Mapping[str, Any], where: Any) -> TimeFreeUNet:
+    """Return the network of this configuration on the meta device, without weights."""
     with one_line_error(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
-        return TimeFreeUNet.from_config(options)  # type: ignore[return-value]
+        return TimeFreeUNet.from_config(network_options(unet))
 
 
-def assemble(found: Published, dtype: torch.dtype | None = None) -> TimeFreeUNet:
-    """Return the network with its weights; a weight is copied only where its dtype changes.
+def assemble(found: Published, torch_dtype: torch.dtype | None = None) -> TimeFreeUNet:
+    """Return the network with its weights, which are copied only where their dtype changes.
 
     Args:
-        found: what ``read`` returned.
-        dtype: of the weights; by default as they are.
+        found: as ``read`` returned it.
+        torch_dtype: of the weights; by default their own.
 
     Raises:
-        SingDiffusionError: a weight is missing, foreign, of another shape or not finite, or the network is a denoiser.
+        SingDiffusionError: the network is a denoiser, or a weight is missing, unexpected, of another shape or not finite.
     """
-    network = _skeleton(found.unet, found.source)
-    expected, weights, where = network.state_dict(), found.weights, found.source
-    if any(".time_emb_proj." in key or ".emb_layers." in key for key in weights):
-        raise SingDiffusionError(f"{where} is a denoiser, which takes the time; a module of the first step does not")
-    missing = sorted(set(expected) - set(weights))
-    if missing:
-        raise SingDiffusionError(f"{where} lacks {len(missing)} tensors, such as {missing[0]}")
-    unexpected = set(weights) - set(expected)
-    foreign = sorted(key for key in unexpected if not key.startswith(("time_embedding.", "time_embed.")))
-    if foreign:
-        raise SingDiffusionError(f"{where} does not match its configuration: {foreign[0]} has no place in that network")
-    state = {}
-    for key, value in expected.items():
-        if weights[key].shape != value.shape:
-            raise SingDiffusionError(
-                f"{where}: {key} has shape {tuple(weights[key].shape)}, and its configuration needs {tuple(value.shape)}"
-            )
-        state[key] = weights[key].to(dtype or weights[key].dtype).contiguous()
-    network.load_state_dict(state, assign=True)
-    layout.require_finite(network, where)
-    return network.eval()
+    if any(".time_emb_proj." in key or ".emb_layers." in key for key in found.weights):
+        raise SingDiffusionError(f"{found.source} is a denoiser, which takes the time; a module has no time input")
+    network = _empty_network(found.unet, found.source)
+    weights = {key: value for key, value in found.weights.items() if not key.startswith(_TIME_WEIGHTS)}
+    layout.load_weights(network, weights, found.source)
+    layout.require_finite(network, found.source)
+    return (network if torch_dtype is None else network.to(torch_dtype)).eval()

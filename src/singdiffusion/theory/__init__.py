@@ -1,1 +1,1 @@
-"""What the method claims, checked in numbers: the propositions of [SD], the removable singularity, and the brightness bias."""
+"""The method's claims as numbers: the propositions, the removable singularity, the samplers, and the bias of brightness."""

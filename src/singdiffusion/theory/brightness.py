@@ -1,7 +1,7 @@
-"""Proposition 3 in numbers: which brightness pictures get, started at 1 - eps from noise, from q itself, from ``mean``, from ``moments``.
+"""Proposition 3 in numbers: the brightness of pictures whose sampling starts at 1 - eps from noise, ``mean``, ``moments`` or q.
 
-Pictures are single-channel, n x n, in -1..1; the exact posterior of ``theory.oracle`` takes the place of a trained model, so that
-every difference is due to the start. From a state x at 1 - eps the exact reverse process ends in picture i with probability w_i(x).
+Pictures have one channel of n x n pixels in -1..1. The exact posterior of ``theory.oracle`` takes the place of a trained model, so
+all differences come from the start. From a state x at 1 - eps the exact reverse process ends in picture i with probability w_i(x).
 """
 
 from __future__ import annotations
@@ -26,37 +26,39 @@ FREQUENCIES = 4  # k of ``moments``
 
 @dataclass(frozen=True)
 class Start:
-    """One way to start at 1 - eps.
+    """The pictures that sampling ends in, for one way to start at 1 - eps.
 
     Attributes:
-        greys: mean brightness (0..255) of the data, shared by all starts: (N,).
-        shares: how often each picture is the end: (N,), sums to 1.
-        kl: KL divergence from q's to this start's distribution of the state's mean (its projection on the constant picture).
-        kl_low: the same of q's Gaussian part, in the k x k lowest frequencies, in closed form.
+        mean_luma: of each picture of the data, 0..255, the same for all starts; shape (N,).
+        shares: probability of each picture, shape (N,); the sum is 1.
+        kl: KL divergence from q's distribution of the state's mean (its projection on the constant picture) to this start's.
+        kl_low: KL divergence between the Gaussians with q's and this start's moments, in the k x k lowest frequencies.
     """
 
-    greys: np.ndarray
+    mean_luma: np.ndarray
     shares: np.ndarray
     kl: float
     kl_low: float
 
     @property
     def mean(self) -> float:
-        return float(self.shares @ self.greys)
+        """Mean over pictures of their mean luma."""
+        return float(self.shares @ self.mean_luma)
 
     @property
     def std(self) -> float:
-        """Standard deviation over pictures of their mean brightness."""
-        return math.sqrt(float(self.shares @ (self.greys - self.mean) ** 2))
+        """Standard deviation over pictures of their mean luma."""
+        return math.sqrt(float(self.shares @ (self.mean_luma - self.mean) ** 2))
 
 
 def starts(pictures: Tensor, t: float, count: int, generator: torch.Generator) -> dict[str, Start]:
-    """Every way to start at time ``t``, with the same noises.
+    """Return the result of every way to start at time ``t``, by its name in ``STARTS``. All use the same noises.
 
     Args:
-        pictures: the data, (N, 1, n, n), in -1..1.
+        pictures: the data, shape (N, 1, n, n), in -1..1.
         t: 1 - eps.
-        count: noises drawn; the shares are means over them.
+        count: number of noises; the shares are means over them.
+        generator: of the noises.
 
     Raises:
         SingDiffusionError: t is not within (0, 1], or count is not positive.
@@ -66,8 +68,7 @@ def starts(pictures: Tensor, t: float, count: int, generator: torch.Generator) -
     oracle = Oracle(pictures)
     alpha, sigma = float(oracle.path.alpha(t)), float(oracle.path.sigma(t))
     data = oracle.data.unflatten(1, oracle.shape)
-    low = low_frequencies(data, FREQUENCIES)
-    variance = low.var(0, correction=0)
+    variance = low_frequencies(data, FREQUENCIES).var(0, correction=0)
     noise = torch.randn(count, *oracle.shape, dtype=torch.float64, generator=generator)
     mean = oracle.mean.expand_as(noise)
     chosen = data[torch.randint(len(data), (count,), generator=generator)]
@@ -77,31 +78,47 @@ def starts(pictures: Tensor, t: float, count: int, generator: torch.Generator) -
         "moments": first_step(mean, noise, alpha, sigma, variance[0, ..., None, None].expand(count, -1, -1, -1, -1)),
         "real": alpha * chosen + sigma * noise,
     }
-    greys = ((data.mean((1, 2, 3)) + 1) * 127.5).numpy()
-    centre, flat = low.flatten(1).mean(0), low.flatten(1)
-    true = sigma**2 * torch.eye(flat.shape[1], dtype=torch.float64) + alpha**2 * torch.cov(flat.T, correction=0)
+    mean_luma = ((data.mean((1, 2, 3)) + 1) * 127.5).numpy()
     places = (alpha * data.shape[-1] * data.mean((1, 2, 3))).numpy()
-    made = {}
-    for name in STARTS:
-        centre_of, covariance = {
-            "off": (0 * centre, torch.eye(len(centre), dtype=torch.float64)),
-            "mean": (alpha * centre, sigma**2 * torch.eye(len(centre), dtype=torch.float64)),
-            "moments": (alpha * centre, torch.diag(sigma**2 + alpha**2 * variance.flatten())),
-            "real": (alpha * centre, true),
-        }[name]
-        kl = 0.0 if name == "real" else kl_to_normal(places, sigma, float(centre_of[0]), math.sqrt(covariance[0, 0]))
-        kl_low = kl_of_normals(alpha * centre, true, centre_of, covariance)
-        made[name] = Start(greys, oracle.weights(states[name], t).mean(0).numpy(), kl, kl_low)
-    return made
+    gaussians = _low_gaussians(data, alpha, sigma)
+    results = {}
+    for name, (center, covariance) in gaussians.items():
+        kl = 0.0 if name == "real" else kl_to_normal(places, sigma, float(center[0]), math.sqrt(covariance[0, 0]))
+        kl_low = kl_of_normals(*gaussians["real"], center, covariance)
+        results[name] = Start(mean_luma, oracle.weights(states[name], t).mean(0).numpy(), kl, kl_low)
+    return results
+
+
+def _low_gaussians(data: Tensor, alpha: float, sigma: float) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and covariance of each start's lowest frequencies: float64, shapes (k^2,) and (k^2, k^2).
+
+    Args:
+        data: the pictures, shape (N, 1, n, n).
+        alpha: at 1 - eps.
+        sigma: at 1 - eps.
+    """
+    low = low_frequencies(data, FREQUENCIES)
+    variance = low.var(0, correction=0).flatten()
+    flat = low.flatten(1)
+    center = alpha * flat.mean(0)
+    identity = torch.eye(flat.shape[1], dtype=torch.float64)
+    return {
+        "off": (0 * center, identity),
+        "mean": (center, sigma**2 * identity),
+        "moments": (center, torch.diag(sigma**2 + alpha**2 * variance)),
+        "real": (center, sigma**2 * identity + alpha**2 * torch.cov(flat.T, correction=0)),
+    }
 
 
 def kl_to_normal(places: np.ndarray, sigma: float, mean: float, std: float) -> float:
-    """KL(1/N sum_i N(places_i, sigma^2) || N(mean, std^2)), by quadrature to 1e-6."""
+    """Return KL(1/N sum_i N(places_i, sigma^2) || N(mean, std^2)), by quadrature, to 1e-6."""
 
     def density(z: float) -> float:
+        """Density of the mixture."""
         return float(np.exp(-(((z - places) / sigma) ** 2) / 2).mean() / (sigma * math.sqrt(2 * math.pi)))
 
     def integrand(z: float) -> float:
+        """p log(p / q)."""
         p = density(z)
         log_q = -(((z - mean) / std) ** 2) / 2 - math.log(std * math.sqrt(2 * math.pi))
         return p * (math.log(p) - log_q) if p > 0 else 0.0
@@ -111,10 +128,8 @@ def kl_to_normal(places: np.ndarray, sigma: float, mean: float, std: float) -> f
 
 
 def kl_of_normals(mean: Tensor, covariance: Tensor, other_mean: Tensor, other: Tensor) -> float:
-    """KL(N(mean, covariance) || N(other_mean, other)), in closed form: float64 (D,), (D, D)."""
+    """Return KL(N(mean, covariance) || N(other_mean, other)), in closed form, for float64 of shapes (D,) and (D, D)."""
     away = other_mean - mean
     trace = torch.linalg.solve(other, covariance).trace()
-    return float(
-        (trace + away @ torch.linalg.solve(other, away) - len(mean) + torch.logdet(other) - torch.logdet(covariance))
-        / 2
-    )
+    distance = away @ torch.linalg.solve(other, away)
+    return float((trace + distance - len(mean) + torch.logdet(other) - torch.logdet(covariance)) / 2)

@@ -1,4 +1,8 @@
-"""The claims of [SD] (arXiv 2403.08381) as numbers. Each function computes one; ``figures`` draws them, ``report`` runs them all."""
+"""The claims of [SD] as numbers. Each function computes one; ``figures`` draws them, ``report`` runs them all.
+
+[SD] is Zhang, Yin, Li and Xie, "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024,
+arXiv 2403.08381.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +26,14 @@ from .path import PATH
 
 @dataclass(frozen=True)
 class Curve:
-    """L1 distances between the exact and the Gaussian reverse step as the step shrinks.
+    """L1 distances between the exact and the Gaussian reverse step as the step shrinks. All arrays have shape (M,).
 
     Attributes:
-        name: of the curve, for the legend.
-        size: what shrinks: sigma_{t|s} for t < 1, alpha_s at t = 1: (M,).
-        distance: L1, 0..2: (M,).
-        half_width: of the 95 % interval where the distance is a Monte Carlo estimate, else zeros: (M,).
-        bound: of Pinsker's inequality: (M,).
+        name: for the legend.
+        size: of the step: sigma_{t|s} for t < 1, alpha_s at t = 1.
+        distance: L1, within 0..2.
+        half_width: of the 95 % interval where the distance is a Monte Carlo estimate, otherwise 0.
+        bound: by Pinsker's inequality.
     """
 
     name: str
@@ -40,36 +44,36 @@ class Curve:
 
     @property
     def exponent(self) -> tuple[float, float]:
-        """(slope, constant) of distance = constant * size^slope, by least squares on the smaller half of the sizes."""
+        """Slope and constant of distance = constant * size^slope, by least squares on the smaller half of the sizes."""
         half = np.argsort(self.size)[: len(self.size) // 2]
         slope, intercept = np.polyfit(np.log(self.size[half]), np.log(self.distance[half]), 1)
         return float(slope), float(math.exp(intercept))
 
     @property
     def square_root_constant(self) -> float:
-        """C of the propositions' C sqrt(size), for these sizes: the least that lies above Pinsker's bound, so above the distance."""
+        """Least C for which C sqrt(size), the propositions' bound, is at or above Pinsker's bound at these sizes."""
         return float((self.bound / np.sqrt(self.size)).max())
 
     @property
     def worst_ratio(self) -> float:
-        """Largest distance / bound; below 1 where the bound, and with it the proposition, holds."""
+        """Largest distance / bound; below 1 where the bound holds, and with it the proposition."""
         return float((self.distance / self.bound).max())
 
 
 def proposition_1(oracle: Oracle, x_t: Tensor, t: float, sizes: Sequence[float], name: str) -> Curve:
-    """Distances at one x_t and t < 1 for steps of sigma_{t|s} = ``sizes``, by quadrature."""
+    """Return the distances at one x_t and t < 1 for steps of sigma_{t|s} = ``sizes``, by quadrature."""
     return _curve(oracle, x_t, t, sizes, [_before(t, size) for size in sizes], name)
 
 
 def proposition_2(oracle: Oracle, sizes: Sequence[float], name: str) -> Curve:
-    """Distances at t = 1, where the step does not depend on x_1, for steps to alpha_s = ``sizes``, by quadrature."""
+    """Return the distances at t = 1 for steps to alpha_s = ``sizes``, by quadrature; they do not depend on x_1."""
     return _curve(oracle, torch.zeros(oracle.shape), 1.0, sizes, [time_of_alpha(a) for a in sizes], name)
 
 
 def proposition_2_monte_carlo(
     oracle: Oracle, sizes: Sequence[float], name: str, count: int, generator: torch.Generator
 ) -> Curve:
-    """The same in any dimension, by Monte Carlo."""
+    """Return the same as ``proposition_2``, in any dimension, by ``count`` Monte Carlo draws per size."""
     found: list[Estimate] = []
     bounds = []
     for size in sizes:
@@ -81,13 +85,14 @@ def proposition_2_monte_carlo(
 
 
 def _curve(oracle: Oracle, x_t: Tensor, t: float, sizes: Sequence[float], times: list[float], name: str) -> Curve:
+    """Return the curve of steps from t to ``times``, by quadrature."""
     distance = [l1_distance(oracle, x_t, s, t) for s in times]
     bound = [pinsker_bound(oracle.transition(x_t[None], s, t)) for s in times]
     return Curve(name, *(np.array(v) for v in (sizes, distance, np.zeros(len(sizes)), bound)))
 
 
 def time_of_alpha(alpha: float) -> float:
-    """t with this alpha_t on the cosine path.
+    """Return t with this alpha_t on the cosine path.
 
     Raises:
         SingDiffusionError: alpha is not within [0, 1].
@@ -98,7 +103,11 @@ def time_of_alpha(alpha: float) -> float:
 
 
 def _before(t: float, sigma_ts: float) -> float:
-    """s with this sigma_{t|s}: alpha_s = alpha_t / sqrt(1 - sigma_{t|s}^2); there is one for sizes up to sigma_t."""
+    """Return s with this sigma_{t|s}, from alpha_s = alpha_t / sqrt(1 - sigma_{t|s}^2).
+
+    Raises:
+        SingDiffusionError: sigma_ts is not within (0, sigma_t].
+    """
     if not 0 < sigma_ts <= float(PATH.sigma(t)):
         raise SingDiffusionError(f"sizes must be within (0, sigma_t = {float(PATH.sigma(t)):.4g}], not {sigma_ts}")
     return time_of_alpha(float(PATH.alpha(t)) / math.sqrt(1 - sigma_ts**2))
@@ -109,12 +118,14 @@ def _before(t: float, sigma_ts: float) -> float:
 
 @dataclass(frozen=True)
 class Routes:
-    """How well each route finds y_bar(x, t) as t -> 1, as root mean square error relative to that of the data about its mean.
+    """Errors of y_bar(x, t) by several routes as t -> 1: root mean squares, relative to the data's standard deviation.
+
+    All arrays have shape (M,).
 
     Attributes:
-        gap: 1 - t: (M,).
-        error: route -> errors (M,). Routes: epsilon and score in float32 and float64, x-prediction in float32.
-        to_limit: distance of y_bar(x, t) itself from its limit, the mean of the data: (M,).
+        gap: 1 - t.
+        error: route -> errors. Routes: epsilon and score in float32 and float64, x-prediction in float32.
+        to_limit: distance of y_bar(x, t) itself from its limit, the mean of the data.
     """
 
     gap: np.ndarray
@@ -123,7 +134,14 @@ class Routes:
 
 
 def routes(oracle: Oracle, gaps: Sequence[float], count: int, generator: torch.Generator) -> Routes:
-    """A perfect network of each kind, its output rounded to the dtype in which it computes, then turned into y_bar."""
+    """Return the errors of y_bar from a perfect network of each kind, whose output is rounded to its dtype.
+
+    Args:
+        oracle: in place of the networks.
+        gaps: values of 1 - t.
+        count: states x per gap.
+        generator: of the states.
+    """
     spread = oracle.data.sub(oracle.data.mean(0)).square().mean().sqrt()
     kinds = [("epsilon", torch.float32), ("epsilon", torch.float64), ("score", torch.float32), ("score", torch.float64)]
     labels = {(kind, dtype): f"{kind}, {str(dtype).removeprefix('torch.')}" for kind, dtype in kinds}
@@ -152,12 +170,14 @@ def routes(oracle: Oracle, gaps: Sequence[float], count: int, generator: torch.G
 
 @dataclass(frozen=True)
 class Landing:
-    """The end of ancestral sampling: at each time, the step's standard deviation and how far the state is from the data.
+    """The end of ancestral sampling: the standard deviation of each step, and the distance of the states from the data.
+
+    All arrays have shape (M,).
 
     Attributes:
-        t: times (M,), falling to 0.
-        std: of the step that led to t: (M,).
-        distance: root mean square distance to the nearest data point, per dimension, over states: (M,).
+        t: times, falling to 0.
+        std: standard deviation of the step that ends at t.
+        distance: root mean square over states of the distance to the nearest data point, per dimension.
     """
 
     t: np.ndarray
@@ -166,7 +186,7 @@ class Landing:
 
 
 def landing(oracle: Oracle, times: Sequence[float], count: int, generator: torch.Generator) -> Landing:
-    """Exact ancestral sampling from t = 1 along ``times`` (falling from 1 to 0)."""
+    """Return the steps of exact ancestral sampling of ``count`` states along ``times``, which fall from 1 to 0."""
     x = torch.randn(count, *oracle.shape, dtype=torch.float64, generator=generator)
     rows = []
     for t, s in pairwise(times):
@@ -181,7 +201,12 @@ def landing(oracle: Oracle, times: Sequence[float], count: int, generator: torch
 
 
 def displacement(schedule: Schedule, sizes: Sequence[int]) -> dict[int, np.ndarray]:
-    """d = alpha n / sigma for latents n x n, at every timestep: by how many standard deviations of the noise the mean of a channel
-    is displaced, per unit of that mean. {n: (T,)}"""
+    """Return d = alpha n / sigma of n x n latents at every timestep.
+
+    The mean of a channel is displaced by d standard deviations of the noise per unit of that mean.
+
+    Returns:
+        n -> d, shape (T,).
+    """
     steps = torch.arange(len(schedule))
     return {n: (schedule.alpha(steps) * n / schedule.sigma(steps)).numpy() for n in sizes}

@@ -1,214 +1,217 @@
-"""The figures of ``docs/theory.md``. Each says under its axes what to see."""
+"""Draw the figures of ``docs/theory.md``, each with the caption that stands below it there."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..files import write_whole
+from ..plots import INK, MEAN, MOMENTS, REAL, SERIES, SMALL, WITHOUT, axes, files, grid, style
 from .brightness import STARTS, Start
 from .checks import Curve, Landing, Routes
 from .module import Fit
 
-COLOURS = {"real": "#57534e", "off": "#c2410c", "mean": "#0f766e", "moments": "#4338ca"}
-SERIES = ("#c2410c", "#0f766e", "#4338ca", "#a16207", "#be185d")
+COLORS = {"off": WITHOUT, "mean": MEAN, "moments": MOMENTS, "real": REAL}
+TITLES = {"off": "$N(0, I)$", "mean": "mean (the paper)", "moments": "moments (ours)", "real": "real pictures"}
 
 
-def save(figure: Figure, stem: Path) -> None:
-    """As PNG and SVG, the same bytes for the same figures."""
-    with mpl.rc_context({"svg.hashsalt": "singdiffusion"}):
-        for suffix, options in (
-            ("png", {"dpi": 110, "metadata": {"Software": None}}),
-            ("svg", {"metadata": {"Date": None, "Creator": None}}),
-        ):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)
-            write_whole(stem.with_suffix(f".{suffix}"), buffer.getvalue())
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and its caption.
+
+    Attributes:
+        name: of the files, without suffix.
+        figure: matplotlib's.
+        caption: Markdown, with formulas between dollar signs.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
+
+    def save(self, out: Path) -> None:
+        """Write ``NAME.svg``, ``NAME-dark.svg`` and ``NAME.png`` into a folder: the same bytes for the same figure."""
+        for suffix, content in files(self.figure).items():
+            write_whole(out / f"{self.name}{suffix}", content)
 
 
-def _figure(columns: int, caption: str, width: float = 5.2, height: float = 4.4):
-    figure = Figure(figsize=(columns * width, height), facecolor="white")
-    lines = textwrap.wrap(caption, int(columns * width * 13.5))
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    foot = 0.05 + 0.17 * len(lines) / height
-    figure.subplots_adjust(
-        left=0.8 / (columns * width), right=1 - 0.15 / (columns * width), top=0.92, bottom=foot + 0.13, wspace=0.22
+def propositions(first: Sequence[Curve], second: Sequence[Curve]) -> list[Drawing]:
+    """Return the drawings of propositions 1 and 2.
+
+    Args:
+        first: curves at t < 1.
+        second: curves at t = 1: three points, then icons.
+    """
+    slope, points, icons = (
+        float(np.mean([curve.exponent[0] for curve in curves])) for curves in (first, second[:1], second[1:])
     )
-    figure.text(0.15 / (columns * width), 0.02, "\n".join(lines), fontsize=9, va="bottom", color="#292524")
-    for axis in axes:
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return [
+        _proposition_1(
+            first,
+            "L1 distance between the exact reverse step and the one Gaussian that samplers use, for three points on a line "
+            rf"and $t < 1$. It vanishes as the step shrinks, with slope {slope:.2f}. That is far below the bound "
+            r"$C \sqrt{\sigma_{t|s}}$ (dashed), where $C$ comes from Pinsker's inequality. At $t = 1$ every step has "
+            r"$\sigma_{t|s} = 1$ (dotted), so this bound does not help there.",
+        ),
+        _proposition_2(
+            second,
+            rf"The same distance at $t = 1$. It vanishes with $\alpha_s$, with slope {points:.2f} for three points and "
+            rf"{icons:.2f} for icons: the Gaussian step is right at $t = 1$ too. Dashed: the bound $C \sqrt{{\alpha_s}}$.",
+        ),
+    ]
 
 
-def propositions(first: Sequence[Curve], second: Sequence[Curve]) -> Figure:
-    """Propositions 1 and 2 side by side."""
-    slopes = [f"{np.mean([c.exponent[0] for c in curves]):.2f}" for curves in (first, second[:1])]
-    caption = (
-        "L1 distance between the exact reverse step and the single Gaussian that samplers use. Left: for t < 1 it vanishes as the step "
-        f"shrinks, far below C sqrt(sigma_t|s), C from Pinsker's inequality; the fitted slope is {slopes[0]}. At t = 1 every step has sigma_t|s = 1 (dotted), "
-        f"so that bound says nothing there. Right: at t = 1 the distance vanishes with alpha_s instead, with slope {slopes[1]} for three points "
-        f"and {second[1].exponent[0]:.2f} for icons: the Gaussian step is right at t = 1 too."
-    )
-    figure, (left, right) = _figure(2, caption, height=5.0)
-    for axis, curves in ((left, first), (right, second)):
-        for curve, colour in zip(curves, SERIES, strict=False):
-            axis.errorbar(
-                curve.size, curve.distance, yerr=curve.half_width if curve.half_width.any() else None,
-                fmt="o-", markersize=3.5, linewidth=1.2, color=colour, label=curve.name,
-            )  # fmt: skip
-            axis.plot(
-                curve.size,
-                curve.square_root_constant * np.sqrt(curve.size),
-                "--",
-                linewidth=0.9,
-                color=colour,
-                alpha=0.7,
-            )
-        axis.plot([], [], "--", color="#57534e", linewidth=0.9, label="C sqrt(size), a bound")
-        axis.set(xscale="log", yscale="log", ylabel="L1 distance")
-        axis.legend(fontsize=8, frameon=False)
-    left.axvline(1, linestyle=":", color="#57534e")
-    left.set(title="Proposition 1: t < 1", xlabel="sigma_t|s")
-    right.set(title="Proposition 2: t = 1", xlabel="alpha_s")
-    return figure
+def _proposition_1(curves: Sequence[Curve], caption: str) -> Drawing:
+    figure, axis = _distances(curves, "Proposition 1: $t < 1$", r"$\sigma_{t|s}$")
+    axis.axvline(1, linestyle=":", color=INK)
+    return Drawing("proposition_1", figure, caption)
 
 
-def removable(routes: Routes) -> Figure:
-    """Three routes to y_bar as t -> 1."""
-    caption = (
-        "A perfect network of each kind, rounded to its dtype, turned into y_bar = E[x_0 | x_t], on icons; error relative to the "
-        "spread of the data. By epsilon or score it is divided by alpha, and the error grows as 1 / alpha (in float32 until nothing is left of "
-        "y_bar and 0 / alpha, average grey, comes out); by x-prediction it is as good as the dtype everywhere. The dashed line is y_bar's own "
-        "distance from its limit, the mean of the data: it goes to 0, so the singularity is removable."
-    )
-    figure, (axis,) = _figure(1, caption, width=8.6, height=5.0)
-    figure.subplots_adjust(right=0.72)
-    for (name, error), colour in zip(routes.error.items(), SERIES, strict=True):
-        style = "o-" if "float32" in name else "s:"
-        style = "o--" if name == "score, float32" else style  # it covers epsilon's
-        axis.plot(routes.gap, np.maximum(error, 1e-17), style, markersize=3.5, linewidth=1.2, color=colour, label=name)
-    axis.plot(
-        routes.gap, np.maximum(routes.to_limit, 1e-17), "--", color="#57534e", label="y_bar's distance from its limit"
-    )
-    axis.set(xscale="log", yscale="log", xlabel="1 - t", ylabel="relative error of y_bar", title="t = 1 is removable")
+def _proposition_2(curves: Sequence[Curve], caption: str) -> Drawing:
+    figure, _ = _distances(curves, "Proposition 2: $t = 1$", r"$\alpha_s$")
+    return Drawing("proposition_2", figure, caption)
+
+
+@style()
+def _distances(curves: Sequence[Curve], title: str, size: str):
+    figure, axis = axes(size, "L1 distance", height=4.2)
+    for curve, color in zip(curves, SERIES, strict=False):
+        widths = curve.half_width if curve.half_width.any() else None
+        axis.errorbar(curve.size, curve.distance, yerr=widths, fmt="o-", color=color, label=curve.name)
+        bound = curve.square_root_constant * np.sqrt(curve.size)
+        axis.plot(curve.size, bound, "--", linewidth=1, color=color, alpha=0.8)
+    axis.plot([], [], "--", color=INK, linewidth=1, label=rf"$C \sqrt{{{size.strip('$')}}}$, a bound")
+    axis.set(xscale="log", yscale="log", title=title)
+    figure.legend(loc="outside lower center", ncols=1 + (len(curves) > 2))
+    return figure, axis
+
+
+@style()
+def removable(routes: Routes) -> Drawing:
+    """Return the drawing of three routes to y_bar as t -> 1."""
+    figure, axis = axes("$1 - t$", r"relative error of $\bar y$", height=4.2)
+    for (name, error), color in zip(routes.error.items(), SERIES, strict=False):
+        line = "-" if "float32" in name else ":"
+        line = "--" if name == "score, float32" else line  # it covers epsilon's
+        axis.plot(routes.gap, np.maximum(error, 1e-17), line, marker="o", color=color, label=name)
+    axis.plot(routes.gap, np.maximum(routes.to_limit, 1e-17), "--", color=INK, label=r"$\bar y$ to its limit")
+    axis.set(xscale="log", yscale="log", title="$t = 1$ is removable")
     axis.invert_xaxis()
-    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
-
-
-def landing(found: Landing) -> Figure:
-    """The way to t = 0."""
+    figure.legend(loc="outside lower center", ncols=2)
     caption = (
-        "Ancestral sampling of icons with the exact posterior. Towards t = 0 each step's standard deviation falls to 0, and the state "
-        "lands on a picture of the data: the step at t = 0 is a Dirac, which is inherent and wanted."
+        r"A perfect network of each kind on icons, its output rounded to its dtype and converted to $\bar y = E[x_0 \mid x_t]$. "
+        "The error is relative to the spread of the data. From epsilon or score the conversion divides by "
+        r"$\alpha$, so the error grows as $1 / \alpha$; in float32 it ends at $0 / \alpha$, average grey. From x-prediction the "
+        r"error stays at the precision of the dtype. Dashed: the distance of $\bar y$ from its limit, the mean of the data. It "
+        "goes to 0, so the singularity is removable."
     )
-    figure, (axis,) = _figure(1, caption, width=7.6)
+    return Drawing("removable", figure, caption)
+
+
+@style()
+def landing(found: Landing) -> Drawing:
+    """Return the drawing of the way to t = 0."""
+    figure, axis = axes("$t$", "", height=3.6)
     shown = found.t > 0
-    axis.plot(
-        found.t[shown], found.std[shown], color=COLOURS["off"], label="standard deviation of the step that led to t"
-    )
-    axis.plot(
-        found.t[shown], found.distance[shown], color=COLOURS["mean"], label="distance to the nearest picture, per pixel"
-    )
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="t",
-        title=f"t = 0: the last step lands within {max(found.distance[-1], 1e-15):.0e} of the data",
-    )
+    axis.plot(found.t[shown], found.std[shown], color=WITHOUT, label="standard deviation of the step to $t$")
+    axis.plot(found.t[shown], found.distance[shown], color=MEAN, label="distance to the nearest picture, per pixel")
+    last = max(found.distance[-1], 1e-15)
+    axis.set(xscale="log", yscale="log", title="$t = 0$: the last step lands on the data")
     axis.invert_xaxis()
-    axis.legend(fontsize=8, frameon=False)
-    return figure
-
-
-def brightness(dark: dict[str, Start], every: dict[str, Start]) -> Figure:
-    """Brightness of the pictures by how sampling starts, given a prompt and without one."""
+    axis.legend()
     caption = (
-        "Mean brightness of the pictures where exact sampling ends, by how it starts at SD-1.5's last alpha (icons on plain grounds, 64 x 64; "
-        f"outlined: the real ones). Above, pictures of dark grounds only: from N(0, I) they come out too bright ({dark['off'].mean:.0f} for "
-        f"{dark['real'].mean:.0f}), the paper's step puts that right ({dark['mean'].mean:.0f}). Below, all pictures, whose mean is grey anyway: here "
-        f"the paper's step changes nothing, and the variety is lost with it as without (standard deviation {every['mean'].std:.0f} and "
-        f"{every['off'].std:.0f} for {every['real'].std:.0f}); with the data's own variance in the lowest frequencies it is {every['moments'].std:.0f}. "
-        "KL: from the true distribution of the first state's mean to the one that is started from."
+        "Ancestral sampling of icons with the exact posterior. Towards $t = 0$ the standard deviation of each step falls to 0, "
+        f"and the state lands on a picture of the data, within {last:.0e} per pixel. The step at $t = 0$ is a Dirac, which is "
+        "inherent and wanted."
     )
-    figure = Figure(figsize=(11.6, 6.6), facecolor="white")
-    axes = figure.subplots(2, 4)
-    figure.subplots_adjust(left=0.06, right=0.99, top=0.95, bottom=0.23, wspace=0.2, hspace=0.38)
-    figure.text(0.012, 0.02, "\n".join(textwrap.wrap(caption, 165)), fontsize=9, va="bottom", color="#292524")
-    for row, starts, words in zip(axes, (dark, every), ("dark grounds", "all pictures"), strict=True):
-        _histograms(row, starts, words)
-    return figure
+    return Drawing("landing", figure, caption)
 
 
-def _histograms(axes, starts: dict[str, Start], words: str) -> None:
+def brightness(dark: dict[str, Start], every: dict[str, Start]) -> list[Drawing]:
+    """Return histograms of the pictures' mean luma by how sampling starts.
+
+    Args:
+        dark: starts when the data are pictures on dark backgrounds, as a prompt makes them.
+        every: starts when the data are all pictures.
+    """
+    of_dark = (
+        "Mean luma of the pictures that exact sampling ends at, by how it starts at SD-1.5's last $\\alpha$. The data are icons "
+        "of 64 x 64 pixels on dark backgrounds; outlined: the real ones. From $N(0, I)$ the pictures come out too bright "
+        f"({dark['off'].mean:.0f} instead of {dark['real'].mean:.0f}); the paper's step corrects it ({dark['mean'].mean:.0f}). "
+        "KL: from the true distribution of the first state's mean to the one that sampling starts from."
+    )
+    of_every = (
+        "The same for icons on all backgrounds, whose mean is grey anyway. The paper's step changes nothing here: without it and "
+        f"with it the variety is lost (standard deviation {every['off'].std:.0f} and {every['mean'].std:.0f} instead of "
+        f"{every['real'].std:.0f}). With the data's own variance in the lowest frequencies it is {every['moments'].std:.0f}."
+    )
+    return [
+        Drawing("brightness", _histograms(dark), of_dark),
+        Drawing("brightness_all", _histograms(every), of_every),
+    ]
+
+
+@style()
+def _histograms(starts: dict[str, Start]) -> Figure:
+    figure, panels = grid(2, 2, height=4.0, sharex=True, sharey=True)
     real = starts["real"]
     bins = np.linspace(0, 255, 18)
-    titles = {"off": "off: N(0, I)", "mean": "mean (the paper)", "moments": "moments (ours)", "real": "real pictures"}
-    top = max(np.histogram(s.greys, bins, weights=s.shares)[0].max() for s in starts.values())
-    for axis, name in zip(axes, STARTS, strict=True):
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+    for axis, name in zip(panels.flat, STARTS, strict=True):
         start = starts[name]
-        axis.hist(start.greys, bins, weights=start.shares, color=COLOURS[name], alpha=0.85)
-        axis.hist(real.greys, bins, weights=real.shares, histtype="step", color=COLOURS["real"], linewidth=1)
+        axis.hist(start.mean_luma, bins, weights=start.shares, color=COLORS[name], alpha=0.85)
+        axis.hist(real.mean_luma, bins, weights=real.shares, histtype="step", color=INK, linewidth=1)
         kl = "" if name == "real" else f"\nKL {start.kl:.2f}"
-        axis.set(title=titles[name], xlabel="mean grey", ylim=(0, top * 1.08), xlim=(0, 255))
-        axis.text(
-            0.97,
-            0.95,
-            f"{start.mean:.0f} ± {start.std:.0f}{kl}",
-            transform=axis.transAxes,
-            ha="right",
-            va="top",
-            fontsize=9,
-        )
-    axes[0].set(ylabel=f"share, {words}")
-
-
-def displacement(found: dict[int, np.ndarray]) -> Figure:
-    """d over timesteps and sizes."""
-    last = {side: values[-1] for side, values in found.items()}
-    caption = (
-        "What sampling from N(0, I) ignores: by how many standard deviations of the noise the mean of an n x n latent channel is displaced, per "
-        "unit of that mean, on SD-1.5's schedule. It doubles with n and falls with the signal-to-noise ratio; at the last timestep it is "
-        + ", ".join(f"{value:.1f} for n = {side}" for side, value in last.items())
-        + "."
-    )
-    figure, (axis,) = _figure(1, caption, width=7.6)
-    for (side, values), colour in zip(found.items(), SERIES, strict=False):
-        axis.plot(np.arange(len(values)), values, color=colour, label=f"n = {side}")
-    axis.set(yscale="log", xlabel="timestep", ylabel="d = alpha n / sigma", title="The bias grows with resolution")
-    axis.set_xlim(400, 1010)
-    axis.set_ylim(0.5, 500)
-    axis.axhline(1, linestyle=":", color="#57534e")
-    axis.legend(fontsize=8, frameon=False)
+        words = f"{start.mean:.0f} ± {start.std:.0f}{kl}"
+        axis.text(0.97, 0.95, words, transform=axis.transAxes, ha="right", va="top")
+        axis.set(title=TITLES[name], xlim=(0, 255))
+        axis.set_xticks([0, 100, 200])
+        axis.margins(y=0.3)
+    figure.supxlabel("mean luma", fontsize=9.5)
+    figure.supylabel("share", fontsize=9.5)
     return figure
 
 
-def module(fits: Sequence[Fit]) -> Figure:
-    """The embedded module against the means of real pictures."""
+@style()
+def displacement(found: dict[int, np.ndarray]) -> Drawing:
+    """Return the drawing of d over timesteps, a line per side of the latents."""
+    figure, axis = axes("timestep", r"$d = \alpha n / \sigma$", height=3.6)
+    for (side, values), color in zip(found.items(), SERIES, strict=False):
+        axis.plot(np.arange(len(values)), values, color=color, label=f"$n = {side}$")
+    axis.set(yscale="log", title="The bias grows with resolution", xlim=(400, 1010), ylim=(0.5, 500))
+    axis.axhline(1, linestyle=":", color=INK)
+    axis.legend(ncols=2)
+    last = ", ".join(f"{values[-1]:.1f} for $n = {side}$" for side, values in found.items())
     caption = (
-        "The embedded module, prompt by prompt. Above, the mean latent of the prompt's real pictures, decoded; below, what the module says, "
-        "averaged over 64 noises. Under each: by how much its output hangs on the noise (0 for the exact minimiser), and how far it is from the "
-        "real mean, as a whole and in the channels' means alone, relative to the real mean."
+        "What sampling from $N(0, I)$ ignores: by how many standard deviations of the noise the mean of an $n \\times n$ latent "
+        "channel is displaced, per unit of that mean, on SD-1.5's schedule. It doubles with $n$ and falls with the "
+        f"signal-to-noise ratio. At the last timestep it is {last}."
     )
-    figure, axes = _figure(len(fits), caption, width=1.75, height=5.1)
-    figure.subplots_adjust(left=0.04, right=0.99, wspace=0.08, bottom=0.3, top=0.86)
-    for words, height in (("real mean", 0.72), ("module", 0.44)):
-        figure.text(0.015, height, words, rotation=90, va="center", fontsize=9)
-    for axis, fit in zip(axes, fits, strict=True):
-        both = np.concatenate([fit.real.numpy(), np.ones((3, 3, fit.real.shape[2])), fit.said.numpy()], 1)
-        axis.imshow(both.transpose(1, 2, 0), interpolation="nearest")
-        axis.set_title("\n".join(textwrap.wrap(fit.prompt, 22)), fontsize=7.5)
-        axis.set_xlabel(f"noise {fit.over_noise:.2f}\nmean {fit.off_mean:.2f}\ngrey {fit.off_grey:.2f}", fontsize=8)
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-        axis.grid(visible=False)
-    return figure
+    return Drawing("displacement", figure, caption)
+
+
+@style()
+def module(fits: Sequence[Fit]) -> Drawing:
+    """Return the drawing of the embedded module against the means of real pictures, a row per prompt."""
+    sizes = {"width_ratios": [1, 1, 4.2], "wspace": 0, "hspace": 0}
+    figure, panels = grid(len(fits), 3, height=0.76 * len(fits), gridspec_kw=sizes)
+    for (real, predicted, words), fit in zip(panels, fits, strict=True):
+        for axis, picture in ((real, fit.real), (predicted, fit.predicted)):
+            axis.imshow(picture.numpy().transpose(1, 2, 0), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+            axis.spines[:].set(visible=True, linewidth=0.5, alpha=0.4)
+        errors = f"noise {fit.over_noise:.2f}, mean {fit.off_mean:.2f}, channels {fit.off_grey:.2f}"
+        text = "\n".join([*textwrap.wrap(fit.prompt, 36), errors])
+        words.text(0.02, 0.5, text, va="center", fontsize=SMALL, transform=words.transAxes)
+        words.axis("off")
+    caption = (
+        "The embedded module, prompt by prompt. Left, the mean latent of the prompt's real pictures, decoded; right, the mean of "
+        "the module's output over 64 noises. Noise: how much the output depends on the noise (0 for the exact minimiser). "
+        "Mean: its distance from the real mean, relative to it. Channels: the same for the means of the channels alone."
+    )
+    return Drawing("module", figure, caption)

@@ -1,7 +1,7 @@
-"""alpha and sigma on the closed interval [0, 1]: the continuous time of the theory, t = 0 data, t = 1 pure noise.
+"""alpha and sigma on the closed interval [0, 1]: the continuous time of the theory, from data at t = 0 to pure noise at t = 1.
 
-Deployed schedules (``schedule.py``) stop short of alpha = 0; here both ends belong to the interval, and every quantity is
-computed so that it keeps its relative accuracy up to them: no 1 - alpha^2, and no square that underflows.
+Deployed schedules (``core.schedule``) end before alpha = 0. Here both ends belong to the interval, and every quantity keeps its
+relative accuracy up to them: there is no 1 - alpha^2, and no square that underflows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Time = float | Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """What a step between times s < t is made of; float64 of the times' shape.
+    """The coefficients of a step between times s < t; float64 of the times' shape.
 
     Attributes:
         alpha: alpha_{t|s} = alpha_t / alpha_s.
@@ -31,28 +31,33 @@ class Step:
 
 
 class CosinePath:
-    """alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2): the variance-preserving path of constant speed (Nichol & Dhariwal's
-    schedule without its offset). alpha_0 = 1, alpha_1 = 0, exactly."""
+    """The path alpha_t = cos(pi t / 2), sigma_t = sin(pi t / 2), with alpha_0 = 1 and alpha_1 = 0 exactly.
+
+    It is the variance-preserving path of constant speed: the schedule of Nichol and Dhariwal (arXiv 2102.09672) without its offset.
+    Times are numbers or tensors within [0, 1]; otherwise the methods raise SingDiffusionError.
+    """
 
     def alpha(self, t: Time) -> Tensor:
-        """float64 of ``t``'s shape; as sin(pi (1 - t) / 2), which keeps its digits where t -> 1."""
+        """Return alpha_t, float64 of ``t``'s shape, as sin(pi (1 - t) / 2), which keeps its digits as t -> 1."""
         return torch.sin(math.pi / 2 * (1 - as_time("t", t)))
 
     def sigma(self, t: Time) -> Tensor:
-        """float64 of ``t``'s shape."""
+        """Return sigma_t, float64 of ``t``'s shape."""
         time = as_time("t", t)
         return torch.where(time == 1, torch.ones_like(time), torch.sin(math.pi / 2 * time))
 
     def velocity(self, t: Time) -> Tensor:
-        """-d alpha / dt = pi / 2 sigma_t: the rate at which the picture fades, finite at t = 1 too."""
+        """Return -d alpha / dt = pi / 2 sigma_t, the rate at which the picture fades; finite at t = 1 too."""
         return math.pi / 2 * self.sigma(t)
 
     def beta(self, t: Time) -> Tensor:
-        """-2 d log alpha / dt = pi tan(pi t / 2), the rate of the forward SDE: 0 at t = 0 and infinite at t = 1."""
+        """Return -2 d log alpha / dt = pi tan(pi t / 2), the rate of the forward SDE; 0 at t = 0 and infinite at t = 1."""
         return 2 * self.velocity(t) / self.alpha(t)
 
     def step(self, s: Time, t: Time) -> Step:
-        """Of s < t: sigma_{t|s} = sqrt(sin(b - a) sin(b + a)) / cos(a), a and b the angles of s and t.
+        """Return the coefficients of the step between s and t.
+
+        sigma_{t|s} is computed as sqrt(sin(b - a) sin(b + a)) / cos(a), where a = pi s / 2 and b = pi t / 2.
 
         Raises:
             SingDiffusionError: a time is outside [0, 1], or s is not before t.
@@ -61,7 +66,7 @@ class CosinePath:
         if (first >= last).any():
             raise SingDiffusionError("s must be before t: a step goes from t back to s < t")
         apart = torch.sin(math.pi / 2 * (last - first))
-        both = last + first  # sin(x) = sin(pi - x), the smaller of the two, which keeps its digits
+        both = last + first  # of the equal sin(x) and sin(pi - x) the smaller argument keeps its digits
         together = torch.sin(math.pi / 2 * torch.where(both > 1, (1 - last) + (1 - first), both))
         alpha_s = self.alpha(first)
         alpha = torch.where(last == 1, torch.zeros_like(last), self.alpha(last) / alpha_s)
@@ -70,14 +75,18 @@ class CosinePath:
 
 
 PATH = CosinePath()
-"""The path of the theory. Nothing hangs on which one it is: steps depend on alpha and sigma at their ends only."""
+"""The path of the theory. Any other would give the same steps, which depend only on alpha and sigma at their ends."""
 
 
 def as_time(name: str, t: Time) -> Tensor:
-    """A time as float64.
+    """Return a time, or several, as float64.
+
+    Args:
+        name: for messages.
+        t: a number or a tensor.
 
     Raises:
-        SingDiffusionError: it is not finite or not within [0, 1].
+        SingDiffusionError: a time is not finite, or not within [0, 1].
     """
     time = torch.as_tensor(t, dtype=torch.float64)
     if not torch.isfinite(time).all() or (time.numel() and (time.min() < 0 or time.max() > 1)):

@@ -18,7 +18,7 @@ from ..files import write_whole
 from . import brightness, checks, figures, module
 from .oracle import Oracle
 
-# Three points on a line, not symmetric about their mean: nothing cancels by luck.
+# three points on a line, not symmetric about their mean, so that nothing cancels by chance
 LINE = Oracle(torch.tensor([[-1.0], [0.2], [1.0]]))
 X_T = torch.tensor([0.3])
 TIMES = (0.2, 0.5, 0.8, 0.95)
@@ -26,25 +26,27 @@ SIZES = tuple(np.geomspace(1e-3, 0.3, 14))
 ALPHAS = tuple(np.geomspace(1e-3, 0.7, 14))
 ICON_ALPHAS = tuple(np.geomspace(1e-4, 3e-2, 8))
 GAPS = tuple(10.0**-k for k in range(1, 16))
-NEARLY_ONE = 1e-6  # 1 - t at which the errors of the routes are told in the JSON
+NEARLY_ONE = 1e-6  # 1 - t at which the JSON has the errors of the routes
 DRAWS = 4000
 PICTURES = 256
 STARTS = 384
-DARK = re.compile("black|dark")  # captions that ask for a dark ground: what a prompt is to a model
+DARK = re.compile("black|dark")  # captions of pictures on a dark background, which stand for one prompt
 SIDES = (16, 32, 64, 128)
 PARTS = 7
 
 
 def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
-    """Compute everything, draw it into ``out`` as PNG and SVG, write ``theory.json``, and return what it holds.
+    """Compute everything, draw it into ``out`` as SVG and PNG, write ``theory.json``, and return its content.
 
-    ``advance`` is called after each of ``PARTS`` parts.
+    Args:
+        out: folder, which exists.
+        advance: called after each of ``PARTS`` parts.
     """
     started = time.monotonic()
     generator = torch.Generator().manual_seed(0)
     shown = tiny.pictures()
-    grey = shown.grey
-    icons = Oracle(grey[:PICTURES])
+    luma = shown.luma
+    icons = Oracle(luma[:PICTURES])
 
     first = [checks.proposition_1(LINE, X_T, t, SIZES, f"t = {t}") for t in TIMES]
     advance()
@@ -54,26 +56,28 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
             icons, ICON_ALPHAS, f"{PICTURES} icons of {icons.data.shape[1]:,} pixels, Monte Carlo", DRAWS, generator
         ),
     ]
-    figures.save(figures.propositions(first, second), out / "propositions")
+    drawn = figures.propositions(first, second)
     advance()
     routes = checks.routes(icons, GAPS, 16, generator)
-    figures.save(figures.removable(routes), out / "removable")
+    drawn.append(figures.removable(routes))
     advance()
     landing = checks.landing(icons, [1.0, *np.geomspace(0.9, 1e-4, 60), 0.0], 32, generator)
-    figures.save(figures.landing(landing), out / "landing")
+    drawn.append(figures.landing(landing))
     advance()
     schedule = Schedule.named("sd15")
     t = checks.time_of_alpha(float(schedule.alpha(len(schedule) - 1)))
-    dark = grey[[i for i, caption in enumerate(shown.captions) if DARK.search(caption)]]
+    dark = luma[[i for i, caption in enumerate(shown.captions) if DARK.search(caption)]]
     starts = brightness.starts(dark, t, STARTS, generator)
-    every = brightness.starts(grey, t, STARTS, generator)
-    figures.save(figures.brightness(starts, every), out / "brightness")
+    every = brightness.starts(luma, t, STARTS, generator)
+    drawn += figures.brightness(starts, every)
     advance()
-    figures.save(figures.displacement(checks.displacement(schedule, SIDES)), out / "displacement")
+    drawn.append(figures.displacement(checks.displacement(schedule, SIDES)))
     advance()
     fits = module.fits(shown.known, generator)
-    figures.save(figures.module(fits), out / "module")
+    drawn.append(figures.module(fits))
     advance()
+    for drawing in drawn:
+        drawing.save(out)
 
     found = {
         "proposition1": _curves(first),
@@ -82,6 +86,7 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
         "proposition3": _starts(starts),
         "proposition3_all": _starts(every),
         "module": [{k: getattr(f, k) for k in ("prompt", "over_noise", "off_mean", "off_grey")} for f in fits],
+        "captions": {drawing.name: drawing.caption for drawing in drawn},
         "seconds": round(time.monotonic() - started, 1),
     }
     write_whole(out / "theory.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
@@ -89,7 +94,7 @@ def run(out: Path, advance: Callable[[], None]) -> dict[str, Any]:
 
 
 def _curves(curves: list[checks.Curve]) -> dict[str, float]:
-    """Slope and constant of the fit, means over the curves, and the worst of their ratios to the bound."""
+    """Return slope and constant of the fits, as means over the curves, and the largest ratio to the bound."""
     exponents = np.array([curve.exponent for curve in curves])
     return {
         "slope": float(exponents[:, 0].mean()),
@@ -99,6 +104,7 @@ def _curves(curves: list[checks.Curve]) -> dict[str, float]:
 
 
 def _removable(routes: checks.Routes) -> dict[str, float]:
+    """Return the errors at 1 - t next to ``NEARLY_ONE``."""
     at = int(np.argmin(np.abs(np.log(routes.gap / NEARLY_ONE))))
     return {
         "gap": float(routes.gap[at]),
@@ -108,6 +114,7 @@ def _removable(routes: checks.Routes) -> dict[str, float]:
 
 
 def _starts(starts: dict[str, brightness.Start]) -> dict[str, float]:
+    """Return KL divergences, means and standard deviations of the starts."""
     kinds = ("off", "mean", "moments")
     return (
         {f"kl_{kind}": starts[kind].kl for kind in kinds}

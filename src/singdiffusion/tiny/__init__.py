@@ -1,4 +1,4 @@
-"""The embedded Stable Diffusions: 64 x 64 pictures, SD-1.5's flaw at SD-1.5's strength, and the modules that cure them.
+"""The embedded models: small Stable Diffusions of 64 x 64 pictures, with SD-1.5's flaw at SD-1.5's strength, and modules for them.
 
 Nothing is downloaded. ``recipes/tiny`` in the repository makes every file in this folder again.
 """
@@ -32,7 +32,7 @@ __all__ = [
 
 _HERE = Path(__file__).parent
 
-# Model -> the parts that take the place of the base's own (diffusers' name of the part -> its folder here).
+# Model -> the parts in which it differs from the base (diffusers' name of the part -> its folder here).
 _PARTS: dict[str, dict[str, str]] = {
     "tiny": {},
     "tiny-v": {"unet": "v/unet", "scheduler": "v/scheduler"},
@@ -41,13 +41,21 @@ _PARTS: dict[str, dict[str, str]] = {
 }
 
 MODELS = tuple(_PARTS)
-"""``tiny``, the base; ``tiny-v``, which predicts v as Stable Diffusion 2 does; ``tiny-community``, tuned to another style, its
-text encoder too, as community checkpoints are; ``tiny-controlnet``, the base with a ControlNet for edges."""
+"""Names of the embedded models.
+
+- ``tiny``: the base.
+- ``tiny-v``: predicts v, as Stable Diffusion 2.
+- ``tiny-community``: U-Net and text encoder fine-tuned to another style, as community checkpoints are.
+- ``tiny-controlnet``: the base with a ControlNet for edges.
+"""
 
 
 MODULES = {"tiny": "decoder", "tiny-decoder": "decoder", "tiny-unet": "unet"}
-"""Modules, every one of which serves all models here: ``tiny-decoder``, a ``MeanDecoder`` that tells mean and covariance, which is the
-default, ``tiny``; ``tiny-unet``, a ``TimeFreeUNet`` as in the paper."""
+"""Name of each embedded module -> its folder here; every module serves all ``MODELS``.
+
+- ``tiny``, ``tiny-decoder``: the default, a ``MeanDecoder`` that predicts mean and covariance.
+- ``tiny-unet``: a ``TimeFreeUNet``, as in the paper.
+"""
 
 
 def _present(path: Path) -> Path:
@@ -63,15 +71,22 @@ def _known(model: str) -> str:
 
 
 def folder() -> Path:
-    """The base model in diffusers' own layout: ``StableDiffusionPipeline.from_pretrained(folder())`` loads it."""
+    """Return the base's folder, which ``StableDiffusionPipeline.from_pretrained`` loads.
+
+    Raises:
+        SingDiffusionError: it is missing.
+    """
     return _present(_HERE / "base")
 
 
 def module_folder(module: str = "tiny") -> Path:
-    """An embedded module, one of ``MODULES``, in the layout that ``SingDiffusion.from_pretrained`` reads.
+    """Return the folder of an embedded module, which ``SingDiffusion.from_pretrained`` loads.
+
+    Args:
+        module: one of ``MODULES``.
 
     Raises:
-        SingDiffusionError: the name is unknown, or its files are missing.
+        SingDiffusionError: the name is unknown, or the folder is missing.
     """
     if module not in MODULES:
         raise SingDiffusionError(f"unknown embedded module {module!r}; known: {', '.join(MODULES)}")
@@ -79,27 +94,30 @@ def module_folder(module: str = "tiny") -> Path:
 
 
 def encoder_folder() -> Path:
-    """A joint encoder of pictures and captions of the embedded world, in transformers' own layout: how well a picture fits its caption.
+    """Return the folder of a joint encoder of pictures and captions, which measures how well a picture fits its caption.
 
-    ``CLIPModel.from_pretrained(encoder_folder())`` and ``CLIPProcessor.from_pretrained(encoder_folder())`` load it, in float32. It knows
-    that world only; what it can tell is in its ``README.md`` and ``figures.json``.
+    ``CLIPModel.from_pretrained`` and ``CLIPProcessor.from_pretrained`` load it, in float32. It works for the embedded
+    models' pictures and captions only; its ``README.md`` and ``figures.json`` have its accuracy.
+
+    Raises:
+        SingDiffusionError: it is missing.
     """
     return _present(_HERE / "encoder")
 
 
 def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -> Any:
-    """An embedded model as an ordinary diffusers pipeline, on the CPU.
+    """Return an embedded model as an ordinary diffusers pipeline, on the CPU.
 
     Args:
-        torch_dtype: float32 (default), bfloat16 or float16; the weights are stored in float16, those of the variants' large
-            matrices in float8.
+        torch_dtype: float32 (default), bfloat16 or float16. Files hold float16, and float8 for large matrices of the
+            variants.
         model: one of ``MODELS``.
 
     Returns:
         A ``StableDiffusionPipeline``; for ``tiny-controlnet`` a ``StableDiffusionControlNetPipeline``.
 
     Raises:
-        SingDiffusionError: the name is unknown, or a file of the embedded model is missing.
+        SingDiffusionError: the name is unknown, or a file is missing.
     """
     import diffusers
     import torch
@@ -120,7 +138,11 @@ def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -
 
 
 def hints() -> dict[str, Image.Image]:
-    """Name -> edges of a line icon that no model here was trained on, white on black, for ``tiny-controlnet``."""
+    """Return edges for ``tiny-controlnet``, white on black: name -> picture of a line icon that no model here was trained on.
+
+    Raises:
+        SingDiffusionError: they are missing.
+    """
     from PIL import Image
 
     made = {}
@@ -130,35 +152,44 @@ def hints() -> dict[str, Image.Image]:
     return made
 
 
-def reference(model: str = "tiny") -> dict:
-    """Brightness of the pictures that a model should paint, by caption: of the training distribution, or along ``hints()``.
+def reference(model: str = "tiny") -> dict[str, dict[str, float]]:
+    """Return the brightness that a model's pictures should have, measured on real ones.
+
+    Args:
+        model: one of ``MODELS``; for ``tiny-controlnet`` the real pictures are drawn along ``hints()``.
 
     Returns:
-        ``{caption: {"mean", "std", "count"}}``: mean over pictures of a picture's mean luma (Rec. 601, 0..255), and its
-        standard deviation over pictures.
+        ``{prompt: {"mean", "std", "count"}}``: mean and standard deviation over ``count`` pictures of a picture's mean luma
+        (Rec. 601, 0..255).
+
+    Raises:
+        SingDiffusionError: the name is unknown, or the file is missing.
     """
     stored = json.loads(_present(_HERE / "reference.json").read_text())
     return stored["hints" if _known(model) == "tiny-controlnet" else "prompts"]
 
 
 def captions() -> dict[str, dict[str, list[float]]]:
-    """Captions to measure brightness on, and the mean luma (Rec. 601, 0..255) of 64 real pictures of each.
+    """Return captions to measure brightness on, with the mean luma (Rec. 601, 0..255) of 64 real pictures of each.
 
     Returns:
-        ``{group: {caption: lumas}}``, a hundred captions a group: ``said`` names the background or the light, ``unsaid`` does not; ``new``
-        names it in words that no picture of the training set had for a caption.
+        ``{group: {caption: lumas}}`` with a hundred captions per group. ``stated``: the caption names the background or the
+        light. ``open``: it does not. ``new``: it does, and no picture of the training set had this caption.
+
+    Raises:
+        SingDiffusionError: the file is missing.
     """
     return json.loads(_present(_HERE / "captions.json").read_text())
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Real pictures of the distribution that the embedded models were trained on, icons on plain grounds.
+    """Real pictures from the distribution that the embedded models were trained on: icons on plain backgrounds.
 
     Attributes:
-        known: prompt -> pictures of just that prompt, uint8 (M, 3, 64, 64).
-        drawn: pictures of all kinds, uint8 (N, 3, 64, 64).
-        captions: theirs, N.
+        known: prompt -> pictures of that prompt only, uint8 (M, 3, 64, 64).
+        drawn: pictures drawn at random, uint8 (N, 3, 64, 64).
+        captions: of ``drawn``, N.
     """
 
     known: dict[str, Tensor]
@@ -166,8 +197,8 @@ class Pictures:
     captions: list[str]
 
     @property
-    def grey(self) -> Tensor:
-        """Luma of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
+    def luma(self) -> Tensor:
+        """Luma of the pixels of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
         import torch
 
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
@@ -175,19 +206,23 @@ class Pictures:
 
 
 def pictures() -> Pictures:
-    """The pictures that come with the package, a small sample of the training distribution (``recipes/tiny`` draws them)."""
+    """Return the real pictures that come with the package, a small sample of the training distribution.
+
+    Raises:
+        SingDiffusionError: a file is missing.
+    """
     import numpy as np
     import torch
     from PIL import Image
 
-    told = json.loads(_present(_HERE / "pictures.json").read_text())
-    side, columns = told["side"], told["columns"]
+    contents = json.loads(_present(_HERE / "pictures.json").read_text())
+    side, columns = contents["side"], contents["columns"]
     with Image.open(_present(_HERE / "pictures.png")) as sheet:
         rgb = np.asarray(sheet.convert("RGB"))
     tiles = rgb.reshape(rgb.shape[0] // side, side, columns, side, 3).transpose(0, 2, 4, 1, 3)
     every = torch.from_numpy(tiles.reshape(-1, 3, side, side).copy())
     known, start = {}, 0
-    for prompt, count in told["known"].items():
+    for prompt, count in contents["known"].items():
         known[prompt] = every[start : start + count]
         start += count
-    return Pictures(known, every[start : start + len(told["captions"])], told["captions"])
+    return Pictures(known, every[start : start + len(contents["captions"])], contents["captions"])

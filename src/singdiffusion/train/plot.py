@@ -1,41 +1,49 @@
-"""The loss curve of a run, from its logs."""
+"""Draw the loss curve of a run from its logs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import matplotlib.figure  # noqa: F401  # at the top: a run that cannot draw fails at its start
 import numpy as np
-from matplotlib.figure import Figure  # at the top: a run finds out at its start that it cannot draw
 
+from .. import plots
+from ..files import write_whole
 from .checkpoints import read_lines
+
+# key in validation.jsonl -> label
+VALIDATION = {"loss": "held-out error", "excess": "above the best constant", "channel_mean": "channel means"}
 
 
 def draw(folder: Path) -> None:
-    """Write ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``; nothing while there are fewer than two points."""
+    """Write ``loss.svg``, ``loss-dark.svg`` and ``loss.png`` from ``log.jsonl`` and ``validation.jsonl``.
+
+    With fewer than two points nothing is written.
+    """
     logged, checked = read_lines(folder / "log.jsonl"), read_lines(folder / "validation.jsonl")
     if len(logged) < 2:
         return
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    for suffix, content in plots.files(curves(logged, checked, folder.name)).items():
+        write_whole(folder / f"loss{suffix}", content)
+
+
+@plots.style()
+def curves(logged: list[dict[str, Any]], checked: list[dict[str, Any]], title: str) -> Any:
+    """Return the figure: the training loss, raw and smoothed, and the errors on held-out pictures.
+
+    Args:
+        logged, checked: lines of ``log.jsonl``, at least two, and of ``validation.jsonl``.
+    """
+    figure, axis = plots.axes("step", "", height=3.8)
     steps, losses = (np.array([row[key] for row in logged]) for key in ("step", "loss"))
-    width = max(1, len(losses) // 40)
-    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(
-        steps[width - 1 :],
-        np.convolve(losses, np.ones(width) / width, "valid"),
-        color="tab:blue",
-        label="training loss" + (" (likelihood included)" if any("likelihood" in row for row in checked) else ""),
-    )
-    for key, label, color in (
-        ("loss", "held-out error", "tab:red"),
-        ("excess", "over the best constant", "tab:orange"),
-        ("channel_mean", "channel means", "tab:green"),
-    ):
+    likelihood = " (with likelihood)" if any("likelihood" in row for row in checked) else ""
+    plots.smoothed(axis, steps, losses, f"training loss{likelihood}", plots.REAL)
+    for (key, label), color in zip(VALIDATION.items(), plots.SERIES, strict=False):
         found = [(row["step"], row[key]) for row in checked if row.get(key, 0) > 0]
         if found:
-            axes.plot(*zip(*found, strict=True), color=color, marker="o", markersize=3, label=label)
+            axis.plot(*zip(*found, strict=True), color=color, marker="o", label=label)
     # a likelihood may be negative
-    axes.set(xlabel="step", yscale="log" if losses.min() > 0 else "linear", title=folder.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / "loss.png", dpi=110)
+    axis.set(yscale="log" if losses.min() > 0 else "linear", title=title)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

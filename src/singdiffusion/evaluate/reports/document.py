@@ -14,7 +14,7 @@ from typing import Any
 
 import rich.table
 
-from ... import __version__
+from ... import __version__, plots
 from ...files import output_folder, write_whole
 from .style import STYLE
 
@@ -57,12 +57,12 @@ class Table:
 
 
 def plot(svg: str, alt: str) -> str:
-    """Return a figure, given as SVG, as HTML inside the page.
+    """Return a figure, given as SVG of ``plots.svg``, as HTML inside the page.
 
     Args:
         alt: its description for screen readers.
     """
-    body = svg[svg.index("<svg") :]
+    body = plots.themed(svg[svg.index("<svg") :])
     return f'<div class="plot" role="img" aria-label="{html.escape(alt)}">{body}</div>'
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from ... import plots
 from ...errors import SingDiffusionError
 from ..metrics.pareto import Curve, Verdict, compare
 from ..real import Real
 from ..scores import Scores
 from . import paper
 from .document import Document, Table, plot, provenance
-from .plots import axes, png, svg
 from .scores import distance_name, looks_by_scale, results, score_notes, scores_table
 
 INTRO = (
@@ -32,6 +34,7 @@ def check_behind(behind: str | None) -> None:
         )
 
 
+@plots.style()
 def figure(curves: Sequence[Curve], text_label: str, distance_label: str, behind: str | None = None) -> object:
     """Draw the curves, each point with its guidance scale, and return matplotlib's figure.
 
@@ -42,20 +45,31 @@ def figure(curves: Sequence[Curve], text_label: str, distance_label: str, behind
         SingDiffusionError: there are no such published curves.
     """
     check_behind(behind)
-    made, axis = axes(text_label, distance_label)
+    made, axis = plots.axes(text_label, "", height=4.0)
+    axis.set_title(distance_label, loc="left")
     for key, points in paper.PARETO[behind].items() if behind else ():
         words = "without" if key == "off" else "with SingDiffusion"
         x, y = zip(*points, strict=True)
-        axis.plot(x, y, color="#9aa1ab", linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
+        axis.plot(x, y, color=plots.REAL, alpha=0.7, linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
                   label=f"{behind} {words}, {paper.SOURCE}", zorder=1)  # fmt: skip
-    for curve in curves:
-        (line,) = axis.plot(curve.text, curve.distance, marker="o", markersize=4, label=curve.name)
-        for scale, x, y in zip(curve.scales, curve.text, curve.distance, strict=True):
-            axis.annotate(
-                f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7, color=line.get_color()
-            )
-    axis.legend(frameon=False, fontsize=8)
+    lines = [axis.plot(curve.text, curve.distance, marker="o", label=curve.name)[0] for curve in curves]
+    _name_scales(axis, curves, [line.get_color() for line in lines])
+    made.legend(loc="outside lower center")
     return made
+
+
+def _name_scales(axis: Any, curves: Sequence[Curve], colors: Sequence[str]) -> None:
+    """Write the guidance scales at the points of the curves; one that would cover another is left out."""
+    axis.autoscale_view()
+    written = np.full((1, 2), np.inf)
+    for curve, color in zip(curves, colors, strict=True):
+        for scale, *point in zip(curve.scales, curve.text, curve.distance, strict=True):
+            place = axis.transData.transform(point) / axis.figure.dpi * 72  # points
+            if np.linalg.norm(written - place, axis=1).min() > 1.6 * plots.SMALL:
+                written = np.vstack([written, place])
+                axis.annotate(
+                    f"{scale:g}", point, xytext=(4, 4), textcoords="offset points", fontsize=plots.SMALL, color=color
+                )
 
 
 def curves_of(scores: Sequence[Scores], extractor: int) -> list[Curve]:
@@ -112,8 +126,8 @@ def pareto_document(
     for i, found in enumerate(scores[0].fidelity):
         every, name = curves_of(scores, i), distance_name(found)
         drawn = figure(every, text.label, name, behind)
-        files |= {f"pareto-{i}.svg": svg(drawn), f"pareto-{i}.png": png(drawn)}
-        sections.append((name, plot(files[f"pareto-{i}.svg"], f"{name} over {text.label}")))
+        files |= {f"pareto-{i}{suffix}": content for suffix, content in plots.files(drawn).items()}
+        sections.append((name, plot(plots.svg(drawn, outlines=False), f"{name} over {text.label}")))
         verdicts += [(name, ours.name, compare(ours, off)) for ours, off in _pairs(every, scores)]
     figures = provenance("evaluate pareto") | {
         "settings": settings,

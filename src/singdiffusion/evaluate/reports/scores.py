@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ... import plots
 from ..metrics.fidelity import Fidelity
 from ..real import Real
 from ..scores import Scores
 from .document import Table, plot
 from .pictures import rows
-from .plots import axes, svg
 
 NOT_FID = (
     "A Fréchet distance is an FID only on the features of Inception, and a picture-text score is a CLIP score only by a published CLIP model; "
@@ -123,19 +123,21 @@ def looks_by_scale(scores: Sequence[Scores], real: Real) -> list[tuple[str, str]
     ]
 
 
+@plots.style()
 def _brightness(scores: Sequence[Scores], real: Real) -> str:
     """SVG: mean luma of the pictures of each row, and its standard deviation to both sides."""
-    made, axis = axes("mean luma of a picture", "", height=2.6)
     rows_of_plot: list[tuple[str, float, float]] = [(e.remedy.title, e.mean_luma, e.mean_luma_std) for e in scores]
     if real.mean_lumas is not None:
         rows_of_plot.insert(0, ("real pictures", float(real.mean_lumas.mean()), float(real.mean_lumas.std())))
     names, means, spreads = zip(*rows_of_plot, strict=True)
+    made, axis = plots.axes("mean luma of a picture", "", height=0.7 + 0.42 * len(names))
     place = np.arange(len(names))[::-1]
-    axis.barh(place, np.multiply(2, spreads), left=np.subtract(means, spreads), height=0.5, alpha=0.35)
-    axis.plot(means, place, "o", color="#1c1917", markersize=4)
-    axis.set_yticks(place, names)
-    axis.set_xlim(0, 255)
-    return svg(made)
+    axis.barh(place, np.multiply(2, spreads), left=np.subtract(means, spreads), height=0.35, alpha=0.35)
+    axis.plot(means, place, "o", color=plots.INK, markersize=4)
+    for name, at in zip(names, place, strict=True):
+        axis.text(2, at + 0.25, name, fontsize=plots.SMALL, va="bottom")
+    axis.set(yticks=[], xlim=(0, 255), ylim=(-0.4, len(names) - 0.2))
+    return plots.svg(made, outlines=False)
 
 
 def results(scores: Sequence[Scores]) -> list[dict[str, Any]]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from ... import plots
+
 # CSS class -> (light, dark) colour of what was painted without, with the first module, and with further remedies
-COLORS = {
-    "off": ("#b93a0a", "#fb923c"),
-    "on": ("#0f766e", "#2dd4bf"),
-    "series-2": ("#1d4ed8", "#93c5fd"),
-    "series-3": ("#7c3aed", "#c4b5fd"),
-    "series-4": ("#a16207", "#facc15"),
-    "series-5": ("#be185d", "#f9a8d4"),
-    "series-6": ("#15803d", "#86efac"),
-    "series-7": ("#0e7490", "#67e8f9"),
-    "series-8": ("#78350f", "#d6a77a"),
-    "series-9": ("#57606a", "#b3bac3"),
-}
+COLORS = dict(
+    zip(
+        ("off", "on", *(f"series-{i}" for i in range(2, len(plots.SERIES)))),
+        (both for name, both in plots.COLORS.items() if name not in ("ink", "paper")),
+        strict=True,
+    )
+)
 
 
 def series(index: int) -> str:
@@ -52,7 +49,7 @@ figure { margin: 0 }
 .pictures { display: grid; grid-template-columns: repeat(8, minmax(0, 1fr)); gap: 6px }
 .pictures img { width: 100%; height: auto; display: block; border-radius: 5px; outline: 1px solid var(--line) }
 .captions { align-items: end } .captions span { font-size: .72rem; line-height: 1.25; color: var(--soft); overflow-wrap: anywhere }
-.plot svg { width: 100%; height: auto; max-width: 900px; display: block; margin: 0 auto; background: #fff; border-radius: 8px }
+.plot svg { width: 100%; height: auto; max-width: 560px; display: block; margin: 0 auto }
 .histogram { width: 100%; max-width: 760px; height: auto; margin: 20px auto 0; display: block }
 .histogram text { fill: var(--soft); font-size: 12px } .histogram .axis { stroke: var(--line) }
 .histogram polygon { fill-opacity: .28; stroke-width: 1.6 } .histogram.many polygon { fill-opacity: 0 }
@@ -69,4 +66,4 @@ code { font-size: .86em; overflow-wrap: anywhere }
   .histogram text { font-size: 21px } }
 """
 
-STYLE = _colors() + _PAGE
+STYLE = plots.css() + _colors() + _PAGE
