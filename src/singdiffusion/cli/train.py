@@ -73,8 +73,8 @@ def train(
             return
         trainer = Trainer(loaded, typer.echo, cpu=device == "cpu")
     trainer.report(
-        f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} a step, "
-        f"{trainer.plan.steps_per_epoch} steps an epoch; up to step {loaded.steps}"
+        f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} per step, "
+        f"{trainer.plan.steps_per_epoch} steps per epoch; up to step {loaded.steps}"
     )
     with _progress(loaded.steps, loaded.log.every, trainer.main) as advance:
         figures = trainer.run(advance)
