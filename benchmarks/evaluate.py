@@ -2,9 +2,9 @@
 
     make bench-evaluate      or: python benchmarks/evaluate.py --json build/bench-evaluate.json     (ten minutes on two cores)
 
-Speed: the embedded model, 50 steps, guidance 7.5, float32: one picture a call, as many scripts do, against calls of several; in turn, `--rounds`
-times, and the ratio is that of medians. Memory: the peak of `singdiffusion evaluate fidelity` (2 steps, off and on, Fréchet distance on an
-EfficientNet-Lite0, text score by the embedded encoder) as a process of its own.
+Speed: the embedded model, 50 steps, guidance scale 7.5, float32. One picture per call, as many scripts do, is compared with several per call,
+in turn and `--rounds` times; the ratio is that of medians. Memory: the peak of `singdiffusion evaluate fidelity` (2 steps, off and on, Fréchet
+distances, text score by the embedded encoder) as a process of its own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCHES = (1, 4, 16, 32, 64)
 PICTURES = 64
 SIZES = (300, 3000)
 
-# A child's peak begins at what its parent holds, so a small process runs the command.
+# A child's peak begins with its parent's memory, so a small process runs the command.
 PEAK = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-m", "singdiffusion", *sys.argv[1:]], check=True, stdout=sys.stderr)
@@ -41,20 +41,20 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 
 
 def pictures_per_second(batch: int, count: int) -> float:
-    """Of ``count`` pictures painted into a fresh gallery."""
+    """Paint ``count`` pictures into a new gallery and return the speed."""
     pipe = tiny.load_pipeline()
     jobs = jobs_of_captions(named(tiny.pictures().captions), count, 0)
     options = {"num_inference_steps": 50, "guidance_scale": 7.5}
     with tempfile.TemporaryDirectory() as folder:
         painter = Painter("tiny", pipe, Path(folder), Processes(), options, batch=batch)
-        painter.paint(Off(), jobs[:batch], guidance=2.0)  # warms up
+        painter.paint(Off(), jobs[:batch], guidance_scale=2.0)  # warms up
         started = time.perf_counter()
         painter.paint(Off(), jobs)
         return count / (time.perf_counter() - started)
 
 
 def peak_mib(pictures: int) -> float:
-    """Of the whole command."""
+    """Return the peak memory of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         args = ["evaluate", "fidelity", "--pictures", pictures, "--steps", 2, "--guidance", 1, "--out", folder]
         command = [sys.executable, "-c", PEAK, *map(str, args)]
@@ -63,12 +63,12 @@ def peak_mib(pictures: int) -> float:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Every figure."""
+    """Return every figure."""
     speeds: dict[int, list[float]] = {batch: [] for batch in BATCHES}
     for i in range(rounds):
         for batch, found in speeds.items():
             found.append(pictures_per_second(batch, PICTURES if batch > 1 else PICTURES // 4))
-            print(f"round {i + 1}: {batch} a call: {found[-1]:.2f} pictures/s", flush=True)
+            print(f"round {i + 1}: {batch} per call: {found[-1]:.2f} pictures/s", flush=True)
     medians = {batch: statistics.median(found) for batch, found in speeds.items()}
     peaks = {count: peak_mib(count) for count in SIZES}
     print(f"peaks: {peaks}", flush=True)

@@ -1,11 +1,16 @@
 """What each first step does to the embedded model's pictures: off, the U-Net's mean, the decoder's mean, the decoder's moments.
 
-    make bench-quality        or: python benchmarks/quality.py --json build/quality.json     (half an hour on two cores; 20 steps a picture)
+    make bench-quality        or: python benchmarks/quality.py --json build/quality.json     (half an hour on two cores; 20 steps)
 
-For captions that say their background or light, that leave it unsaid, and that are new (``tiny.captions``): the mean luma of a few
-pictures of each, against that of real ones. W1 is the Wasserstein-1 distance between the lumas of all pictures of a group, in grey levels; miss the
-distance of a caption's mean luma, mean over captions. The Fréchet distance is over 384 of the pictures that come with the package, with their captions, on
-features of an EfficientNet-Lite0 (not an FID). The same seeds with every step. What was painted is kept, and not painted again.
+There are three groups of captions (``tiny.captions``): those that state their background or light, open ones that do not, and new ones. The
+mean luma of a few pictures of each caption is compared with that of real ones:
+
+- w1: Wasserstein-1 distance between the mean lumas of all pictures of a group, in luma levels 0..255
+- miss: distance of a caption's mean luma from real pictures', mean over captions
+- frechet: Fréchet distance over 384 of the pictures that come with the package, with their captions, on features of an EfficientNet-Lite0
+  (not an FID)
+
+Every first step has the same seeds. Pictures are kept, and not painted again.
 """
 
 from __future__ import annotations
@@ -24,10 +29,12 @@ from torch import Tensor
 from singdiffusion import SingDiffusion, tiny
 from singdiffusion.core.dct import from_low_frequencies, low_frequencies
 from singdiffusion.core.singular import first_step
-from singdiffusion.evaluate.brightness import PAPER_PROMPTS
 from singdiffusion.evaluate.gallery import as_tensor
-from singdiffusion.evaluate.metrics.fidelity import EfficientNetLite0, FrechetDistance
+from singdiffusion.evaluate.metrics.features import EfficientNetLite0
+from singdiffusion.evaluate.metrics.fidelity import FrechetDistance
 from singdiffusion.files import write_whole
+from singdiffusion.painting.luma import lumas as pixel_lumas
+from singdiffusion.painting.prompts import PAPER_PROMPTS
 from singdiffusion.plugin.first_step import first_step_of
 from singdiffusion.plugin.vae import mean_latents
 
@@ -38,7 +45,7 @@ EXTRAPOLATED = "decoder, moments, covariance guided as the mean is"  # the same 
 
 
 class Extrapolated(torch.nn.Module):
-    """The decoder, its covariance guided as guidance's own formula has it at t = 1: Sigma_neg + w (Sigma_pos - Sigma_neg), none below 0."""
+    """The decoder with the covariance that guidance's own formula gives at t = 1: Sigma_neg + w (Sigma_pos - Sigma_neg), eigenvalues >= 0."""
 
     predicts_covariance = True
 
@@ -57,6 +64,7 @@ class Extrapolated(torch.nn.Module):
 
 
 def extrapolated(pipe: Any, scale: float) -> SingDiffusion:
+    """Enable the decoder with a guided covariance."""
     sing = SingDiffusion.from_pretrained("tiny-decoder")
     sing.module.network = Extrapolated(sing.module.network)
     sing.module.network.scale = scale
@@ -73,7 +81,7 @@ STARTS: dict[str, Callable[[Any, float], SingDiffusion | None]] = {
 
 
 def paint(pipe: Any, captions: list[str], scale: float, first_seed: int) -> np.ndarray:
-    """One picture a caption, uint8 (N, 3, 64, 64), seeds counted up."""
+    """Paint one picture per caption, with seeds counted up: uint8 (N, 3, 64, 64)."""
     made = []
     for start in range(0, len(captions), BATCH):
         part = captions[start : start + BATCH]
@@ -84,7 +92,7 @@ def paint(pipe: Any, captions: list[str], scale: float, first_seed: int) -> np.n
 
 
 def painted(out: Path, start: str, scale: float, groups: dict[str, list[str]]) -> dict[str, np.ndarray]:
-    """group -> pictures, from the file where they are kept, or painted now."""
+    """Return group -> pictures, read from the file where they are kept or painted now."""
     file = out / f"{''.join(c for c in start if c.isalnum())}-{scale:g}.npz"
     if not file.exists():
         pipe = tiny.load_pipeline()
@@ -107,12 +115,12 @@ def painted(out: Path, start: str, scale: float, groups: dict[str, list[str]]) -
 
 
 def luma(pictures: np.ndarray) -> np.ndarray:
-    """Mean luma (Rec. 601, 0..255) of each of (N, 3, H, W)."""
-    return np.einsum("nchw,c->n", pictures, np.array([0.299, 0.587, 0.114])) / pictures[0, 0].size
+    """Return the mean luma of each picture, 0..255: uint8 (N, 3, H, W) -> float64 (N,)."""
+    return pixel_lumas(torch.from_numpy(pictures)).mean((1, 2))
 
 
 def against_real(lumas: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    """Figures of a group: lumas of pictures (captions, pictures each) against those of real ones (captions, real each)."""
+    """Return the figures of a group, from mean lumas of pictures (captions, pictures each) and of real ones (captions, real each)."""
     return {
         "w1": float(wasserstein_distance(lumas.ravel(), real.ravel())),
         "miss": float(np.abs(lumas.mean(1) - real.mean(1)).mean()),
@@ -124,8 +132,11 @@ def against_real(lumas: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 @torch.no_grad()
 def ceiling() -> dict[str, float]:
-    """W1 for captions that leave the ground unsaid, of the pictures that come with the package: by ``moments``, and by a start at the very 4 x 4
-    frequencies of the real picture, which is what ``moments`` would be if it drew them from their true distribution and not from a normal one."""
+    """Return W1 for open captions of the pictures that come with the package, by ``moments`` and by a start from the true distribution.
+
+    The latter starts at the real picture's own 4 x 4 low frequencies. ``moments`` would do so if it drew them from their true distribution
+    and not from a normal one.
+    """
     shown, pipe = tiny.pictures(), tiny.load_pipeline()
     pipe.set_progress_bar_config(disable=True)
     rows = [i for i, caption in enumerate(shown.captions) if "background" not in caption]
@@ -151,7 +162,7 @@ def ceiling() -> dict[str, float]:
 
 
 def measure(out: Path, scales: tuple[float, ...]) -> dict[str, Any]:
-    """Every figure."""
+    """Paint what is missing, and return every figure."""
     known, real = tiny.captions(), tiny.pictures()
     groups = {name: [caption for caption in of for _ in range(EACH)] for name, of in known.items()}
     groups["paper"] = [prompt for prompt in PAPER_PROMPTS for _ in range(16)]
@@ -170,15 +181,15 @@ def measure(out: Path, scales: tuple[float, ...]) -> dict[str, Any]:
                 continue
             pictures = painted(out, start, scale, groups)
             lumas = {name: luma(of) for name, of in pictures.items()}
-            told: dict[str, Any] = {
+            row: dict[str, Any] = {
                 name: against_real(lumas[name].reshape(-1, EACH), of) for name, of in truth.items() if name in lumas
             }
-            if start != EXTRAPOLATED:  # for which only the unsaid ground is painted
+            if start != EXTRAPOLATED:  # for it only open captions are painted
                 each = lumas["paper"].reshape(len(PAPER_PROMPTS), -1).mean(1)
-                told["paper_miss"] = float(np.abs(each - reference[:, 0]).sum())
-                told["frechet"] = distance(torch.from_numpy(pictures["drawn"][:DRAWN]))
-            figures.setdefault(f"{scale:g}", {})[start] = told
-            print(f"guidance {scale:g}, {start}: " + json.dumps(told), flush=True)
+                row["paper_miss"] = float(np.abs(each - reference[:, 0]).sum())
+                row["frechet"] = distance(torch.from_numpy(pictures["drawn"][:DRAWN]))
+            figures.setdefault(f"{scale:g}", {})[start] = row
+            print(f"guidance {scale:g}, {start}: " + json.dumps(row), flush=True)
     return figures
 
 

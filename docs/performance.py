@@ -355,8 +355,9 @@ def page() -> str:
 def main() -> None:
     """Write the page and its picture."""
     (HERE / "performance.md").write_text(page())
-    for form in (".svg", "-dark.svg"):
-        (HERE / "pictures" / f"brightness{form}").write_bytes(plots.files(figure(open_lumas()))[form])
+    drawn = plots.files(figure(open_lumas()))
+    for suffix in (".svg", "-dark.svg"):
+        (HERE / "pictures" / f"brightness{suffix}").write_bytes(drawn[suffix])
 
 
 if __name__ == "__main__":

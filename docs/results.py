@@ -1,4 +1,7 @@
-"""Run ``singdiffusion evaluate`` on the embedded models and write docs/results.md: ``make results``, an hour on two cores; pictures that are there are kept."""
+"""Run ``singdiffusion evaluate`` on the embedded models and write docs/results.md: ``make results``, an hour on two cores.
+
+Pictures that are painted already are kept. ``python docs/results.py --page-only`` writes the page from the figures that are there.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ COMMANDS = {
 
 
 def run(name: str) -> dict[str, Any]:
-    """The figures of one command; its pictures are shared with the others."""
+    """Run a command, with the pictures shared by all, and return its figures."""
     out = OUT / name
     args = [*shlex.split(COMMANDS[name]), "--cache", OUT / "pictures", "--out", out, "--device", "cpu"]
     subprocess.run([sys.executable, "-m", "singdiffusion", *map(str, args)], check=True)
@@ -33,11 +36,12 @@ def run(name: str) -> dict[str, Any]:
 
 
 def load(name: str) -> dict[str, Any]:
+    """Return the figures that a command wrote."""
     return json.loads((OUT / name / "figures.json").read_text())
 
 
 def table(name: str) -> str:
-    """The tables that a command wrote for papers, without its notes."""
+    """Return the tables that a command wrote as Markdown, without its notes."""
     text = (OUT / name / "table.md").read_text()
     lines = text.split("\n")
     last = max(i for i, line in enumerate(lines) if line.startswith("|"))
@@ -58,22 +62,23 @@ def command(name: str) -> str:
 
 
 def by(found: dict[str, Any], **wanted: Any) -> dict[str, Any]:
-    """The one result that is so."""
+    """Return the only result with these values."""
     (row,) = [row for row in found["results"] if all(row[key] == value for key, value in wanted.items())]
     return row
 
 
 def change(after: float, before: float) -> str:
+    """Return a change in per cent."""
     return f"{100 * (after / before - 1):+.0f} %"
 
 
 def fidelity_words(found: dict[str, Any]) -> str:
-    """What the first step does to each model's distances, in words."""
+    """Return what the first step does to each model's distances, in words."""
     lines = []
     for model in ("tiny", "tiny-v", "tiny-community", "tiny-controlnet"):
         parts = []
         for scale in (1.0, 7.5):
-            off, on = (by(found, model=model, remedy=name, guidance=scale) for name in ("off", "tiny-moments"))
+            off, on = (by(found, model=model, remedy=name, guidance_scale=scale) for name in ("off", "tiny-moments"))
             changes = " and ".join(
                 f"{change(b['frechet'], a['frechet'])} ({b['extractor'].partition(',')[0]})"
                 for a, b in zip(off["fidelity"], on["fidelity"], strict=True)
@@ -87,6 +92,7 @@ def fidelity_words(found: dict[str, Any]) -> str:
 
 
 def pareto_words(found: dict[str, Any]) -> str:
+    """Return where each curve is better, in words."""
     lines = []
     for each in found["verdicts"]:
         where = ", ".join(f"{low:.2f} to {high:.2f}" for low, high in each["worse"])
@@ -100,15 +106,16 @@ def pareto_words(found: dict[str, Any]) -> str:
 
 
 def absent_words(found: dict[str, Any]) -> str:
+    """Return the remedies that could not be measured, with the reasons."""
     return "\n".join(f"- {each['title']}: {each['reason']}." for each in found["absent"])
 
 
 def page() -> str:
-    """docs/results.md."""
+    """Return docs/results.md."""
     brightness, fidelity, pareto, remedies = (load(name) for name in ("brightness", "fidelity", "pareto", "remedies"))
     miss = {(row["model"], row["remedy"]): row["miss"] for row in brightness["summary"]}
     summed = "; ".join(
-        f"`{model}` {miss[model, 'off']:.0f} without and {miss[model, 'tiny-moments']:.0f} with it"
+        f"`{model}` {miss[model, 'off']:.0f} without and {miss[model, 'tiny-moments']:.0f} with SingDiffusion"
         for model in dict.fromkeys(model for model, _ in miss)
     )
     return (HERE / "results.md.in").read_text().format(
@@ -124,7 +131,11 @@ def page() -> str:
 
 
 def main(again: bool) -> None:
-    """Measure, unless it is ``--page-only`` that is asked for, and write the page and its curves."""
+    """Write the page and its curves.
+
+    Args:
+        again: whether to measure first.
+    """
     if again:
         for name in COMMANDS:
             run(name)

@@ -140,9 +140,6 @@ def test_formulas_are_mathml(pages):
         text = re.sub(r"<(pre|code|script|style)\b.*?</\1>", "", file.read_text(), flags=re.S)
         assert text.count("arithmatex") == text.count("<math "), file.name
         assert not re.search(r"\$\$|\$[^\s$][^$\n]*\$", text), f"{file.name}: a formula that is not typeset"
-        assert not re.search(r"<mtext>\\|<mi>\\", text), (
-            f"{file.name}: a command that LaTeX has and the converter has not"
-        )
     assert (next(iter(pages)).parent / "how.html").read_text().count("<math ") > 20
 
 
@@ -229,7 +226,7 @@ def test_the_first_column_of_a_wide_table_stays(site, phone):
         "[a](audit.md#nowhere)",
         "[a][singdiffusion.Nowhere]",
         "::: singdiffusion.Nowhere",
-        "$\\frac{a$",
+        "$\\nowhere$",
         '--8<-- "nowhere.md"',
     ],
 )

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+
+from singdiffusion import plots
 
 SAVE_EVERY = 120.0  # seconds between checkpoints
 LOG_EVERY = 50  # steps between rows of the log
@@ -166,30 +169,17 @@ class Stage:
         print(self.name, *(f"{key}={value:g}" for key, value in row.items()), flush=True)
 
 
+@plots.style()
 def plot(log: Path) -> None:
     """Draw a log as a PNG beside it: each term, raw and smoothed, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    if not log.exists():
-        return
-    rows = list(csv.DictReader(log.open()))
+    rows = list(csv.DictReader(log.open())) if log.exists() else []
     if len(rows) < 2:
         return
-    steps = [int(row["step"]) for row in rows]
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for key in rows[0]:
-        if key in ("step", "seconds", "rate"):
-            continue
-        values = torch.tensor([float(row[key]) for row in rows])
-        width = max(1, len(values) // 40)
-        smooth = values.unfold(0, width, 1).mean(-1)
-        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-        axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=key)
-    axes.set(xlabel="step", yscale="log", title=log.stem)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(log.with_suffix(".png"), dpi=110)
-    plt.close(figure)
+    figure, axis = plots.axes("step", "")
+    steps = np.array([int(row["step"]) for row in rows])
+    keys = [key for key in rows[0] if key not in ("step", "seconds", "rate")]
+    for key, color in zip(keys, plots.SERIES, strict=False):
+        plots.smoothed(axis, steps, np.array([float(row[key]) for row in rows]), key, color)
+    axis.set(yscale="log", title=log.stem)
+    axis.legend()
+    log.with_suffix(".png").write_bytes(plots.png(figure))

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from .errors import SingDiffusionError
 
 WIDTH = 4.8  # inches: at 72 points per inch nearly the 343 pixels of a phone, so that a point is a pixel there
@@ -93,6 +95,13 @@ def axes(x: str, y: str, width: float = WIDTH, height: float = 3.4) -> tuple[Any
     figure, ((axis,),) = grid(1, 1, width, height)
     axis.set(xlabel=x, ylabel=y)
     return figure, axis
+
+
+def smoothed(axis: Any, x: np.ndarray, y: np.ndarray, label: str, color: str) -> None:
+    """Plot the mean of y over windows of a fortieth of its length, and y itself faintly behind it."""
+    width = max(1, len(y) // 40)
+    axis.plot(x, y, color=color, alpha=0.3, linewidth=0.8)
+    axis.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, "valid"), color=color, label=label)
 
 
 def svg(figure: Any, outlines: bool = True) -> str:

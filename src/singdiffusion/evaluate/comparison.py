@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def compare_remedies(
     pairs: int,
     seed: int,
     settings: dict[str, Any],
-    advance: Callable[[int], None],
+    painting: Callable[[int], AbstractContextManager[Callable[[int], None]]],
 ) -> tuple[Document, int]:
     """Measure every remedy that the model can have: brightness on prompts, distance and text score on captions, time, memory.
 
@@ -45,6 +46,7 @@ def compare_remedies(
         jobs: captions and seeds.
         pairs: of a picture without and a picture with the remedy, for the time; every process measures, the first one's figures count.
         modules, statistics, colors, one_more_step: as in ``remedies.available``.
+        painting: from the number of pictures to a ``with`` block that yields what is called with the number of those done.
 
     Returns:
         The report, and the number of pictures behind it.
@@ -58,8 +60,10 @@ def compare_remedies(
         colors=colors,
         one_more_step=one_more_step,
     )
-    measured = measure(painter, remedies, prompts, pictures, seed, advance)
-    scores = [score(painter, remedy, jobs, guidance_scale, real, text, advance) for remedy in remedies]
+    expected = len(remedies) * (len(prompts) * pictures + len(jobs))
+    with painting(expected) as advance:
+        measured = measure(painter, remedies, prompts, pictures, seed, advance)
+        scores = [score(painter, remedy, jobs, guidance_scale, real, text, advance) for remedy in remedies]
     known = real_mean_lumas(model, prompts)
     costs = {remedy.name: _cost(painter, remedy, prompts[0].text, pairs) for remedy in remedies if remedy.name != "off"}
     document = remedies_document(
@@ -72,7 +76,7 @@ def compare_remedies(
         settings,
         truncation_notes(painter.pipe, prompts),
     )
-    return document, len(remedies) * (len(prompts) * pictures + len(jobs))
+    return document, expected
 
 
 def _cost(painter: Painter, remedy: Remedy, prompt: str, pairs: int) -> cost.Cost:

@@ -37,11 +37,8 @@ def curves(logged: list[dict[str, Any]], checked: list[dict[str, Any]], title: s
     """
     figure, axis = plots.axes("step", "", height=3.8)
     steps, losses = (np.array([row[key] for row in logged]) for key in ("step", "loss"))
-    width = max(1, len(losses) // 40)
-    smooth = np.convolve(losses, np.ones(width) / width, "valid")
     likelihood = " (with likelihood)" if any("likelihood" in row for row in checked) else ""
-    axis.plot(steps, losses, color=plots.REAL, alpha=0.35, linewidth=0.8)
-    axis.plot(steps[width - 1 :], smooth, color=plots.REAL, label=f"training loss{likelihood}")
+    plots.smoothed(axis, steps, losses, f"training loss{likelihood}", plots.REAL)
     for (key, label), color in zip(VALIDATION.items(), plots.SERIES, strict=False):
         found = [(row["step"], row[key]) for row in checked if row.get(key, 0) > 0]
         if found:

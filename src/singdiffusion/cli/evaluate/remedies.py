@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,21 +70,20 @@ def remedies(
     wanted = named(PAPER_PROMPTS) if prompts is None else read_prompts(prompts)
     crowds = Crowds(run, compared, crowd)
     painter = run.painter(model)
-    with run.painting(painter, 0) as advance:
-        document, expected = compare_remedies(
-            painter,
-            wanted,
-            pictures,
-            crowds.jobs,
-            crowds.known,
-            crowds.scorer,
-            modules=run.modules,
-            statistics=statistics,
-            colors=color or [MID_GREY],
-            one_more_step=one_more_step,
-            pairs=pairs,
-            seed=options.seed,
-            settings=crowds.settings(pictures_per_prompt=pictures, prompts={p.id: p.text for p in wanted}),
-            advance=advance,
-        )
+    document, expected = compare_remedies(
+        painter,
+        wanted,
+        pictures,
+        crowds.jobs,
+        crowds.known,
+        crowds.scorer,
+        modules=run.modules,
+        statistics=statistics,
+        colors=color or [MID_GREY],
+        one_more_step=one_more_step,
+        pairs=pairs,
+        seed=options.seed,
+        settings=crowds.settings(pictures_per_prompt=pictures, prompts={p.id: p.text for p in wanted}),
+        painting=partial(run.painting, painter),
+    )
     run.finish(document, painter.painted, expected)

@@ -50,9 +50,10 @@ class Table:
         for first, *others in self.rows:
             cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in others)
             rows.append(f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>')
-        title = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
-        body = "\n".join(rows)
-        return f'<div class="scroll"><table>{title}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+        title, body = html.escape(self.title), "\n".join(rows)
+        above = f'<p class="title" aria-hidden="true">{title}</p>' if title else ""
+        table = f'<table aria-label="{title}"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+        return f'{above}<div class="scroll">{table}</div>'
 
 
 def plot(svg: str, alt: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WIDTH, HEIGHT, LEFT, BELOW = 640, 150, 34, 34
+WIDTH, HEIGHT, LEFT, BELOW = 640, 150, 34, 44
 TICKS = ((0, "start"), (64, "middle"), (128, "middle"), (192, "middle"), (255, "end"))
 
 
@@ -37,13 +37,13 @@ def histogram(prompt: str, series: Sequence[Series], real: Sequence[float] = ())
     top = max(float(np.max(each.shares)) for each in series) or 1.0
     outlines = "".join(f'<polygon class="{each.kind}" points="{_outline(each.shares, top)}"/>' for each in series)
     lines = "".join(f'<line class="real" x1="{_x(v):.1f}" x2="{_x(v):.1f}" y1="4" y2="{HEIGHT}"/>' for v in real)
-    ticks = "".join(f'<text x="{_x(v):.0f}" y="{HEIGHT + 14}" text-anchor="{anchor}">{v}</text>' for v, anchor in TICKS)
+    ticks = "".join(f'<text x="{_x(v):.0f}" y="{HEIGHT + 17}" text-anchor="{anchor}">{v}</text>' for v, anchor in TICKS)
     label = f"Histogram of pixel brightness for {prompt}, {' and '.join(each.label for each in series)}"
     many = " many" if len(series) > 2 else ""
     return (
         f'<svg class="histogram{many}" viewBox="0 0 {WIDTH} {HEIGHT + BELOW}" role="img" aria-label="{html.escape(label)}">'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>{outlines}{lines}{ticks}'
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT + 30}" text-anchor="middle">pixel brightness (luma)</text>'
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT + 38}" text-anchor="middle">pixel brightness (luma)</text>'
         f'<text transform="translate(14 {HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">pixels, √ scale</text></svg>'
     )
 

@@ -37,9 +37,8 @@ main { max-width: 1180px; margin: 0 auto; padding: 40px 20px 64px }
 h1 { font-size: clamp(1.6rem, 4vw, 2.3rem); line-height: 1.2; margin: 0 0 12px; letter-spacing: -.02em }
 h2 { font-size: 1.15rem; margin: 0 0 14px }
 p { max-width: 72ch; margin: 0 0 12px }
-.scroll { overflow-x: auto; margin: 24px 0 }
+.scroll { overflow-x: auto; margin: 0 0 24px } .title { color: var(--soft); font-size: .92rem; margin: 24px 0 8px; max-width: none }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-caption { text-align: left; color: var(--soft); font-size: .92rem; padding: 0 0 8px; caption-side: top }
 th, td { text-align: right; padding: 9px 14px; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child { text-align: left; font-weight: 500; white-space: normal; min-width: 200px } td:last-child { white-space: normal }
 thead th { font-size: .86rem; font-weight: 600; color: var(--soft); white-space: normal; vertical-align: bottom }
@@ -61,7 +60,8 @@ figure { margin: 0 }
 details { margin: 26px 0 0; color: var(--soft) } summary { cursor: pointer } pre { overflow-x: auto; font-size: .8rem }
 code { font-size: .86em; overflow-wrap: anywhere }
 @media (max-width: 600px) { main { padding: 26px 14px 48px } section { padding: 16px }
-  th, td { padding: 8px 3px; font-size: .8rem; white-space: normal } th:first-child { min-width: 84px }
+  th, td { padding: 8px 6px; font-size: .8rem } th { white-space: normal }
+  th:first-child { min-width: 96px; position: sticky; left: 0; background: var(--paper) }
   .row { grid-template-columns: 1fr; gap: 4px } .pictures { grid-template-columns: repeat(4, 1fr) }
   .histogram text { font-size: 21px } }
 """
