@@ -45,6 +45,9 @@ to one guided step of the base's own U-Net, and in addition to the memory of the
 
 The decoder takes {decoder_ms:.1f} ms, {decoder_percent:.3f} % of a base step. That is {published_over_decoder:,.0f} times cheaper than the published first step.
 
+The decoder's step on a GPU is limited by the host: on one NVIDIA H200 it takes 2.5 % to 13 % of a guided base step
+([measured on a GPU](gpu.md#the-first-step)).
+
 **There is no decoder for Stable Diffusion's latents in this package.** It has to be trained first ([how](training.md),
 `--config sd15-decoder`; [what that costs](scale.md)). It is not shown that {decoder_parameters:.0f} million parameters suffice for captions from
 the web.
