@@ -1,34 +1,23 @@
-"""Remedies: the network's first input, a pipeline that is unchanged afterwards, why some do not fit, and their brightness and cost.
+"""Remedies: the network's first input, a pipeline that is unchanged afterwards, why some do not fit, and their brightness.
 
 [ZT] is cited in full in ``singdiffusion.evaluate.remedies.zero_snr``.
 """
 
-import copy
 import json
 import math
-from contextlib import nullcontext
 
 import diffusers
 import numpy as np
 import pytest
-import scipy.fft
-import scipy.linalg
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from diffusers import DDIMScheduler, HeunDiscreteScheduler
 
-from singdiffusion import MeanDecoder, SingDiffusionError, tiny
-from singdiffusion.core.dct import from_low_frequencies
+from singdiffusion import SingDiffusionError, tiny
 from singdiffusion.core.schedule import Schedule
-from singdiffusion.data import encode, manifest, sources
-from singdiffusion.data.base import Base
 from singdiffusion.evaluate.digests import digest
-from singdiffusion.evaluate.metrics import cost
 from singdiffusion.evaluate.remedies import (
     FirstStep,
     FlatColor,
-    LatentStatistics,
     Off,
     OneMoreStep,
     SignalLeak,
@@ -36,53 +25,13 @@ from singdiffusion.evaluate.remedies import (
     ZeroSnr,
     available,
 )
-from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
 from singdiffusion.painting.luma import mean_luma
 from singdiffusion.painting.paint import paint
 
-from ..conftest import SD15, TEXT_WIDTH, make_config, make_module
-from ..data.corpus import picture
-from ..plugin.painting import embed, expected_mean, first_input, noise, recording, run
+from ..conftest import SD15
+from ..plugin.painting import embed, expected_mean, noise, recording, run
 from ..plugin.zoo import build, build_untouched
-
-K = manifest.STATISTICS
-
-
-def some_latents(count=200, seed=3):
-    """Latents whose channels' means are not 0 and are correlated."""
-    generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(4, 4, generator=generator)
-    level = torch.randn(count, 4, 1, 1, generator=generator) * 2 + torch.tensor([1.0, -2.0, 0.5, 3.0]).reshape(4, 1, 1)
-    return torch.einsum("cd,ndhw->nchw", mix, level + torch.randn(count, 4, 8, 8, generator=generator))
-
-
-def statistics_for(pipe):
-    return LatentStatistics.of_latents(some_latents(), Base.of(pipe, "small").identity())
-
-
-def predicting_v(pipe, **changes):
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="v_prediction", **changes)
-    return pipe
-
-
-@pytest.fixture
-def decoder_folder(pipe, tmp_path):
-    torch.manual_seed(1)
-    module = MeanDecoder(4, TEXT_WIDTH, grid=4, covariance_grid=2, width=16, layers=1).eval()
-    torch.nn.init.normal_(module.mean_out[1].weight)
-    text = fingerprint(pipe.text_encoder)
-    SingModule(module, make_config(text_fingerprint=text)).save_pretrained(tmp_path / "decoder")
-    return tmp_path / "decoder"
-
-
-@pytest.fixture
-def oms_folder(pipe, tmp_path):
-    """A converted OneMoreStep module is a U-Net without time whose output is v at t = 1, used without our guidance."""
-    own = {"prediction": "v_prediction", "guidance_scale": 1.0, "normalise_guidance": False}
-    config = make_config(text_fingerprint=fingerprint(pipe.text_encoder), **own)
-    SingModule(make_module(), config).save_pretrained(tmp_path / "oms")
-    return tmp_path / "oms"
+from .starts import ALPHA, BAR, SIGMA, Stopped, first_under, predicting_v, statistics_for, stop
 
 
 @pytest.fixture
@@ -105,15 +54,7 @@ def every(pipe, sing_folder, decoder_folder, oms_folder):
     return {remedy.name: remedy for remedy in made}
 
 
-# -- a pipeline that is unchanged afterwards --------------------------------------------------------------------------------------
-
-
-class _Stopped(Exception):
-    pass
-
-
-def _stop(*_):
-    raise _Stopped
+# -- a pipeline that is unchanged afterwards --------------------------------------------------------------------------
 
 
 def test_every_remedy_changes_the_picture_and_leaves_nothing_behind(pipe, every):
@@ -127,8 +68,8 @@ def test_every_remedy_changes_the_picture_and_leaves_nothing_behind(pipe, every)
             inside = run(pipe, **more)
         assert not any(np.array_equal(inside, other) for other in painted), name
         painted.append(inside)
-        with pytest.raises(_Stopped), remedy.applied(pipe) as more:
-            run(pipe, callback_on_step_end=_stop, **more)
+        with pytest.raises(Stopped), remedy.applied(pipe) as more:
+            run(pipe, callback_on_step_end=stop, **more)
         assert {key: id(value) for key, value in vars(pipe).items() if not key.startswith("_")} == {
             key: id(value) for key, value in attributes.items() if not key.startswith("_")
         }, name
@@ -142,25 +83,7 @@ def test_galleries_of_different_remedies_are_apart(pipe, every):
     assert len(set(digests)) == len(every) == len({remedy.title for remedy in every.values()})
 
 
-# -- the network's first input -----------------------------------------------------------------------------------------
-
-SCHEDULERS = {
-    "ddim": lambda: DDIMScheduler(**SD15, steps_offset=1, clip_sample=False, set_alpha_to_one=False),
-    "euler": lambda: EulerDiscreteScheduler(**SD15, steps_offset=1, timestep_spacing="leading"),
-}
-BAR = Schedule.named("sd15").alphas_cumprod
-ALPHA, SIGMA = math.sqrt(BAR[751]), math.sqrt(1 - BAR[751])  # 4 leading steps start at 751
-
-
-@pytest.fixture(params=SCHEDULERS)
-def scheduled_pipe(request, pipe):
-    pipe.scheduler = SCHEDULERS[request.param]()
-    return pipe
-
-
-def first_under(remedy, pipe, **options):
-    with remedy.applied(pipe) as more:
-        return first_input(pipe, **(options | more))
+# -- the network's first input ----------------------------------------------------------------------------------------
 
 
 def test_trailing_starts_from_the_same_noise_at_the_last_timestep(scheduled_pipe):
@@ -198,64 +121,7 @@ def test_the_papers_mean(scheduled_pipe, sing_folder):
     torch.testing.assert_close(got, ALPHA * mean + SIGMA * noise(), atol=1e-5, rtol=1e-5)
 
 
-def leaked(x_1, latents, alpha, sigma):
-    """The signal leak's state, written out with scipy's DCT and square roots from the latents themselves."""
-    every = scipy.fft.dctn(latents.double().numpy(), axes=(-2, -1), norm="ortho")
-    state = scipy.fft.dctn(x_1.double().numpy(), axes=(-2, -1), norm="ortho") * sigma
-    for h in range(K):
-        for w in range(K):
-            low = every[:, :, h, w]
-            covariance = np.cov(low.T, ddof=0)
-            root = scipy.linalg.sqrtm(sigma**2 * np.eye(4) + alpha**2 * covariance).real
-            state[:, :, h, w] = alpha * low.mean(0) + state[:, :, h, w] / sigma @ root.T
-    return torch.from_numpy(scipy.fft.idctn(state, axes=(-2, -1), norm="ortho")).float()
-
-
-@pytest.mark.parametrize("guidance", [1.0, 7.5])
-def test_the_signal_leak_for_any_guidance(scheduled_pipe, guidance):
-    remedy = SignalLeak(statistics_for(scheduled_pipe))
-    got, _ = first_under(remedy, scheduled_pipe, guidance_scale=guidance)
-    torch.testing.assert_close(got, leaked(noise(), some_latents(), ALPHA, SIGMA), atol=1e-5, rtol=1e-5)
-
-
-def test_the_signal_leak_of_larger_pictures(pipe):
-    """Amplitudes stay the same: the mean picture at twice the size has twice the DCT coefficients."""
-    statistics = statistics_for(pipe)
-    got, _ = first_under(SignalLeak(statistics), pipe, height=32, width=16)
-    means = (got - SIGMA * torch.randn(1, 4, 16, 8, generator=torch.Generator().manual_seed(0))).mean((-2, -1))
-    x_1 = torch.randn(1, 4, 16, 8, generator=torch.Generator().manual_seed(0)).mean((-2, -1))
-    covariance = SIGMA**2 * np.eye(4) + ALPHA**2 * 16 * 8 * statistics.covariance[0, 0].double().numpy()
-    root = torch.from_numpy(scipy.linalg.sqrtm(covariance).real).float()
-    expected = ALPHA * statistics.mean[:, 0, 0] + (root - SIGMA * torch.eye(4)) @ x_1[0]
-    torch.testing.assert_close(means[0], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_the_signal_leak_has_the_moments_of_the_statistics(pipe):
-    """Over n pictures, for a normal coefficient: Var[mean_i] = S_ii / n, Var[S_ij] = (S_ii S_jj + S_ij^2) / n; five deviations."""
-    n, statistics = 4000, statistics_for(pipe)
-
-    def look(_, args):
-        seen.append(args[0])
-        raise _Stopped
-
-    seen = []
-    handle = pipe.unet.register_forward_pre_hook(look)
-    with pytest.raises(_Stopped), SignalLeak(statistics).applied(pipe):
-        run(pipe, guidance_scale=1.0, num_images_per_prompt=n)
-    handle.remove()
-    low = torch.from_numpy(scipy.fft.dctn(seen[0].double().numpy(), axes=(-2, -1), norm="ortho"))[:, :, :K, :K]
-    expected = SIGMA**2 * torch.eye(4) + ALPHA**2 * 64 * statistics.covariance.double()
-    spread = expected.diagonal(dim1=-2, dim2=-1)
-    mean_error = low.mean(0).permute(1, 2, 0) - ALPHA * 8 * statistics.mean.permute(1, 2, 0)
-    assert (mean_error.abs() < 5 * (spread / n).sqrt()).all()
-    off = low - low.mean(0)
-    found = torch.einsum("nchw,ndhw->hwcd", off, off) / n
-    deviation = ((spread[..., None] * spread[..., None, :] + expected**2) / n).sqrt()
-    assert ((found - expected).abs() < 5 * deviation).all()
-    assert (spread[0, 0] > 2 * SIGMA**2).all(), "so that N(0, I) would not pass"
-
-
-# -- zero terminal SNR -----------------------------------------------------------------------------------------------------
+# -- zero terminal SNR ------------------------------------------------------------------------------------------------
 
 
 def two_inputs(remedy, pipe, **options):
@@ -300,7 +166,7 @@ def test_zero_snr_as_published_is_undefined_for_epsilon(pipe):
         assert not np.isfinite(run(pipe)).all(), "diffusers has changed: update the remedy"
 
 
-# -- why some do not fit -------------------------------------------------------------------------------------------------
+# -- why some do not fit ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["StableDiffusionImg2ImgPipeline"])
@@ -333,12 +199,6 @@ def test_a_pipeline_without_guidance_rescale(tokenizer):
     assert ZeroSnr().unfit(pipe) is None
     unfit = ZeroSnr(guidance_rescale=0.7).unfit(pipe)
     assert unfit == "StableDiffusionControlNetPipeline takes no guidance_rescale"
-
-
-def test_a_signal_leak_of_another_latent_space(make_pipe):
-    remedy = SignalLeak(statistics_for(make_pipe()))
-    assert remedy.unfit(make_pipe(seed=1)) == "the statistics are of another VAE's latents"
-    assert remedy.unfit(make_pipe()) is None
 
 
 def test_what_is_not_a_one_more_step_module(pipe, sing_folder, tmp_path):
@@ -382,65 +242,7 @@ def test_what_does_not_fit_is_absent_with_its_reason(make_pipe, sing_folder):
     assert reason.startswith("the module is for another latent space: VAE scaling factor 0.18215")
 
 
-# -- statistics --------------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=30, deadline=None)
-@given(height=st.integers(K, 12), width=st.integers(K, 12), seed=st.integers(0, 99))
-def test_amplitudes_do_not_grow_with_the_picture(height, width, seed):
-    amplitudes = torch.randn(20, 3, K, K, generator=torch.Generator().manual_seed(seed)) + 1
-    found = LatentStatistics.of_latents(
-        from_low_frequencies(amplitudes * math.sqrt(height * width), height, width), {"name": "x"}
-    )
-    torch.testing.assert_close(found.mean, amplitudes.mean(0), atol=1e-5, rtol=1e-5)
-    expected = torch.stack([torch.cov(amplitudes[:, :, h, w].T, correction=0) for h in range(K) for w in range(K)])
-    torch.testing.assert_close(found.covariance.flatten(0, 1), expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.fixture
-def encoded(pipe, tmp_path):
-    """A folder that ``singdiffusion encode`` wrote, and the latents of its pictures."""
-    (tmp_path / "in").mkdir()
-    for i in range(9):
-        picture(i).save(tmp_path / "in" / f"{i}.png")
-        (tmp_path / "in" / f"{i}.txt").write_text(f"picture {i}")
-    source, base, out = sources.open_source(str(tmp_path / "in"), unit_size=4), Base.of(pipe, "small"), tmp_path / "out"
-    out.mkdir()
-    encode.encode(source, out, base, encode.Options(16))
-    manifest.write_manifest(source, out)
-    pixels = torch.stack([torch.from_numpy(np.asarray(picture(i)).copy()) for i in range(9)])
-    return out, base.latents(pixels)
-
-
-def test_statistics_of_a_manifest(pipe, encoded):
-    folder, latents = encoded
-    found = LatentStatistics.of_folder(folder)
-    expected = LatentStatistics.of_latents(latents, {})
-    torch.testing.assert_close(found.mean, expected.mean, atol=1e-5, rtol=1e-4)
-    size = float(expected.covariance.abs().max())
-    torch.testing.assert_close(found.covariance, expected.covariance, atol=1e-4 * size, rtol=1e-3)
-    assert SignalLeak(found).unfit(pipe) is None
-    fitting, _ = available(pipe, [], statistics=folder)
-    assert [remedy.name for remedy in fitting if isinstance(remedy, SignalLeak)] == ["signal-leak"]
-
-
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (None, "there is no manifest.json in"),
-        ("{", "manifest.json cannot be read as JSON"),
-        ("{}", "is damaged"),
-        ("[]", "manifest.json must hold a JSON object, not a list"),
-    ],
-)
-def test_a_folder_without_statistics(tmp_path, content, line):
-    if content is not None:
-        (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(SingDiffusionError, match=line):
-        LatentStatistics.of_folder(tmp_path)
-
-
-# -- brightness, on the embedded models ---------------------------------------------------------------------------
+# -- brightness, on the embedded models -------------------------------------------------------------------------------
 
 BLACK, WHITE = "solid black background", "solid white background"
 
@@ -488,48 +290,3 @@ def test_zero_snr_on_a_model_that_predicts_v():
     )
     assert abs(zero.mean() - 253.4) < abs(off.mean() - 253.4)
     assert rescaled.mean() < zero.mean(), "guidance rescale reduces contrast"
-
-
-# -- cost -----------------------------------------------------------------------------------------------------------
-
-
-class Longer(Off):
-    """Takes as many steps more as a remedy with a cost would."""
-
-    name = title = "longer"
-
-    def applied(self, pipe):
-        return nullcontext({"num_inference_steps": 40})
-
-
-def test_seconds_are_those_of_the_steps(pipe):
-    """Twenty times the steps: the rest of the pipeline keeps the ratio below that, and far above 1."""
-    done = []
-    found = cost.measure(pipe, Longer(), "a room", pairs=7, advance=done.append, num_inference_steps=2)
-    assert sum(done) == 2 * (7 + 1)
-    assert found.pairs == 7
-    assert 2 < found.ratio < 22
-    assert found.interval is not None
-    assert found.interval[0] > 0
-    assert found.extra == pytest.approx(found.seconds - found.seconds_off, rel=0.5)
-    assert json.loads(json.dumps(found.as_json()))["mib"] == 0
-
-
-def test_few_pairs_have_no_interval(pipe):
-    assert cost.measure(pipe, Trailing(), "a room", pairs=2, num_inference_steps=2).interval is None
-
-
-def test_memory_counts_what_the_pipeline_does_not_have(pipe, sing_folder):
-    remedy = FirstStep(str(sing_folder))
-    module = sum(p.numel() * p.element_size() for p in remedy.module.network.parameters()) / 2**20
-    assert cost.extra_memory(pipe, Off()) == 0
-    assert cost.extra_memory(pipe, remedy) == pytest.approx(module)
-    remedy.module.text_encoder, remedy.module.tokenizer = (
-        pipe.text_encoder,
-        pipe.tokenizer,
-    )  # shared: nothing more
-    assert cost.extra_memory(pipe, remedy) == pytest.approx(module)
-    own = copy.deepcopy(pipe.text_encoder)
-    remedy.module.text_encoder = own
-    text = sum(t.numel() * t.element_size() for t in [*own.parameters(), *own.buffers()]) / 2**20
-    assert cost.extra_memory(pipe, remedy) == pytest.approx(module + text)

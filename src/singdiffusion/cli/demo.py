@@ -30,7 +30,9 @@ def demo(
     ] = 0,
     json: Figures = None,
 ) -> None:
-    """The paper's four prompts, without and with SingDiffusion, on an embedded model.
+    """Paint the paper's four prompts without and with SingDiffusion.
+
+    The model is an embedded one. Figures, pictures and a page are written.
 
     Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
     """

@@ -16,6 +16,8 @@ evaluate = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for command in (brightness, fidelity, pareto, remedies):
-    evaluate.command()(command)
-app.add_typer(evaluate, name="evaluate")
+evaluate.command(short_help="Measure the brightness of pictures, as in the paper's table.")(brightness)
+evaluate.command(short_help="Compare pictures with real ones and with their captions.")(fidelity)
+evaluate.command(short_help="Draw text score against distance over the guidance scale.")(pareto)
+evaluate.command(short_help="Compare every remedy that a model can have, and its cost.")(remedies)
+app.add_typer(evaluate, name="evaluate", short_help="Measure brightness, distance, text score and cost.")

@@ -9,7 +9,7 @@ import typer
 
 from .crowds import Crowds, scales_of, scored
 from .groups import expand
-from .options import CrowdOptions, CurveOptions, ModelOptions, Out, PaintOptions
+from .options import CountedCrowdOptions, ModelOptions, Out, PaintOptions
 from .run import start
 
 
@@ -17,11 +17,10 @@ from .run import start
 def fidelity(
     *,
     chosen: ModelOptions,
-    crowd: CrowdOptions,
-    curve: CurveOptions,
     guidance: Annotated[
         list[float] | None, typer.Option(help="Guidance scales, one or several times; 1 (none) and 7.5 by default.")
     ] = None,
+    crowd: CountedCrowdOptions,
     out: Out = Path("out/fidelity"),
     options: PaintOptions,
 ) -> None:
@@ -33,7 +32,7 @@ def fidelity(
     run = start(chosen.models, chosen.modules, chosen.method, scales[0], out, options)
     from ...evaluate.reports.fidelity import fidelity_document
 
-    crowds = Crowds(run, crowd, curve.pictures, curve.save_real)
+    crowds = Crowds(run, crowd, crowd.pictures, crowd.save_real)
     found, notes, painted = scored(crowds, scales)
     document = fidelity_document(found, crowds.known, crowds.settings(guidance_scale=scales), notes)
     run.finish(document, painted, len(found) * crowds.number)

@@ -112,8 +112,8 @@ class CrowdOptions:
 
 
 @dataclass(frozen=True)
-class CurveOptions:
-    """How many pictures of captions are painted, and whether the real pictures' statistics are kept."""
+class CountedCrowdOptions(CrowdOptions):
+    """The same, with the number of pictures, and a file for the real pictures' statistics."""
 
     pictures: Annotated[int | None, pictures_of_captions("--pictures")] = None
     save_real: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from .crowds import Crowds, scales_of, scored
 from .groups import expand
-from .options import CrowdOptions, CurveOptions, ModelOptions, Out, PaintOptions
+from .options import CountedCrowdOptions, ModelOptions, Out, PaintOptions
 from .run import start
 
 
@@ -17,8 +17,7 @@ from .run import start
 def pareto(
     *,
     chosen: ModelOptions,
-    crowd: CrowdOptions,
-    curve: CurveOptions,
+    crowd: CountedCrowdOptions,
     guidance: Annotated[
         list[float] | None, typer.Option(help="Guidance scales; 1.5, 2, 3, 4, 5, 6, 7 and 8 by default.")
     ] = None,
@@ -41,7 +40,7 @@ def pareto(
     if crowd.text == "none":
         raise SingDiffusionError("the curve needs a text score: --text tiny, or a CLIP model's folder or hub id")
     run = start(chosen.models, chosen.modules, chosen.method, scales[0], out, options)
-    crowds = Crowds(run, crowd, curve.pictures, curve.save_real)
+    crowds = Crowds(run, crowd, crowd.pictures, crowd.save_real)
     found, notes, painted = scored(crowds, scales)
     settings = crowds.settings(guidance_scale=scales, behind=behind)
     run.finish(pareto_document(found, crowds.known, settings, notes, behind), painted, len(found) * crowds.number)

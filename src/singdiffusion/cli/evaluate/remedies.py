@@ -35,7 +35,6 @@ def remedies(
     prompts: Prompts = None,
     pictures: PicturesPerPrompt = 16,
     crowd: Annotated[int | None, pictures_of_captions("--crowd")] = None,
-    compared: CrowdOptions,
     statistics: Annotated[
         Path | None,
         typer.Option(
@@ -51,6 +50,7 @@ def remedies(
     pairs: Annotated[
         int, typer.Option(min=1, max=1000, help="Pictures without and with each remedy, in turn, for its time.")
     ] = 6,
+    compared: CrowdOptions,
     guidance: Guidance = 7.5,
     out: Out = Path("out/remedies"),
     options: PaintOptions,
