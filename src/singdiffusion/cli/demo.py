@@ -30,9 +30,14 @@ def demo(
     ] = 0,
     json: Figures = None,
 ) -> None:
-    """The paper's four prompts, without and with SingDiffusion, on an embedded model.
+    """Paint the paper's four prompts, without and with.
 
-    Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
+    On an embedded model: a page, a sheet of pictures, and a table of their mean luma.
+
+    \b
+    Example:
+      singdiffusion demo --model tiny-v --out out/demo-v \\
+        --json out/demo-v/figures.json
     """
     from .. import files, tiny
 
