@@ -30,11 +30,14 @@ def demo(
     ] = 0,
     json: Figures = None,
 ) -> None:
-    """Paint the paper's four prompts without and with SingDiffusion.
+    """Paint the paper's four prompts, without and with.
 
-    The model is an embedded one. Figures, pictures and a page are written.
+    On an embedded model: a page, a sheet of pictures, and a table of their mean luma.
 
-    Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
+    \b
+    Example:
+      singdiffusion demo --model tiny-v --out out/demo-v \\
+        --json out/demo-v/figures.json
     """
     from .. import files, tiny
 

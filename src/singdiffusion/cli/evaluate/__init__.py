@@ -11,13 +11,12 @@ from .pareto import pareto
 from .remedies import remedies
 
 evaluate = typer.Typer(
-    help="Measure what the first step does to a model: brightness, fidelity, the curve over guidance, and other remedies side by side. "
-    "Pictures are kept and not painted twice; `accelerate launch -m singdiffusion evaluate ...` shares the work.",
+    help="Measure what the first step does to a model.\n\n"
+    "Brightness, fidelity, the curve over the guidance scale, and other remedies side by side. Pictures are kept and not painted "
+    "twice; `accelerate launch -m singdiffusion evaluate ...` shares the work.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-evaluate.command(short_help="Measure the brightness of pictures, as in the paper's table.")(brightness)
-evaluate.command(short_help="Compare pictures with real ones and with their captions.")(fidelity)
-evaluate.command(short_help="Draw text score against distance over the guidance scale.")(pareto)
-evaluate.command(short_help="Compare every remedy that a model can have, and its cost.")(remedies)
-app.add_typer(evaluate, name="evaluate", short_help="Measure brightness, distance, text score and cost.")
+for command in (brightness, fidelity, pareto, remedies):
+    evaluate.command()(command)
+app.add_typer(evaluate, name="evaluate")
