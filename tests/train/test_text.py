@@ -68,8 +68,8 @@ def test_another_text_encoder_is_refused(world, pipe, tmp_path, tokenizer):
 def test_bases_without_text_are_one_line(world, tmp_path):
     for where, match in (
         (tmp_path / "nothing" / "there" / "x", "there is no model"),
-        (tmp_path, "is no diffusers model: it has no model_index.json"),
-        ("owner/name", "owner/name is no file or folder here, and the hub did not return it"),
+        (tmp_path, "is not a diffusers model: it has no model_index.json"),
+        ("owner/name", "owner/name is not a file or folder here, and the hub did not return it"),
     ):
         with pytest.raises(SingDiffusionError, match=match):
             load_text(str(where), torch.float32)

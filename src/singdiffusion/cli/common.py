@@ -81,8 +81,9 @@ class _Lines:
 
     def __call__(self, count: int = 1, *, note: str = "") -> None:
         self.done += count
-        if time.monotonic() - self.last >= LINE_EVERY:
-            self.last = time.monotonic()
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY:
+            self.last = now
             line = f"{self.title}: {self.done} of {self.total}" + (f", {note}" if note else "")
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 

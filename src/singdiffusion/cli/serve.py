@@ -45,7 +45,7 @@ def serve(
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Open a page in the browser for before and after.
+    """Serve a page for comparing pictures in the browser.
 
     It paints a prompt without and with SingDiffusion, with a slider between the two pictures.
 

@@ -14,6 +14,7 @@ from ..files import read_json
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
+NOT_RETURNED = "is not a file or folder here, and the hub did not return it"
 
 
 def load_model(
@@ -120,13 +121,10 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     """Load a folder in diffusers' layout, or a hub id."""
     from diffusers import DiffusionPipeline
 
-    where = "cannot be read"
-    if Path(model).is_dir():
-        _index(Path(model))  # a folder of something else gets a line of its own
-    else:
-        where = "is not a file or folder here, and the hub did not return it"
-    with one_line_error(f"the model {model} {where}"):
-        dtype = choose_dtype(torch_dtype, device, _classes(DiffusionPipeline.load_config(model)))
+    is_local = Path(model).is_dir()
+    index = _index(Path(model) if is_local else _from_hub(model, [INDEX]))
+    dtype = choose_dtype(torch_dtype, device, _classes(index))
+    with one_line_error(f"the model {model} {'cannot be read' if is_local else NOT_RETURNED}"):
         return DiffusionPipeline.from_pretrained(model, dtype=dtype).to(device)
 
 
@@ -156,14 +154,15 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
 def _text_folder(model: str) -> Path:
     """Return the folder of a model, downloaded without its large networks where it is a hub id."""
     require_name(model)
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    return Path(model) if Path(model).is_dir() else _from_hub(model, [INDEX, "tokenizer*/*", "text_encoder*/*"])
 
-        with one_line_error(f"the model {model} is not a file or folder here, and the hub did not return it"):
-            patterns = [INDEX, "tokenizer*/*", "text_encoder*/*"]
-            folder = Path(snapshot_download(model, allow_patterns=patterns))
-    return folder
+
+def _from_hub(model: str, patterns: list[str]) -> Path:
+    """Return a folder with the files of a hub id that fit the patterns."""
+    from huggingface_hub import snapshot_download
+
+    with one_line_error(f"the model {model} {NOT_RETURNED}"):
+        return Path(snapshot_download(model, allow_patterns=patterns))
 
 
 def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -> Any:

@@ -71,7 +71,7 @@ def _settings(studio: Studio) -> dict[str, Any]:
         made["num_inference_steps"] = _whole(LABELS["num_inference_steps"], min(50, most), most, min_width=200)
     with gr.Row():
         made["guidance_scale"] = gr.Slider(
-            0, 30, value=7.5, step=0.1, label=LABELS["guidance_scale"], info="no guidance at 1 or less", min_width=200
+            0, 30, value=7.5, step=0.1, label=LABELS["guidance_scale"], info="off at 1 or less", min_width=200
         )
         with gr.Column(min_width=200):
             made["seed"] = gr.Number(0, label=LABELS["seed"], precision=0, minimum=0, maximum=2**32 - 1)
