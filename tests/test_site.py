@@ -203,6 +203,13 @@ def test_letters_of_plots_are_large_enough_on_a_phone(site, phone):
     assert min(widths) * SMALL / (72 * WIDTH) > 8
 
 
+@pytest.mark.parametrize("name", ["how", "theory", "audit"])
+def test_formulas_fit_a_phone(name, site, phone):
+    phone.goto((site[0] / f"{name}.html").as_uri())
+    wide = "[...document.querySelectorAll('div.arithmatex')].filter(each => each.scrollWidth > each.clientWidth).length"
+    assert phone.evaluate(wide) == 0
+
+
 def test_the_first_column_of_a_wide_table_stays(site, phone):
     phone.goto((site[0] / "results.html").as_uri())
     moved = phone.evaluate("""() => {
