@@ -10,9 +10,33 @@ from singdiffusion.modules.decoder import PRESETS
 from singdiffusion.train.config import Data
 
 from .counts import (
-    A100, ACCELERATORS, ASSUMED, CACHED, COMPUTED, EMBEDDINGS, ENCODE, H100, LATENTS, LINKS, LOW_16, OPTIMIZER_PASSES,
-    PUBLISHED_GPUS, PUBLISHED_RATE, RTX4090, SD15, SDXL, SIZES, STORED_BYTES, TOKENS, TRAINED_BYTES, UNET, allreduce_bytes,
-    embedding_bytes, formats, rate, works,
+    A100,
+    ACCELERATORS,
+    ASSUMED,
+    CACHED,
+    COMPUTED,
+    EMBEDDINGS,
+    ENCODE,
+    H100,
+    LATENTS,
+    LINKS,
+    LOW_16,
+    OPTIMIZER_PASSES,
+    PUBLISHED_GPUS,
+    PUBLISHED_RATE,
+    RTX4090,
+    SD15,
+    SDXL,
+    SIZES,
+    STORED_BYTES,
+    TOKENS,
+    TRAINED_BYTES,
+    UNET,
+    allreduce_bytes,
+    embedding_bytes,
+    formats,
+    rate,
+    works,
 )  # fmt: skip
 from .tables import counted_tables, in_bytes, in_time, number, percent, table
 

@@ -5,8 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from .counts import (
-    A100, ACCELERATORS, CACHED, COMPUTED, EMBEDDINGS, ENCODE, GRIDS, H100, JPEG, LATENTS, LINKS, LOW_16, OPTIMIZER_PASSES,
-    SETS, SIZES, STORED_BYTES, TRAINED_BYTES, UNET, allreduce_bytes, formats, rate, works,
+    A100,
+    ACCELERATORS,
+    CACHED,
+    COMPUTED,
+    EMBEDDINGS,
+    ENCODE,
+    GRIDS,
+    H100,
+    JPEG,
+    LATENTS,
+    LINKS,
+    LOW_16,
+    OPTIMIZER_PASSES,
+    SETS,
+    SIZES,
+    STORED_BYTES,
+    TRAINED_BYTES,
+    UNET,
+    allreduce_bytes,
+    formats,
+    rate,
+    works,
 )  # fmt: skip
 
 
