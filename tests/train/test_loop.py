@@ -359,6 +359,19 @@ def test_the_base_that_paints_samples_is_loaded_once(world, loaded):
     assert not np.array_equal(with_sing[0], with_sing[-1]), "the module learns"
 
 
+def test_the_base_is_on_the_device_only_while_it_paints(world, monkeypatch):
+    """In float16 there, and back on the CPU also after an error: training needs the device's memory."""
+    moves = []
+    monkeypatch.setattr(samples.SamplePainter, "_move", lambda self, device: moves.append(device.type))
+    painter = samples.SamplePainter(config(world, validation__prompts=["black"]), torch.device("cuda"))
+    assert painter.pipe.unet.dtype == torch.float16
+    assert painter.pipe.unet.device.type == "cpu"
+    monkeypatch.setattr(painter, "_row", lambda: moves.append("paints") or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        painter.paint(None, world / "sheet.png")
+    assert moves == ["cuda", "paints", "cpu"]
+
+
 def test_without_prompts_no_base_is_loaded(world, loaded):
     run(world, steps=2)
     assert loaded == []
