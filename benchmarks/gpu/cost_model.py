@@ -6,27 +6,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.scale import (
-    ASSUMED,
-    GRIDS,
-    H100,
-    SD15,
-    SDXL,
-    count,
-    counted,
-    number,
-    processor,
-    rate,
-    table,
-    works,
-    wrapped,
-)
+from benchmarks.scale.counts import ASSUMED, GRIDS, H100, SD15, SDXL, TOKENS, count, counted, rate, works
+from benchmarks.scale.measure import processor
+from benchmarks.scale.page import wrapped
+from benchmarks.scale.tables import number, table
 from singdiffusion.modules import MeanDecoder
 from singdiffusion.train.losses import Objective
 
-__all__ = ["ASSUMED", "GRIDS", "H100", "SD15", "SDXL", "computed_rates", "count_flops", "number", "processor", "table", "wrapped"]  # fmt: skip
-
-TOKENS = 77  # per caption and tokenizer
+__all__ = ["ASSUMED", "GRIDS", "H100", "SD15", "SDXL", "TOKENS", "computed_rates", "count_flops", "number", "processor", "table", "wrapped"]  # fmt: skip
 
 
 def count_flops() -> dict[str, Any]:

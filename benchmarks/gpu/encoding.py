@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from singdiffusion.data.encode import Base, Options, encode
+from singdiffusion.data.base import Base
+from singdiffusion.data.encode import Options, encode
 from singdiffusion.data.sources import open_source
 from singdiffusion.plugin.vae import mean_latents
 

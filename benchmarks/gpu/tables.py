@@ -245,7 +245,9 @@ def assumptions_table(figures: Figures) -> str:
         shares = [figures.utilisation(row) for row in rows]
         if shares:
             span = f"{percent(min(shares))} to {percent(max(shares))}"
-            cells.append([name, *map(percent, ASSUMED[key]), span, verdict(shares, ASSUMED[key])])
+            cells.append(
+                [name, *map(percent, ASSUMED.utilisation(key)), span, verdict(shares, ASSUMED.utilisation(key))]
+            )
     return table(["work", "low", "middle", "high", "measured", "the assumption"], cells)
 
 
