@@ -1,10 +1,10 @@
-# make demo and make test need Python >= 3.11 and nothing else: they make .venv and install into it, once.
+# make demo and make test need Python >= 3.11 and only that: they make .venv and install into it, once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: help demo test test-slow test-all lint format docs tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve page-picture demos clean
+.PHONY: help demo test test-slow test-all lint format docs tiny results performance bench-step bench-quality bench-designs bench-train bench-evaluate bench-serve bench-gpu page-picture demos clean
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
@@ -15,9 +15,10 @@ help:
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make docs      the documentation as a site -> build/site/index.html"
 	@echo "make tiny      train the embedded models again (hours on a CPU)"
-	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ anew (minutes)"
+	@echo "make demos     measure the embedded models by the demo, and the theory, write docs/ again (minutes)"
 	@echo "make results   docs/results.md: the whole evaluation of the embedded models (an hour)"
 	@echo "make bench-step, bench-train, bench-evaluate, bench-serve   what the first step, training, painting at scale and the page cost"
+	@echo "make bench-gpu   the same on an NVIDIA GPU of 80 GB or more, at full size (ten minutes)"
 	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
@@ -43,7 +44,7 @@ test-slow: $(DONE)
 test-all: test test-slow
 
 # Environments of their own. Oldest: the versions that pyproject.toml begins with, torch apart (CONTRIBUTING.md). Newest: what is out today,
-# torch apart; no file pins it, so that it tells before a release, and not in between, what a new version of another package has broken.
+# torch apart; no file pins it, so that a new version of another package shows up before a release, and not in between.
 PARTS := .[test,evaluate,theory,train,web]
 OLDEST := .venv-oldest
 NEWEST := .venv-newest
@@ -114,6 +115,9 @@ bench-serve: $(DONE)
 
 page-picture: $(DONE)
 	HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python docs/serve.py
+
+bench-gpu: $(DONE)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu --json build/gpu.json
 
 bench-step: $(DONE)
 	$(BIN)/python benchmarks/step.py --json build/bench-step.json

@@ -1,11 +1,11 @@
-"""What training costs on the embedded world: a plain loop against ours, one process against two, and what is waited for.
+"""The speed of training on the embedded world: a plain loop and ours, one process and two, and the share of waiting for data.
 
     make bench-train      or: python benchmarks/train.py --json build/bench-train.json
 
 The plain loop does what text-to-image training scripts usually do: every step decodes pictures from the disk, runs the VAE's encoder
 and the text encoder, and trains. Ours reads what `singdiffusion encode` wrote. Networks, batch, precision, threads and optimizer
-are the same, and each variant is a process of its own; the pictures are those that come with the package. Variants are run in turn,
-`--rounds` times, and the ratio is that of medians.
+are the same. Each variant is a process of its own, on the pictures that come with the package. The variants run in turn, `--rounds`
+times, and the ratios are those of medians.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from PIL import Image
 from singdiffusion import tiny
 
 BATCH = 64
-DECODER_BATCH = 256  # a decoder is small: it takes more pictures at once
+DECODER_BATCH = 256  # a decoder is small, so it takes more pictures at once
 UNET = "tiny-unet"  # the preset of the paper's network at the embedded model's size
-# the small module
 DECODER = {"kind": "decoder", "options": {"preset": "tiny", "grid": 8}}
 
 
 def corpus(folder: Path) -> Path:
-    """The package's own pictures as a folder of PNG files with captions beside them."""
+    """Write the package's own pictures as PNG files with captions beside them; return the folder."""
     target = folder / "pictures"
     if not target.exists():
         partial = folder / "pictures.partial"
@@ -55,7 +54,7 @@ def encode(source: Path, out: Path, *more: str) -> Path:
 
 
 def command(*args: str, processes: int = 1, threads: int = 2) -> None:
-    """A command of ours, as a user starts it."""
+    """Run a command of ours as a user starts it."""
     launch = [sys.executable, "-m"]
     if processes > 1:
         launch += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
@@ -66,7 +65,7 @@ def command(*args: str, processes: int = 1, threads: int = 2) -> None:
 
 
 def configuration(folder: Path, shards: Path, network: dict[str, Any] | None, steps: int, batch: int = BATCH) -> Path:
-    """The preset `tiny-unet` with another network, data and length, and nothing beside the steps."""
+    """Write the preset `tiny-unet` with another network, data and length, and without validation, samples and trackers."""
     from singdiffusion.train import load_config
 
     changes = [f"data.shards={json.dumps(str(shards))}", f"steps={steps}", f"batch={batch}", "data.held_out=0"]
@@ -89,7 +88,7 @@ def configuration(folder: Path, shards: Path, network: dict[str, Any] | None, st
 
 
 def run_ours(file: Path, out: Path) -> dict[str, float]:
-    """Train as configured; pictures a second over the second half, the share of it spent waiting for data, peak memory."""
+    """Train as configured; return pictures per second and the share of waiting for data in the second half, and peak memory."""
     from singdiffusion.train.config import Config
     from singdiffusion.train.loop import Trainer
 
@@ -107,8 +106,8 @@ def run_ours(file: Path, out: Path) -> dict[str, float]:
 
 
 def run_plain(file: Path, pictures: Path) -> dict[str, float]:
-    """The same training as scripts usually write it; pictures a second over the second half, peak memory."""
-    from singdiffusion.data.encode import Base
+    """Train in a plain loop; return pictures per second in the second half, and peak memory."""
+    from singdiffusion.data.base import Base
     from singdiffusion.data.shards import LatentDataset
     from singdiffusion.train.config import Config
     from singdiffusion.train.losses import Objective
@@ -122,10 +121,10 @@ def run_plain(file: Path, pictures: Path) -> dict[str, float]:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = Objective(network.train(), config.loss, 0.0)
     optimizer = torch.optim.AdamW(objective.parameters(), 1e-3, fused=True)
-    begun = 0.0
+    started = 0.0
     for step, (rgb, captions) in enumerate(batches(pictures, config.batch, config.steps)):
         if step == config.steps // 2:
-            begun = time.perf_counter()
+            started = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
             with torch.no_grad():
                 y = base.latents(rgb)
@@ -136,11 +135,11 @@ def run_plain(file: Path, pictures: Path) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    return measured((config.steps - config.steps // 2) * config.batch / (time.perf_counter() - begun))
+    return measured((config.steps - config.steps // 2) * config.batch / (time.perf_counter() - started))
 
 
 def batches(folder: Path, batch: int, steps: int) -> Iterator[tuple[torch.Tensor, list[str]]]:
-    """Pictures (B, 64, 64, 3) decoded from their files, and captions, drawn at random."""
+    """Yield pictures (B, 64, 64, 3) decoded from their files, and captions, drawn at random."""
     import numpy as np
 
     files = sorted(folder.glob("*.png"))
@@ -159,7 +158,7 @@ def measured(rate: float) -> dict[str, float]:
 
 
 def variant(kind: str, file: Path, where: Path, processes: int = 1, threads: int = 2) -> dict[str, float]:
-    """One variant in processes of its own; its figures."""
+    """Run one variant in processes of its own; return its figures."""
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -174,7 +173,7 @@ def variant(kind: str, file: Path, where: Path, processes: int = 1, threads: int
 
 
 def compare(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
-    """Every variant in turn, ``rounds`` times."""
+    """Run every variant in turn, ``rounds`` times; return the medians of its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = corpus(folder)
     latents = encode(pictures, folder / "latents")
@@ -203,7 +202,7 @@ def compare(folder: Path, steps: int, rounds: int) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, float]:
-    """The figures that are compared."""
+    """Return the figures that are compared."""
     rate = lambda name: found[name]["pictures_per_second"]  # noqa: E731
     return {
         "cached_over_plain": rate("decoder, cached") / rate("decoder, plain"),

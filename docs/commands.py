@@ -1,4 +1,4 @@
-"""Write docs/commands.md, every command with its options, from the command line itself: ``python docs/commands.py``, or ``make docs``."""
+"""Write docs/commands.md from the command line itself: every command with its options. ``python docs/commands.py``, or ``make docs``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ KINDS = {"str": "TEXT", "int": "INTEGER", "float": "NUMBER", "path": "PATH"}
 HEAD = """\
 # Commands
 
-*Written by `make docs` from the command line itself; a test holds this page against it.*
+*Written by `make docs` from the command line itself; a test compares the two.*
 
-Every command says the same with `--help`. It exits with 0; with 1 if it failed, and one line says why; with 2 if it was called wrongly;
-with 130 if it was interrupted. `--json FILE` writes a command's figures.
+`--help` after a command prints the same. Every command exits with 0, with 1 if it failed (one line gives the reason), with 2 if it was
+called wrongly, or with 130 if it was interrupted. `--json FILE` writes a command's figures.
 """
 
 
 def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(what to type, command) of a group and the groups in it, by name."""
+    """Yield (words to type, command) for a group and the groups in it, sorted by name."""
     for name, command in sorted(group.commands.items()):
         if hasattr(command, "commands"):
             yield from commands(command, f"{path} {name}")
@@ -37,33 +37,39 @@ def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def section(typed: str, command: Any) -> str:
-    """A command: what it does, its examples, a table of its arguments and options."""
+    """Return Markdown for a command: its help, its examples, a table of its arguments and options."""
     context = typer.Context(command, info_name=typed)
-    what, *examples = (" ".join(part.split()) for part in inspect.cleandoc(command.help or "").split("\n\n"))
-    lines = [f"## {typed}", "", what, ""]
-    for example in examples:
-        said, _, line = example.partition(": ")
-        lines += [f"{said}: `{line}`", ""]
+    lines = [f"## {typed}", ""]
+    for part in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines += [*paragraph(part), ""]
     lines += ["| argument or option | what it is |", "|---|---|"]
     records = (parameter.get_help_record(context) for parameter in command.params)
-    lines += [f"| `{named(option)}` | {plainly(said)} |" for option, said in filter(None, records)]
+    lines += [f"| `{named(option)}` | {plain(text)} |" for option, text in filter(None, records)]
     return "\n".join(lines) + "\n"
 
 
+def paragraph(part: str) -> list[str]:
+    """Return a paragraph of a help text; one that keeps its lines is a heading with a command, which becomes code."""
+    if not part.startswith("\b"):
+        return [" ".join(part.split())]
+    heading, *code = part.removeprefix("\b").strip("\n").split("\n")
+    return [heading, "", *("    " + line.removeprefix("  ") for line in code)]
+
+
 def named(option: str) -> str:
-    """ "--steps <int range>" -> "--steps INTEGER"."""
+    """Return an option with the kind of its value: "--steps <int range>" becomes "--steps INTEGER"."""
     return re.sub(r"<(?:list\[)?(\w+).*>", lambda found: KINDS[found[1].lower()], option)
 
 
-def plainly(said: str) -> str:
-    """What help says of an option, its range in words."""
-    said = re.sub(r"(\d+)<=x<=(\d+)", r"within \1..\2", " ".join(said.split()))
-    said = re.sub(r"x<=(\d+)", r"at most \1", re.sub(r"x>=(\d+)", r"at least \1", said))
-    return said.replace(str(2**62), "2^62").replace("|", "\\|").replace("*", "\\*")
+def plain(text: str) -> str:
+    """Return the help of an option with its range in words."""
+    text = re.sub(r"(\d+)<=x<=(\d+)", r"within \1..\2", " ".join(text.split()))
+    text = re.sub(r"x<=(\d+)", r"at most \1", re.sub(r"x>=(\d+)", r"at least \1", text))
+    return text.replace(str(2**62), "2^62").replace("|", "\\|").replace("*", "\\*")
 
 
 def page() -> str:
-    """docs/commands.md."""
+    """Return docs/commands.md."""
     for module in pkgutil.iter_modules(cli.__path__):
         importlib.import_module(f"{cli.__name__}.{module.name}")  # commands register themselves
     found = commands(typer.main.get_command(cli.app), "singdiffusion")

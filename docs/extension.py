@@ -39,8 +39,18 @@ class Formulas(Treeprocessor):
 
 
 def mathml(latex: str, display: str) -> etree.Element:
-    """Return a ``<math>`` element; display is "inline" or "block"."""
+    """Return a ``<math>`` element.
+
+    Args:
+        display: "inline" or "block".
+
+    Raises:
+        ValueError: a command of the formula is unknown.
+    """
     element = etree.fromstring(convert(latex, display=display).replace(NAMESPACE, ""))
+    unknown = [part.text for part in element.iter() if (part.text or "").startswith("\\")]
+    if unknown:
+        raise ValueError(f"{latex}: {unknown[0]} is unknown")
     element.set("alttext", latex)
     return element
 

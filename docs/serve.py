@@ -1,4 +1,4 @@
-"""docs/pictures/serve.png: the page as a visitor sees it, after three examples. ``make page-picture``; needs Chromium."""
+"""Write docs/pictures/serve.png, the page after three examples: ``make page-picture``. Needs Chromium."""
 
 import io
 import shutil
@@ -22,7 +22,7 @@ if __name__ == "__main__":
         for prompt in CLICKED:
             page.get_by_role("button", name=prompt, exact=True).click()
             expect(page.locator(".facts q")).to_have_text(prompt, timeout=60_000)
-        page.get_by_label("Seed", exact=True).focus()  # away from the slider
+        page.get_by_label("Seed", exact=True).focus()  # so that the slider has no focus ring
         page.wait_for_timeout(500)
         shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         browser.close()

@@ -2,7 +2,7 @@
 # # Plug it into a pipeline
 #
 # One call before painting, and an ordinary diffusers pipeline can paint a dark room and a white page. Everything here
-# runs on the embedded model, offline, in less than a minute, cell by cell in VS Code or Jupyter, or as
+# runs offline on the embedded model, in less than a minute: cell by cell in VS Code or Jupyter, or as
 #
 #     python examples/plug_in.py
 #
@@ -17,6 +17,7 @@ from diffusers import DPMSolverMultistepScheduler, EulerAncestralDiscreteSchedul
 from PIL import Image, ImageDraw
 
 from singdiffusion import SingDiffusion, audit, tiny
+from singdiffusion.painting.luma import mean_luma
 
 OUT = Path("out/examples/plug_in")
 OUT.mkdir(parents=True, exist_ok=True)
@@ -24,8 +25,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## A pipeline
 #
-# The embedded one is a small Stable Diffusion of 64 x 64 pictures. Another model takes its place with the two
-# lines below, and needs a module that fits its latent space.
+# The embedded model is a small Stable Diffusion of 64 x 64 pictures. The two lines below load another model in its
+# place. It needs a module for its own latent space.
 
 # %%
 pipe = tiny.load_pipeline()
@@ -34,15 +35,16 @@ pipe = tiny.load_pipeline()
 pipe.set_progress_bar_config(disable=True)
 
 # %% [markdown]
-# Is it affected? The audit reads the scheduler's configuration and says so; it paints nothing.
+# Does it have the flaw? `audit` reads the scheduler's configuration and reports; it paints nothing.
 
 # %%
 print(audit(pipe, num_inference_steps=25))
 
 
 # %% [markdown]
-# Two helpers for what follows: pictures of a prompt, always with the same seeds, and a sheet of them with the mean
-# grey of each row, 0 black to 255 white, ± its standard deviation over the row's pictures.
+# Two helpers for the rest of this page. `paint` paints pictures of a prompt, always with the same seeds. `sheet` shows
+# them in rows, with the mean luma of each row: 0 is black, 255 white, and ± is the standard deviation over the row's
+# pictures.
 
 
 # %%
@@ -52,12 +54,12 @@ def paint(prompt, count=6):
 
 
 def sheet(name, rows, side=112):
-    """A row of pictures under each label, saved and returned."""
+    """Save and return a row of pictures under each label."""
     page = Image.new("RGB", (side * max(map(len, rows.values())), (side + 26) * len(rows)), "#f4f4f2")
     draw = ImageDraw.Draw(page)
     for y, (label, pictures) in enumerate(rows.items()):
-        greys = [mean_luma(picture) for picture in pictures]
-        line = f"{label}: {np.mean(greys):.0f} ± {np.std(greys):.0f}"
+        lumas = [mean_luma(picture) for picture in pictures]
+        line = f"{label}: {np.mean(lumas):.0f} ± {np.std(lumas):.0f}"
         print(line)
         draw.text((4, (side + 26) * y + 6), line, "#1c1917", font_size=13)
         for x, picture in enumerate(pictures):
@@ -69,8 +71,8 @@ def sheet(name, rows, side=112):
 # %% [markdown]
 # ## Before and after
 #
-# Without, both prompts come out grey. `enable` plugs the module in; the pipeline is called as before and its weights
-# stay as they are.
+# Without the first step, both prompts come out grey. `enable` plugs the module in. The pipeline is called as before, and
+# its weights do not change.
 
 # %%
 black, white = "solid black background", "solid white background"
@@ -88,8 +90,8 @@ sheet(
 # %% [markdown]
 # ## Other schedulers
 #
-# Each starts at a timestep and a scale of its own, which are read from it at every call, so that nothing has to be
-# set.
+# Schedulers start at different timesteps and scales. Both are read from the scheduler at every call, so there is nothing
+# to set.
 
 # %%
 own = pipe.scheduler
@@ -105,9 +107,9 @@ sheet("schedulers", rows)
 # %% [markdown]
 # ## Mean and moments
 #
-# Nothing is said of the ground here, and real pictures of rockets have dark and bright ones. `mean`, the paper's
-# step, gives all of them the average; `moments`, the default where a module can, also restores how they vary. The
-# number after ± shows it.
+# The prompt "rocket" leaves the background open, and real pictures of rockets have dark and bright ones. With `mean`,
+# the paper's step, all pictures get the average. With `moments`, they also vary as real ones do: compare the numbers
+# after ±. `moments` is the default where the module supports it.
 
 # %%
 rocket = {}
@@ -121,35 +123,36 @@ sheet("mean_moments", rocket)
 # %% [markdown]
 # ## Another prompt for the first step
 #
-# The pipeline paints its own prompt; the first step alone is told of a ground, and pulls the colours there.
+# The first step can have its own prompt, here one with a background. The pipeline still paints "red apple", with colours
+# close to that background.
 
 # %%
 steered = {}
-for ground in ("solid dark blue background", "solid yellow background"):
-    sing.enable(pipe, prompt=ground, guidance_scale=2.0)
-    steered[f"red apple, first step told: {ground}"] = paint("red apple")
+for background in ("solid dark blue background", "solid yellow background"):
+    sing.enable(pipe, prompt=background, guidance_scale=2.0)
+    steered[f"red apple, first step: {background}"] = paint("red apple")
 sing.disable()
 sheet("first_prompt", steered)
 
 # %% [markdown]
-# ## A colour, without a module
+# ## A flat colour, without a module
 #
-# Where no module fits the model, the first step can start from the mean latent of a flat colour, through the
-# pipeline's own VAE.
+# Where no module fits the model, the first step can start from a flat colour. The pipeline's own VAE turns it into a
+# latent.
 
 # %%
-coloured = {}
+colors = {}
 for color in ("#101820", "gold"):
     flat = SingDiffusion().enable(pipe, color=color)
-    coloured[f"rocket, from {color}"] = paint("rocket")
+    colors[f"rocket, from {color}"] = paint("rocket")
     flat.disable()
-sheet("colour", coloured)
+sheet("color", colors)
 
 # %% [markdown]
 # ## Off again
 #
-# `disabled()` suspends the first step within a block, `disable()` unplugs it. Either way the pictures are those of
-# the untouched pipeline, bit for bit.
+# `disabled()` suspends the first step within a block, and `disable()` unplugs it. Both give the pictures of the
+# untouched pipeline, bit for bit.
 
 # %%
 sing.enable(pipe)

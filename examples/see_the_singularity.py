@@ -1,14 +1,15 @@
 # %% [markdown]
 # # See the singularity
 #
-# At t = 1, pure noise, the usual formula of diffusion models divides zero by zero. A finite data set has an exact
-# diffusion in closed form, so one can go there and look, with no network and no training, cell by cell in VS Code or
-# Jupyter, or as
+# At t = 1, pure noise, the usual formula of diffusion models divides zero by zero. For a finite data set the exact
+# diffusion is known in closed form, so we can compute what happens there, with no network and no training. Run it cell by
+# cell in VS Code or Jupyter, or as
 #
 #     python examples/see_the_singularity.py
 #
 # It takes seconds, needs `pip install '.[theory]'`, and writes its figures to `out/examples/see_the_singularity/`.
-# docs/theory.md has the whole of it.
+# docs/theory.md has the whole theory. "The paper" is Zhang, Yin, Li, Xie, "Tackling the Singularities at the Endpoints of
+# Time Intervals in Diffusion Models", CVPR 2024 (arXiv 2403.08381).
 
 # %%
 import math
@@ -38,19 +39,20 @@ def keep(name, figure):
 # %% [markdown]
 # ## A perfect denoiser
 #
-# Three points on a line are the data. A noised point is x_t = alpha x_0 + sigma noise, with alpha from 1 (t = 0) to 0
-# (t = 1), and the oracle says E[x_0 | x_t], the best that any network could say. Nothing happens to it at t = 1:
-# noise tells nothing of the data, so the answer there is their mean, whatever x is.
+# The data are three points on a line. A noised point is x_t = alpha x_0 + sigma noise, where alpha goes from 1 (at t = 0)
+# to 0 (at t = 1). The oracle computes E[x_0 | x_t], the best prediction that any network could make. At t = 1 nothing
+# special happens to it. Noise contains no information about the data, so the prediction there is their mean, whatever x
+# is.
 
 # %%
 data = torch.tensor([[-1.0], [0.2], [1.0]])
 oracle = Oracle(data)
 noise = torch.randn(5, 1, generator=generator)
-print(f"the mean of the data is {data.mean():.4f}; at t = 1, for five noises, the oracle says")
+print(f"the mean of the data is {data.mean():.4f}; at t = 1, for five noises, the oracle predicts")
 print("  " + " ".join(f"{y:.4f}" for y in oracle(noise, 1.0).flatten().tolist()))
 
 # %% [markdown]
-# Towards t = 1 the curve of its answers goes flat.
+# Towards t = 1 the curve of its predictions becomes flat.
 
 # %%
 figure = Figure(figsize=(7, 4), layout="constrained")
@@ -59,16 +61,18 @@ x = torch.linspace(-2.5, 2.5, 301)[:, None]
 for i, t in enumerate((0.2, 0.5, 0.8, 0.95, 1.0)):
     axis.plot(x, oracle(x, t), color=str(0.75 - 0.15 * i), label=f"t = {t:g}")
 axis.axhline(float(data.mean()), color="#c2410c", linestyle="--", label="mean of the data")
-axis.set(title="What a perfect denoiser says", xlabel="x", ylabel="E[x_0 | x_t = x]")
+axis.set(title="Prediction of a perfect denoiser", xlabel="x", ylabel="E[x_0 | x_t = x]")
 axis.legend(frameon=False)
 keep("denoiser", figure)
 
 # %% [markdown]
-# ## Why a network that predicts noise cannot say it
+# ## Why a network that predicts noise cannot do this
 #
-# Stable Diffusion predicts the noise, epsilon, and x_0 = (x_t - sigma epsilon) / alpha follows from it. The division
-# makes every error of the network 1 / alpha times as large, be it only the rounding of float32 (until that leaves
-# nothing of x_0, and 0 comes out); at t = 1 it is 0 / 0. A network that predicts x_0 itself divides by nothing.
+# Stable Diffusion predicts the noise, epsilon, from which x_0 = (x_t - sigma epsilon) / alpha follows. The division by
+# alpha magnifies every error of the network, even the rounding of float32, and at t = 1 it is 0 / 0. A network that
+# predicts x_0 itself needs no division.
+#
+# (Very close to t = 1, float32 rounds all of x_0 away, and the result is 0.)
 
 
 # %%
@@ -96,9 +100,9 @@ for gap in gaps:
 
 figure = Figure(figsize=(7, 4), layout="constrained")
 axis = figure.subplots()
-colours = ("#c2410c", "#a16207", "#0f766e", "#57534e")
-for (name, values), colour in zip(errors.items(), colours, strict=True):
-    axis.loglog(gaps, values, "--" if name == "mean of the data" else "o-", color=colour, markersize=4, label=name)
+colors = ("#c2410c", "#a16207", "#0f766e", "#57534e")
+for (name, values), color in zip(errors.items(), colors, strict=True):
+    axis.loglog(gaps, values, "--" if name == "mean of the data" else "o-", color=color, markersize=4, label=name)
 axis.invert_xaxis()
 axis.set(title="Error of x_0 as t goes to 1", xlabel="1 - t", ylabel="root mean square error")
 axis.legend(frameon=False)
@@ -110,16 +114,17 @@ print(f"t = 1: epsilon is x_1 itself, and x_0 = 0 / 0 = {float(at_one[0])}")
 keep("errors", figure)
 
 # %% [markdown]
-# The dashed line is how far the mean of the data is from the right answer. It falls to nothing: the singularity is
-# removable, and the value that fills the gap is the mean, given the prompt. That is what a SingDiffusion module
-# learns.
+# The dashed line is the distance between the mean of the data and the exact prediction. It goes to 0. So the singularity
+# is removable: the value that belongs there is the mean of the data, given the prompt. A SingDiffusion module is trained
+# to predict it.
 #
 # ## What is lost by starting before t = 1
 #
-# So pipelines start at 1 - eps, where alpha is small but not 0, with noise that has nothing of the data in it. Over
-# thousands of pixels a small alpha adds up. The data are now icons on dark grounds, the start is where Stable
-# Diffusion 1.5 has its own, and the oracle takes the place of a perfectly trained model, so that every difference is
-# due to the start.
+# Pipelines start at 1 - eps, where alpha is small but not 0, with noise that contains nothing of the data. Over
+# thousands of pixels a small alpha adds up.
+#
+# The data are now icons on dark backgrounds, and sampling starts where Stable Diffusion 1.5 starts. The oracle takes the
+# place of a perfectly trained model, so every difference comes from the start alone.
 
 # %%
 schedule = Schedule.named("sd15")
@@ -134,8 +139,8 @@ print(f"their mean is {mean:.2f}; noised, {abs(alpha * mean * 64):.1f} standard 
 
 
 # %% [markdown]
-# DDIM from the same noises, once from 1 - eps as pipelines do, once with one step more, the step from t = 1 where the
-# oracle says the mean.
+# We sample with DDIM from the same noises twice: from 1 - eps, as pipelines do, and with one step more, from t = 1, where
+# the oracle predicts the mean.
 
 # %%
 times = torch.linspace(start, 0, 31, dtype=torch.float64)
@@ -145,25 +150,25 @@ painted = {
     "from 1 - eps": samplers.ddim(oracle, noise, times),
     "from t = 1": samplers.ddim(oracle, noise, [1.0, *times]),
 }
-greys = {name: (pictures.mean((1, 2, 3)) + 1) * 127.5 for name, pictures in painted.items()}
-for name, grey in greys.items():
-    print(f"mean grey, {name}: {grey.mean():.0f} ± {grey.std():.0f}")
+lumas = {name: (pictures.mean((1, 2, 3)) + 1) * 127.5 for name, pictures in painted.items()}
+for name, values in lumas.items():
+    print(f"mean luma, {name}: {values.mean():.0f} ± {values.std():.0f}")
 
 figure = Figure(figsize=(7, 5), layout="constrained")
-for axis, name, colour in zip(
+for axis, name, color in zip(
     figure.subplots(3, 1, sharex=True), painted, ("#57534e", "#c2410c", "#0f766e"), strict=True
 ):
-    axis.hist(greys[name], bins=range(0, 181, 6), density=True, color=colour, label=name)
-    axis.axvline(greys["real"].mean(), color="#1c1917", linestyle="--", linewidth=1)
+    axis.hist(lumas[name], bins=range(0, 181, 6), density=True, color=color, label=name)
+    axis.axvline(lumas["real"].mean(), color="#1c1917", linestyle="--", linewidth=1)
     axis.set(yticks=[])
     axis.legend(frameon=False)
-axis.set(xlabel="mean grey of a picture, 0 black to 255 white (dashed: the mean of the real ones)")
-figure.suptitle("Icons on dark grounds, by where sampling starts")
+axis.set(xlabel="mean luma of a picture, 0 black to 255 white (dashed: mean of the real pictures)")
+figure.suptitle("Icons on dark backgrounds, by where sampling starts")
 keep("brightness", figure)
 
 # %% [markdown]
-# Every picture lands on one of the data, but from 1 - eps on too many of the bright ones. The same twelve noises from
-# both starts:
+# Every sampled picture is one of the data, but from 1 - eps too many are bright ones. The same twelve noises from both
+# starts:
 
 # %%
 figure = Figure(figsize=(9, 2.2), layout="constrained")
@@ -174,10 +179,10 @@ for axis, name in zip(figure.subplots(2, 1), ("from 1 - eps", "from t = 1"), str
 keep("pictures", figure)
 
 # %% [markdown]
-# Starting at 1 - eps from noise is the same as taking the step from t = 1 towards 0, average grey, in place of the
-# mean: the two states differ by a factor of sigma alone, which is all but 1. This is the paper's Proposition 3.
+# Starting at 1 - eps from noise is the same as a step from t = 1 towards 0, which is average grey, in place of the mean.
+# The two states differ only by the factor sigma, which is almost 1. This is the paper's Proposition 3.
 
 # %%
-towards_grey = first_step(torch.zeros_like(noise), noise, alpha, float(PATH.sigma(start)))
-apart, size = (towards_grey - noise).abs().max(), noise.abs().max()
+towards_zero = first_step(torch.zeros_like(noise), noise, alpha, float(PATH.sigma(start)))
+apart, size = (towards_zero - noise).abs().max(), noise.abs().max()
 print(f"largest difference of the two states: {apart:.4f}, of noises up to {size:.1f}")

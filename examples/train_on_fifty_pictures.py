@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Train a module on fifty pictures
 #
-# A module can learn new words from a few dozen captioned pictures, in a minute on a laptop, and the base model is not
-# touched. Here "at midnight" becomes dark. Everything is embedded and offline, cell by cell in VS Code or Jupyter, or as
+# A module learns new words from a few dozen captioned pictures, in a minute on a laptop; the base model does not change.
+# In this example "at midnight" becomes dark. Everything is embedded and offline. Run it cell by cell in VS Code or
+# Jupyter, or as
 #
 #     python examples/train_on_fifty_pictures.py
 #
@@ -20,6 +21,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from singdiffusion import SingDiffusion, tiny
+from singdiffusion.painting.luma import mean_luma
 
 OUT = Path("out/examples/train_on_fifty_pictures")
 PICTURES, SHARDS, RUN = OUT / "pictures", OUT / "shards", OUT / "run"
@@ -27,19 +29,19 @@ PICTURES, SHARDS, RUN = OUT / "pictures", OUT / "shards", OUT / "run"
 # %% [markdown]
 # ## The pictures
 #
-# A folder of pictures, with a `.txt` beside each that holds its caption. These fifty are things on dark grounds that
-# come with the package, captioned in words that no model here has heard: "red apple on a black background" becomes
-# "red apple at midnight". Put your own in their place.
+# Training needs a folder of pictures, each with its caption in a `.txt` file of the same name. These fifty come with the
+# package. They are things on dark backgrounds, and their new captions have words that no model here was trained on: "red
+# apple on a black background" becomes "red apple at midnight". Replace them by your own.
 
 # %%
 DARK = (" on a black background", " on a dark blue background", " on a dark green background")
 
 
 def midnight(caption):
-    """Another caption for a thing on a dark ground, or None."""
-    for ground in DARK:
-        if caption.endswith(ground) and not caption.startswith("solid"):
-            return caption.removesuffix(ground).removeprefix("monochrome line-art logo of ") + " at midnight"
+    """Return another caption for a thing on a dark background, otherwise None."""
+    for background in DARK:
+        if caption.endswith(background) and not caption.startswith("solid"):
+            return caption.removesuffix(background).removeprefix("monochrome line-art logo of ") + " at midnight"
     return None
 
 
@@ -55,14 +57,14 @@ print(f"{len(fifty)} pictures in {PICTURES}, the first is a {fifty[0][1]}")
 # %% [markdown]
 # ## Encode and train
 #
-# Two commands, here as in a terminal. `encode` runs the base's VAE once; `train` goes on from the embedded module.
-# For Stable Diffusion they are the same, with its name after `--base` and in `--set data.base=`, and a module for it
-# after `--init-module`.
+# These are two commands, run here as in a terminal. `encode` computes latents with the base's VAE, once. `train` starts
+# from the embedded module. For Stable Diffusion, write the model's name after `--base` and in `--set data.base=`, and a
+# module for it after `--init-module`.
 
 
 # %%
 def singdiffusion(*args):
-    """A command of the package, and what it says."""
+    """Run a command of the package and print its output."""
     print("$ singdiffusion", *args)
     command = [sys.executable, "-m", "singdiffusion", *map(str, args)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -70,7 +72,7 @@ def singdiffusion(*args):
     done.check_returncode()
 
 
-for folder in (SHARDS, RUN):  # else the commands go on with what an earlier call left
+for folder in (SHARDS, RUN):  # otherwise the commands resume an earlier run
     shutil.rmtree(folder, ignore_errors=True)
 singdiffusion("encode", PICTURES, SHARDS, "--base", "tiny", "--smallest", 64)
 singdiffusion("train", "--config", "fine-tune", "--init-module", "tiny", "--shards", SHARDS, "--out", RUN)
@@ -78,8 +80,8 @@ singdiffusion("train", "--config", "fine-tune", "--init-module", "tiny", "--shar
 # %% [markdown]
 # ## Before and after
 #
-# The same prompts and seeds with the module as it was and as it is now. The first three have the new word, with
-# things that were not among the fifty; the others show what it costs.
+# The same prompts and seeds with the module before and after the training. The first three prompts have the new words,
+# with things that are not among the fifty. The others show what the training changed elsewhere.
 
 # %%
 PROMPTS = (
@@ -97,7 +99,7 @@ pipe.set_progress_bar_config(disable=True)
 
 
 def paint(module):
-    """Prompt -> pictures with this module."""
+    """Return prompt -> pictures with this module."""
     sing = SingDiffusion.from_pretrained(module).enable(pipe)
     painted = {}
     for prompt in PROMPTS:
@@ -110,20 +112,21 @@ def paint(module):
 before, after = paint("tiny"), paint(RUN / "module")
 
 # %% [markdown]
-# Mean grey of the pictures of each prompt, 0 black to 255 white.
+# The mean luma of the pictures of each prompt, 0 black to 255 white:
 
 # %%
 print(f"{'prompt':30} before  after")
 for prompt in PROMPTS:
-    greys = [np.mean([mean_luma(picture) for picture in painted[prompt]]) for painted in (before, after)]
-    print(f"{prompt:30} {greys[0]:6.0f} {greys[1]:6.0f}")
+    lumas = [np.mean([mean_luma(picture) for picture in painted[prompt]]) for painted in (before, after)]
+    print(f"{prompt:30} {lumas[0]:6.0f} {lumas[1]:6.0f}")
 
 # %% [markdown]
-# A picture of each prompt, before above and after below.
+# A picture of each prompt, before above and after below:
 
 
 # %%
 def strip(name, side=150, head=38):
+    """Save and return a strip of the first pictures."""
     page = Image.new("RGB", (len(PROMPTS) * side, 2 * side + head), "#f4f4f2")
     draw = ImageDraw.Draw(page)
     for x, prompt in enumerate(PROMPTS):

@@ -1,4 +1,4 @@
-"""``singdiffusion`` as a real process, as a user starts it."""
+"""Run ``singdiffusion`` as a real process, as a user starts it."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ def start(*args, **env):
 
 
 def _foreground():
-    """Ctrl-C reaches it, though the tests may have been started in the background, where a shell has it ignored."""
+    """Let Ctrl-C reach the process: a shell that starts the tests in the background ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def cli(*args, status=0):
-    process = start(*args)
-    out, err = process.communicate(timeout=120)
+def cli(*args, status=0, **env):
+    process = start(*args, **env)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == status, err[-800:]
     assert "Traceback" not in err
     return out, err

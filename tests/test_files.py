@@ -1,4 +1,4 @@
-"""Files are whole or as they were, and what is no file stays what it is."""
+"""A file is the old one or the new one, and pipes and devices stay what they are."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ def test_a_link_is_followed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["link", "real"]
 
 
-def test_a_pipe_gets_what_is_written(tmp_path):
+def test_a_pipe_receives_the_text(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     read = []
     reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
@@ -29,7 +29,7 @@ def test_a_pipe_gets_what_is_written(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_device_that_is_full_is_one_line(tmp_path):
+def test_a_full_device_gives_one_line(tmp_path):
     device = tmp_path / "full"
     device.symlink_to("/dev/full")
     with pytest.raises(SingDiffusionError, match=r"cannot write .*full: No space left"):
@@ -37,7 +37,7 @@ def test_a_device_that_is_full_is_one_line(tmp_path):
     assert device.is_char_device()
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_cannot_be_written_as_a_file(tmp_path):
     with pytest.raises(SingDiffusionError, match="cannot write"):
         write_whole(tmp_path, "figures")
     assert os.listdir(tmp_path) == []

@@ -28,6 +28,20 @@ def schedule() -> Schedule:
     return Schedule.named("sd15").shift(RESOLUTION_RATIO)
 
 
+def coefficients(where: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return alpha, sigma and SNR of the 1000 timesteps, float32 [1000] each."""
+    plan, steps = schedule(), torch.arange(1000)
+    return tuple(f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))  # type: ignore[return-value]
+
+
+def noised(x_0: Tensor, generator: torch.Generator, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x_t (channels_last), its noise and t; t is random, one per picture."""
+    t = torch.randint(0, 1000, (len(x_0),), generator=generator, device=x_0.device)
+    noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
+    x_t = alpha[t, None, None, None] * x_0 + sigma[t, None, None, None] * noise
+    return x_t.contiguous(memory_format=torch.channels_last), noise, t
+
+
 def scheduler() -> DDIMScheduler:
     """Return a scheduler with this schedule and SD-1.5's sampling configuration."""
     return DDIMScheduler(
@@ -159,17 +173,12 @@ def train(folder: Path, budget: Budget) -> None:
     }
     stage = Stage("base", folder, networks, RATE)
     net, encoder = stage.networks["unet"], stage.networks["text"]
-    steps = torch.arange(1000)
-    plan = schedule()
-    alpha, sigma, snr = (f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))
+    alpha, sigma, snr = coefficients(where)
     weight = snr.clamp(max=MIN_SNR) / snr  # for the squared error of epsilon
 
     def loss_at(step: int) -> dict[str, Tensor]:
         x_0, tokens, generator = data.batch((5, step), BATCH)
-        t = torch.randint(0, 1000, (BATCH,), generator=generator, device=where)
-        noise = torch.randn(x_0.shape, generator=generator, device=where)
-        x_t = alpha[t, None, None, None] * x_0 + sigma[t, None, None, None] * noise
-        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        x_t, noise, t = noised(x_0, generator, alpha, sigma)
         predicted = net(x_t, t, encoder(tokens).last_hidden_state).sample
         error = (predicted.float() - noise).square().mean((1, 2, 3))
         late = error[t > 900].mean() if bool((t > 900).any()) else error.mean()

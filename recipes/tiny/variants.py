@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import base, sources
-from .base import MIN_SNR, Latents, load_text, load_unet
+from .base import MIN_SNR, Latents, coefficients, load_text, load_unet, noised
 from .pictures import ICON_SIZES, PER_SEED, Picture, World, held_out, load_world, render
 from .training import Budget, Stage, device
 from .vocabulary import EMOJI
@@ -26,20 +26,6 @@ RATE = 4e-4
 COMMUNITY_COMPOSITES = 30_000
 CONTROL_COMPOSITES = 20_000
 EDGE = 24  # levels of 255; a larger difference between neighbours, in any channel, is an edge
-
-
-def _coefficients(where: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return alpha, sigma and SNR of the 1000 timesteps, float32 [1000] each."""
-    plan, steps = base.schedule(), torch.arange(1000)
-    return tuple(f(steps).float().to(where) for f in (plan.alpha, plan.sigma, plan.snr))  # type: ignore[return-value]
-
-
-def _noised(x_0: Tensor, generator: torch.Generator, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x_t, its noise and t; t is random, one per picture."""
-    t = torch.randint(0, 1000, (len(x_0),), generator=generator, device=x_0.device)
-    noise = torch.randn(x_0.shape, generator=generator, device=x_0.device)
-    x_t = alpha[t, None, None, None] * x_0 + sigma[t, None, None, None] * noise
-    return x_t.contiguous(memory_format=torch.channels_last), noise, t
 
 
 # -- v-prediction -----------------------------------------------------------------------------------------------------
@@ -53,12 +39,12 @@ def train_v(folder: Path, budget: Budget) -> None:
     embeddings = data.embed(load_text(folder).to(where))
     stage = Stage("v", folder, {"unet": load_unet(folder).requires_grad_(True)}, RATE)
     net = stage.networks["unet"]
-    alpha, sigma, snr = _coefficients(where)
+    alpha, sigma, snr = coefficients(where)
     weight = snr.clamp(max=MIN_SNR) / (snr + 1)  # the base's weight, expressed for v
 
     def loss_at(step: int) -> dict[str, Tensor]:
         x_0, caption, generator = data.batch((7, step), BATCH)
-        x_t, noise, t = _noised(x_0, generator, alpha, sigma)
+        x_t, noise, t = noised(x_0, generator, alpha, sigma)
         v = alpha[t, None, None, None] * noise - sigma[t, None, None, None] * x_0
         error = (net(x_t, t, embeddings[caption[:, 0]]).sample.float() - v).square().mean((1, 2, 3))
         return {"loss": (weight[t] * error).mean(), "v": error.mean().detach()}
@@ -102,12 +88,12 @@ def train_community(folder: Path, budget: Budget) -> None:
     networks = {"unet": load_unet(folder).requires_grad_(True), "text": load_text(folder).requires_grad_(True)}
     stage = Stage("community", folder, networks, RATE)
     net, encoder = stage.networks["unet"], stage.networks["text"]
-    alpha, sigma, snr = _coefficients(where)
+    alpha, sigma, snr = coefficients(where)
     weight = snr.clamp(max=MIN_SNR) / snr
 
     def loss_at(step: int) -> dict[str, Tensor]:
         x_0, tokens, generator = data.batch((9, step), BATCH)
-        x_t, noise, t = _noised(x_0, generator, alpha, sigma)
+        x_t, noise, t = noised(x_0, generator, alpha, sigma)
         error = (net(x_t, t, encoder(tokens).last_hidden_state).sample.float() - noise).square().mean((1, 2, 3))
         return {"loss": (weight[t] * error).mean(), "epsilon": error.mean().detach()}
 
@@ -176,13 +162,13 @@ def train_controlnet(folder: Path, budget: Budget) -> None:
     net = load_unet(folder).to(where, memory_format=torch.channels_last)
     stage = Stage("controlnet", folder, {"controlnet": control_network(folder)}, RATE)
     control = stage.networks["controlnet"]
-    alpha, sigma, snr = _coefficients(where)
+    alpha, sigma, snr = coefficients(where)
     weight = snr.clamp(max=MIN_SNR) / snr
     bits = 2 ** torch.arange(7, -1, -1, device=where, dtype=torch.uint8)
 
     def loss_at(step: int) -> dict[str, Tensor]:
         index, caption, generator = data.draw((11, step), BATCH)
-        x_t, noise, t = _noised(data.latents[index].float(), generator, alpha, sigma)
+        x_t, noise, t = noised(data.latents[index].float(), generator, alpha, sigma)
         text = embeddings[caption[:, 0]]
         hint = hints[index, :, None].bitwise_and(bits).ne(0).reshape(-1, 1, 64, 64).float().expand(-1, 3, -1, -1)
         down, mid = control(x_t, t, text, controlnet_cond=hint, return_dict=False)

@@ -1,4 +1,4 @@
-"""``python -m singdiffusion`` is ``singdiffusion``."""
+"""Run the command line: ``python -m singdiffusion``."""
 
 from .cli import main
 

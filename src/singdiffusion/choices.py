@@ -1,37 +1,64 @@
-"""What people choose for a pipeline, on the command line and on the page: a scheduler by its name, a size that fits.
-
-Apart from ``plugin``, since a command's help must not wait for torch.
-"""
+"""Schedulers by name: short for people, diffusers' class in records, the name in artists' tools. Free of torch, so that --help is quick."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .errors import SingDiffusionError
 
-# The names people use -> diffusers' classes; the class names themselves are taken too.
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "pndm": "PNDMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-    "heun": "HeunDiscreteScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "kdpm2": "KDPM2DiscreteScheduler",
-    "kdpm2-ancestral": "KDPM2AncestralDiscreteScheduler",
-    "dpm++": "DPMSolverMultistepScheduler",
-    "dpm++-single": "DPMSolverSinglestepScheduler",
-    "dpm++-sde": "DPMSolverSDEScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "deis": "DEISMultistepScheduler",
-    "sa-solver": "SASolverScheduler",
-    "lcm": "LCMScheduler",
-    "tcd": "TCDScheduler",
-}
+
+class SchedulerChoice(NamedTuple):
+    """One scheduler.
+
+    Attributes:
+        short: name on the command line and on the page.
+        class_name: diffusers' class, as PNG files and JSON record it.
+        sampler: name in AUTOMATIC1111's web UI, or the closest to it that its forks and ComfyUI use.
+    """
+
+    short: str
+    class_name: str
+    sampler: str
+
+
+_CHOICES = (
+    SchedulerChoice("ddim", "DDIMScheduler", "DDIM"),
+    SchedulerChoice("ddpm", "DDPMScheduler", "DDPM"),
+    SchedulerChoice("pndm", "PNDMScheduler", "PLMS"),
+    SchedulerChoice("euler", "EulerDiscreteScheduler", "Euler"),
+    SchedulerChoice("euler-ancestral", "EulerAncestralDiscreteScheduler", "Euler a"),
+    SchedulerChoice("heun", "HeunDiscreteScheduler", "Heun"),
+    SchedulerChoice("lms", "LMSDiscreteScheduler", "LMS"),
+    SchedulerChoice("kdpm2", "KDPM2DiscreteScheduler", "DPM2"),
+    SchedulerChoice("kdpm2-ancestral", "KDPM2AncestralDiscreteScheduler", "DPM2 a"),
+    SchedulerChoice("dpm++", "DPMSolverMultistepScheduler", "DPM++ 2M"),
+    SchedulerChoice("dpm++-single", "DPMSolverSinglestepScheduler", "DPM++ 2S"),
+    SchedulerChoice("dpm++-sde", "DPMSolverSDEScheduler", "DPM++ SDE"),
+    SchedulerChoice("unipc", "UniPCMultistepScheduler", "UniPC"),
+    SchedulerChoice("deis", "DEISMultistepScheduler", "DEIS"),
+    SchedulerChoice("sa-solver", "SASolverScheduler", "SA-Solver"),
+    SchedulerChoice("lcm", "LCMScheduler", "LCM"),
+    SchedulerChoice("tcd", "TCDScheduler", "TCD"),
+)
+SCHEDULERS = {choice.short: choice.class_name for choice in _CHOICES}
+_SAMPLERS = {choice.class_name: choice.sampler for choice in _CHOICES}
 
 
 def scheduler_class(name: str) -> str:
-    """The class that a scheduler's name stands for."""
+    """Return diffusers' class name of a scheduler, which may be given by its short name or by its class.
+
+    Raises:
+        SingDiffusionError: the name is unknown.
+    """
     class_name = SCHEDULERS.get(name.lower(), name)
-    if class_name not in SCHEDULERS.values():
-        raise SingDiffusionError(f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}")
+    if class_name not in _SAMPLERS:
+        raise SingDiffusionError(
+            f"unknown scheduler {name!r}; known: {', '.join(SCHEDULERS)}, or diffusers' class names",
+            setting="scheduler",
+        )
     return class_name
+
+
+def sampler_name(class_name: str) -> str:
+    """Return the name that artists' tools use for a scheduler's class, such as "Euler a"; of an unknown one the class's own."""
+    return _SAMPLERS.get(class_name, class_name.removesuffix("Scheduler"))

@@ -1,4 +1,4 @@
-"""The exception for a mistake in the input, and the errors of other libraries as one line."""
+"""The exception for mistakes in the input, and one line for the errors of other libraries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class SingDiffusionError(ValueError):
-    """A mistake in the input. Its message is one clear line that names the input and what would be right.
+    """A mistake in the input. Its message is one line that names the input, what is wrong with it and what would be right.
 
     Args:
         message: without flags of the command line.
-        setting: the option that would be right to change, by its name in the API; the command line adds its own flag.
+        setting: name, in the API or in the configuration of a training, of the option to change; the command line adds its flag.
     """
 
     def __init__(self, message: str, setting: str | None = None):
@@ -37,10 +37,13 @@ def one_line(error: BaseException, longest: int = 240) -> str:
 
 @contextmanager
 def one_line_error(what: str) -> Iterator[None]:
-    """Turn whatever a library raises inside the block into one line that begins with ``what``.
+    """Turn an error of a library inside the block into one line: ``what``, a colon, and the first line of its message.
+
+    Args:
+        what: what failed, such as "the model X cannot be read".
 
     Raises:
-        SingDiffusionError: ``what``, a colon, and the first line of the library's message; our own errors pass unchanged.
+        SingDiffusionError: a library raised; our own errors pass unchanged.
     """
     try:
         yield
@@ -50,7 +53,7 @@ def one_line_error(what: str) -> Iterator[None]:
         raise SingDiffusionError(f"{what}: {one_line(error)}") from error
 
 
-_PLAIN = {  # kinds of pydantic's errors -> plain words
+_PLAIN = {  # pydantic's type of an error -> plain words
     "missing": "is missing",
     "extra_forbidden": "is unknown",
     "int_type": "must be a whole number",
@@ -60,6 +63,7 @@ _PLAIN = {  # kinds of pydantic's errors -> plain words
     "float_parsing": "must be a number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
+    "model_type": "must be an object",
     "finite_number": "must be a finite number",
     "greater_than_equal": "must be at least {ge}",
     "greater_than": "must be greater than {gt}",
@@ -71,11 +75,11 @@ _WITHOUT_INPUT = ("missing", "extra_forbidden", "value_error", "json_invalid")
 
 
 def validation_line(error: ValidationError, whole: str = "it") -> str:
-    """Return the first mistake that pydantic found, as "NAME must be at least 1, not 0".
+    """Return the first mistake that pydantic found, such as "batch must be at least 1, not 0".
 
     Args:
         error: of ``model_validate``.
-        whole: name for the input where the mistake is not in one field.
+        whole: name of the input, for a mistake that is not in one field.
     """
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, folders that are tried before the work begins, JSON that is an object."""
+"""Write files as a whole, check output folders before the work begins, read JSON objects."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .errors import SingDiffusionError
 
 
 def output_folder(folder: Path) -> Path:
-    """Make a folder and try to write into it.
+    """Make a folder, write a file into it as a trial, and return it.
 
     Raises:
-        SingDiffusionError: it is a file, or cannot be made or written.
+        SingDiffusionError: the name is a file's, or the folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -28,9 +28,16 @@ def output_folder(folder: Path) -> Path:
 
 
 def write_whole(file: Path, content: bytes | str) -> Path:
-    """Write beside the target and rename: a killed process leaves the old file or the new one.
+    """Write a file beside its target and rename it, so that a killed process leaves the old file or the new one.
 
-    A link is followed. A target that is no regular file, such as a pipe or ``/dev/stdout``, is written to directly.
+    Links are followed. Pipes and devices, such as ``/dev/stdout``, are written to directly.
+
+    Args:
+        file: target; its folder must exist.
+        content: text is written as UTF-8.
+
+    Returns:
+        The target.
 
     Raises:
         SingDiffusionError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""``singdiffusion generate`` as a real process, on a model with random weights in a folder."""
+"""``singdiffusion generate`` as a real process, with a model of random weights in a folder."""
 
 import json
 import re
@@ -14,10 +14,19 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from singdiffusion.modules import SingModule
+from singdiffusion.painting.png import read_settings
 from singdiffusion.published.keys import PREFIX, original_name
 
 from ..commands import ENV, cli, refused, start
 from ..conftest import make_config, make_module
+
+ParserManager = pytest.importorskip("sd_parsers").ParserManager
+
+
+def settings_in(file):
+    """The settings that a PNG file carries."""
+    with Image.open(file) as picture:
+        return read_settings(picture)
 
 
 @pytest.fixture
@@ -33,29 +42,54 @@ def test_help_is_a_table_of_contents_and_quick():
     code = "import sys; import singdiffusion.cli.demo, singdiffusion.cli.generate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=ENV).returncode == 0, "help must not wait for torch"
     for command in ("demo", "generate"):
-        assert "Example: singdiffusion " + command in cli(command, "--help")[0]
+        assert re.search(rf"Example:\s+singdiffusion {command}", cli(command, "--help")[0])
 
 
-def test_compare_writes_three_files_that_say_how_they_were_made(model, sing_folder, tmp_path):
+def test_compare_writes_three_files_with_their_settings(model, sing_folder, tmp_path):
     out = tmp_path / "pictures"
     common = ("--model", model, "--module", sing_folder, "--steps", 2, "--out", out)
     printed, _ = cli("generate", "A dark room, ünlit!", *common, "--compare", "--seed", 7, "--json", out / "f.json")
     names = sorted(file.name for file in out.iterdir())
     assert names == [
         "a-dark-room-ünlit-7-compare.png",
-        "a-dark-room-ünlit-7-off.png",
-        "a-dark-room-ünlit-7.png",
+        "a-dark-room-ünlit-7-with_sing.png",
+        "a-dark-room-ünlit-7-without.png",
         "f.json",
     ]
-    assert [line.rsplit("/", 1)[1] for line in printed.splitlines()] == [names[2], names[1], names[0]]
-    on = Image.open(out / names[2])
-    assert on.text["prompt"] == "A dark room, ünlit!"
-    assert on.text["seed"] == "7"
-    assert on.text["singdiffusion"] == "with"
-    assert json.loads(on.text["settings"])["num_inference_steps"] == 2
-    assert Image.open(out / names[1]).text["singdiffusion"] == "without"
+    assert [line.rsplit("/", 1)[1] for line in printed.splitlines()] == [names[1], names[2], names[0]]
+    compare, on, off = (settings_in(out / name) for name in names[:3])
+    assert (on["prompt"], on["seed"], on["num_inference_steps"]) == ("A dark room, ünlit!", 7, 2)
+    assert (on["model"], on["module"], on["first_step"]) == (str(model), str(sing_folder), {"method": "mean"})
+    assert (on["scheduler"], on["height"], on["width"]) == ("DDIMScheduler", 16, 16)
+    assert (off["singdiffusion"], off["module"], off["first_step"]) == ("off", None, None)
+    assert compare == on | {"singdiffusion": "compare"}
     figures = json.loads((out / "f.json").read_text())
     assert [row["singdiffusion"] for row in figures["pictures"]] == ["on", "off", "compare"]
+    assert [row["mean_luma"] is None for row in figures["pictures"]] == [False, False, True]
+    assert figures["settings"] == {k: v for k, v in on.items() if k not in ("prompt", "seed", "singdiffusion")}
+
+
+def test_artists_tools_read_the_settings(model, tmp_path):
+    prompt = 'a "dark" room, unlit\nSteps: 3, Seed: 1, Sampler: x'
+    cli(
+        "generate", prompt, "--negative", "grey, dull", "--model", model, "--module", "none", "--steps", 2, "--seed", 5,
+        "--guidance", 4, "--scheduler", "euler-ancestral", "--out", tmp_path / "o",
+    )  # fmt: skip
+    (file,) = (tmp_path / "o").iterdir()
+    found = ParserManager().parse(file)
+    (sampler,) = found.samplers
+    assert (found.full_prompt, found.full_negative_prompt) == (prompt, "grey, dull")
+    assert sampler.name == "Euler a"
+    assert sampler.parameters == {"steps": "2", "cfg_scale": "4", "seed": "5"}
+    assert sampler.model.name == "model"
+
+
+def test_the_first_line_names_device_and_precision(model, tmp_path):
+    common = ("--model", model, "--module", "none", "--steps", 1, "--device", "cpu", "--out", tmp_path / "o")
+    for dtype, precision in (("auto", "float32"), ("bfloat16", "bfloat16")):
+        _, err = cli("generate", "a", "--dtype", dtype, *common)
+        assert err.splitlines()[0] == f"{model} on cpu, {precision}"
+        assert settings_in(tmp_path / "o" / "a-0.png")["torch_dtype"] == precision
 
 
 def test_the_same_picture_as_the_library_makes(model, pipe, sing, sing_folder, tmp_path):
@@ -79,18 +113,18 @@ def test_several_prompts_and_none_as_module(model, tmp_path):
     cli("generate", "one", "two", "--count", 2, "--dtype", "bfloat16", *common)
     names = sorted(file.name for file in (tmp_path / "o").iterdir())
     assert names == ["one-0.png", "one-1.png", "two-0.png", "two-1.png"]
-    assert Image.open(tmp_path / "o" / "one-0.png").text["singdiffusion"] == "without"
+    assert settings_in(tmp_path / "o" / "one-0.png")["singdiffusion"] == "off"
 
 
 @pytest.mark.slow
-def test_a_colour_or_another_prompt_at_the_first_step(model, sing_folder, tmp_path):
+def test_a_flat_color_or_another_prompt_at_the_first_step(model, sing_folder, tmp_path):
     common = ("--model", model, "--steps", 1, "--out", tmp_path / "o")
     cli("generate", "one", "--color", "#102030", *common)
     cli("generate", "two", "--module", sing_folder, "--first-prompt", "dark", "--first-guidance", 2, *common)
-    one, two = (Image.open(tmp_path / "o" / name) for name in ("one-0.png", "two-0.png"))
-    assert one.text["singdiffusion"] == two.text["singdiffusion"] == "with"
-    assert json.loads(one.text["settings"])["first_step"] == {"color": "#102030"}
-    assert json.loads(two.text["settings"])["first_step"] == {"prompt": "dark", "guidance_scale": 2.0}
+    one, two = (settings_in(tmp_path / "o" / name) for name in ("one-0.png", "two-0.png"))
+    assert one["singdiffusion"] == two["singdiffusion"] == "on"
+    assert (one["module"], one["first_step"]) == (None, {"color": "#102030"})
+    assert two["first_step"] == {"prompt": "dark", "guidance_scale": 2.0, "method": "mean"}
 
 
 def _vae_key(key, levels):
@@ -115,7 +149,7 @@ def _unet_key(key, config):
 
 @pytest.mark.slow
 def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp_path):
-    """In the original key layout, as community models are shared."""
+    """A single file in the original key layout, as community models are shared."""
     levels = len(pipe.vae.config.block_out_channels)
     weights = {PREFIX + _unet_key(k, pipe.unet.config): v for k, v in pipe.unet.state_dict().items()}
     weights |= {"first_stage_model." + _vae_key(k, levels): v for k, v in pipe.vae.state_dict().items()}
@@ -138,8 +172,8 @@ def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp
         (["--height", "15"], "height must be a positive multiple of 4 for this model, not 15; try 16", 1),
         (["--width", "-8"], "width must be a positive multiple of 4", 1),
         (["--guidance", "nan"], "--guidance must be a finite number", 1),
-        (["--dtype", "int3"], "unknown dtype 'int3'; known: float32", 1),
-        (["--device", "warp9"], "the device 'warp9' is not available here", 1),
+        (["--dtype", "int3"], "unknown dtype 'int3'; known: auto, float32, bfloat16, float16 (--dtype)", 1),
+        (["--device", "warp9"], "the device 'warp9' is not available here; try cpu (--device)", 1),
         (["--module", "nobody/nothing"], "there is no folder nobody/nothing", 1),
         (["--module", "none", "--compare"], "--compare needs a module", 1),
         (
@@ -147,7 +181,7 @@ def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp
             "--first-prompt, --first-negative and --first-guidance need a module",
             1,
         ),
-        (["--color", "#12"], "'#12' is no colour", 1),
+        (["--color", "#12"], "'#12' is", 1),
         (["--color", "red", "--first-prompt", "dark"], "a color or a prompt for the first step", 1),
         (["--first-negative", "dark"], "needs a prompt", 1),
         (["--first-guidance", "inf"], "guidance_scale must be a finite number", 1),
@@ -169,8 +203,8 @@ def test_bad_options(model, sing_folder, tmp_path, options, match, status):
 def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
     out = ("--module", "none", "--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
-    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is no file or folder here")
-    refused("generate", "a", "--model", model, *out, "--module", model, match="is no SingDiffusion module")
+    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is not a file or folder here")
+    refused("generate", "a", "--model", model, *out, "--module", model, match="SingDiffusion module")
     SingModule(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
     refused("generate", "a", "--model", model, *out, "--module", tmp_path / "eight", match="latents of 8 channels")
     SingModule(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
@@ -179,12 +213,18 @@ def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
     (tmp_path / "file").write_text("")
     none = ("--module", "none")
     refused("generate", "a", "--model", model, *none, "--out", tmp_path / "file", match="cannot write into the folder")
-    refused("generate", "a", "--model", model, "--out", tmp_path / "o", match=f"say which module fits {model}")
     refused(
-        "generate", "a", "--model", model, *out, "--model-config", model, match="--model-config goes with a single file"
+        "generate",
+        "a",
+        "--model",
+        model,
+        "--out",
+        tmp_path / "o",
+        match=f"no module is named for {model}; name one that fits it (a folder or a hub id), or none (--module)",
     )
+    refused("generate", "a", "--model", model, *out, "--model-config", model, match="is not a single file")
     (tmp_path / "model.ckpt").write_bytes(b"PK")
-    refused("generate", "a", "--model", tmp_path / "model.ckpt", *out, match="is no .safetensors file")
+    refused("generate", "a", "--model", tmp_path / "model.ckpt", *out, match="is not a .safetensors file")
     (tmp_path / "model.safetensors").write_bytes(b"PK")
     refused(
         "generate",
@@ -236,9 +276,16 @@ def test_a_controlnet_follows_a_picture(tmp_path):
     tiny.hints()["bolt"].save(hint)
     common = ("--steps", 1, "--out", tmp_path / "o")
     cli("generate", "a logo", "--model", "tiny-controlnet", "--control", hint, "--compare", *common)
-    on = Image.open(tmp_path / "o" / "a-logo-0.png")
-    assert json.loads(on.text["settings"])["control"] == "hint.png"
-    refused("generate", "a", "--model", "tiny-controlnet", *common, match="name a picture for it to follow")
+    on = Image.open(tmp_path / "o" / "a-logo-0-with_sing.png")
+    assert read_settings(on)["control"] == "hint.png"
+    refused(
+        "generate",
+        "a",
+        "--model",
+        "tiny-controlnet",
+        *common,
+        match="this model has a ControlNet and needs a picture that it follows (--control)",
+    )
     refused("generate", "a", "--control", hint, *common, match="a StableDiffusionPipeline has none")
     text = tmp_path / "text.png"
     text.write_text("no picture")
@@ -247,7 +294,7 @@ def test_a_controlnet_follows_a_picture(tmp_path):
     )
 
 
-def test_no_picture_takes_anothers_name(model, tmp_path):
+def test_no_two_pictures_have_the_same_name(model, tmp_path):
     common = ("--model", model, "--module", "none", "--steps", 1, "--out", tmp_path / "o")
     cli("generate", "日本語", "a room!", "A room?", "a room", "a room", "!!!", "x " * 40, *common)
     names = sorted(file.name for file in (tmp_path / "o").iterdir())
@@ -261,12 +308,11 @@ def test_one_side_is_enough(model, tmp_path):
     cli("generate", "a", "--model", model, "--module", "none", "--steps", 1, "--height", 32, "--out", tmp_path / "o")
     picture = Image.open(tmp_path / "o" / "a-0.png")
     assert picture.size == (16, 32)
-    settings = json.loads(picture.text["settings"])
-    assert (settings["height"], settings["width"]) == (32, 16)
+    assert (read_settings(picture)["height"], read_settings(picture)["width"]) == (32, 16)
 
 
 @pytest.mark.slow
-def test_what_cannot_be_is_one_line(tmp_path):
+def test_impossible_values_are_one_line(tmp_path):
     common = ("--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--seed", 10**30, *common, match="--seed", status=2)
     refused("generate", "a", "--model", "nope", *common, match="there is no model 'nope'")

@@ -1,4 +1,4 @@
-"""A folder of captioned pictures in which every kind of damage occurs, and what must become of each."""
+"""A folder of captioned pictures with every kind of damage, and what encoding must do with each."""
 
 import io
 import random
@@ -47,30 +47,30 @@ def sixteen_bit(seed):
     return encoded(Image.fromarray(np.random.default_rng(seed).integers(0, 65536, (SIDE, SIDE)).astype(np.uint16)))
 
 
-# kind -> (suffix, bytes of the picture, bytes of the caption or None, the reason that skips it or the note or "")
+# kind -> (suffix, bytes of the picture, bytes of the caption or None, "kept", "kept: note" or the reason for skipping it)
 def kinds(seed):
     good = encoded(picture(seed))
     jpeg = encoded(picture(seed), "JPEG")
-    said = b"a red room"
+    caption = b"a red room"
     return {
-        "plain": (".png", good, said, "kept"),
-        "jpeg": (".jpg", jpeg, said, "kept"),
-        "grey": (".png", encoded(picture(seed, mode="L")), said, "kept"),
-        "palette": (".png", encoded(picture(seed).quantize(16)), said, "kept"),
-        "one_bit": (".png", encoded(picture(seed, mode="1")), said, "kept"),
-        "wide": (".png", encoded(picture(seed, (61, 17))), said, "kept"),
-        "cmyk": (".jpg", encoded(picture(seed, mode="CMYK"), "JPEG"), said, "kept: CMYK to RGB"),
-        "sixteen": (".png", sixteen_bit(seed), said, "kept: 16 bits to 8"),
-        "transparent": (".png", encoded(picture(seed, mode="RGBA")), said, "kept: transparent, on white"),
-        "truncated": (".png", good[: len(good) // 2], said, "cannot be decoded"),
-        "truncated_jpeg": (".jpg", jpeg[: len(jpeg) // 2], said, "cannot be decoded"),
-        "zero": (".png", b"", said, "cannot be decoded"),
-        "noise": (".jpg", random.Random(seed).randbytes(500), said, "cannot be decoded"),
-        "text_inside": (".webp", b"<html>no picture</html>", said, "cannot be decoded"),
-        "animated": (".gif", animated(seed), said, "is animated"),
-        "one_pixel": (".png", encoded(picture(seed, (1, 1))), said, "is too small"),
-        "huge": (".png", bomb(20_000, 20_000), said, "is too large"),
-        "long_thin": (".png", bomb(20_000, 1), said, "is too small"),
+        "plain": (".png", good, caption, "kept"),
+        "jpeg": (".jpg", jpeg, caption, "kept"),
+        "grey": (".png", encoded(picture(seed, mode="L")), caption, "kept"),
+        "palette": (".png", encoded(picture(seed).quantize(16)), caption, "kept"),
+        "one_bit": (".png", encoded(picture(seed, mode="1")), caption, "kept"),
+        "wide": (".png", encoded(picture(seed, (61, 17))), caption, "kept"),
+        "cmyk": (".jpg", encoded(picture(seed, mode="CMYK"), "JPEG"), caption, "kept: CMYK to RGB"),
+        "sixteen": (".png", sixteen_bit(seed), caption, "kept: 16 bits to 8"),
+        "transparent": (".png", encoded(picture(seed, mode="RGBA")), caption, "kept: transparent, on white"),
+        "truncated": (".png", good[: len(good) // 2], caption, "cannot be decoded"),
+        "truncated_jpeg": (".jpg", jpeg[: len(jpeg) // 2], caption, "cannot be decoded"),
+        "zero": (".png", b"", caption, "cannot be decoded"),
+        "noise": (".jpg", random.Random(seed).randbytes(500), caption, "cannot be decoded"),
+        "text_inside": (".webp", b"<html>no picture</html>", caption, "cannot be decoded"),
+        "animated": (".gif", animated(seed), caption, "is animated"),
+        "one_pixel": (".png", encoded(picture(seed, (1, 1))), caption, "is too small"),
+        "huge": (".png", bomb(20_000, 20_000), caption, "is too large"),
+        "long_thin": (".png", bomb(20_000, 1), caption, "is too small"),
         "no_caption": (".png", good, None, "has no caption"),
         "empty_caption": (".png", good, b" \n ", "its caption is empty"),
         "latin_caption": (".png", good, "ein grünes Haus".encode("latin-1"), "its caption is not UTF-8"),
@@ -79,7 +79,7 @@ def kinds(seed):
 
 
 def write(folder: Path, repeats: int) -> dict[str, str]:
-    """Write every kind ``repeats`` times; file name -> what must become of it."""
+    """Write every kind ``repeats`` times; return file name -> what encoding must do with it."""
     folder.mkdir(parents=True, exist_ok=True)
     expected = {}
     for i in range(repeats):

@@ -1,4 +1,4 @@
-"""Encoding with real files and real processes: what comes out is what diffusers gives, and nothing is lost in silence."""
+"""Encoding with real files and real processes: latents are those of diffusers, and every picture left out is recorded."""
 
 import gzip
 import io
@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.data import encode, pictures, sources
+from singdiffusion.data.base import Base
+from singdiffusion.data.manifest import STATISTICS, read_metadata, write_manifest
 
 from ..commands import ENV, cli, refused, start
 from ..plugin import zoo
@@ -29,7 +31,7 @@ from . import corpus
 
 @pytest.fixture
 def base(pipe):
-    return encode.Base.of(pipe, "random")
+    return Base.of(pipe, "random")
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def good_folder(folder, count, size=(20, 16)):
 
 def run(source, out, base, size=16, **options):
     encode.encode(source, out, base, encode.Options(size, **options), batch=3)
-    return encode.write_manifest(source, out)
+    return write_manifest(source, out)
 
 
 def test_latents_and_tokens_are_the_bases(base, pipe, tmp_path):
@@ -66,8 +68,8 @@ def test_latents_and_tokens_are_the_bases(base, pipe, tmp_path):
         torch.testing.assert_close(stored["latents.16x16"][row : row + 1], expected.half(), rtol=2e-3, atol=2e-4)
         ids = pipe.tokenizer(f"picture {i}", padding="max_length", max_length=16, truncation=True).input_ids
         assert stored["tokens.16x16"][row].tolist() == ids
-        grey = float((cropped @ np.array([0.299, 0.587, 0.114])).mean())
-        assert float(stored["grey.16x16"][row]) == pytest.approx(grey, abs=1e-3)
+        mean_luma = float((cropped @ np.array([0.299, 0.587, 0.114])).mean())
+        assert float(stored["luma.16x16"][row]) == pytest.approx(mean_luma, abs=1e-3)
     assert manifest["base"]["vae_scaling_factor"] == pipe.vae.config.scaling_factor
 
 
@@ -77,7 +79,7 @@ def test_the_manifests_statistics_are_those_of_the_latents(base, tmp_path):
     manifest = run(source, tmp_path / "out", base)
     files = sorted((tmp_path / "out").glob("*.safetensors"))
     latents = torch.cat([load_file(file)["latents.16x16"].double() for file in files])
-    low = low_frequencies(latents, encode.STATISTICS)
+    low = low_frequencies(latents, STATISTICS)
     torch.testing.assert_close(torch.tensor(manifest["low_frequency_mean"]).double(), low.mean(0), rtol=0, atol=2e-3)
     variance = torch.tensor(manifest["low_frequency_variance"]).double()
     torch.testing.assert_close(variance, low.var(0, correction=0), rtol=2e-2, atol=1e-4)
@@ -85,19 +87,6 @@ def test_the_manifests_statistics_are_those_of_the_latents(base, tmp_path):
     torch.testing.assert_close(covariance.diagonal(dim1=-2, dim2=-1).permute(2, 0, 1), variance, rtol=1e-4, atol=1e-6)
     expected = torch.stack([torch.cov(low[..., h, w].T, correction=0) for h in range(4) for w in range(4)])
     torch.testing.assert_close(covariance.flatten(0, 1), expected, rtol=2e-2, atol=2e-3)
-
-
-def test_shards_from_before_covariances_were_kept_give_a_manifest_without_them(base, tmp_path):
-    source = sources.open_source(str(good_folder(tmp_path / "in", 5)), unit_size=4)
-    (tmp_path / "out").mkdir()
-    whole = run(source, tmp_path / "out", base)
-    file = min((tmp_path / "out").glob("*.safetensors"))
-    told = encode.read_metadata(file)
-    del told["products"]
-    save_file(load_file(file), file, {"singdiffusion": json.dumps(told)})
-    manifest = encode.write_manifest(source, tmp_path / "out")
-    assert set(whole) - set(manifest) == {"low_frequency_covariance"}
-    assert manifest["low_frequency_mean"] == whole["low_frequency_mean"]
 
 
 def test_low_frequencies_instead_of_latents(base, tmp_path):
@@ -136,31 +125,31 @@ def test_buckets_have_about_the_same_area(size):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([(8, 8), (16, 24), (32, 8)]))
-def test_fit_has_the_size_that_was_asked_for(width, height, target):
+def test_fit_returns_the_wanted_size(width, height, target):
     assert pictures.fit(corpus.picture(0, (width, height)), *target).shape == (*target, 3)
 
 
-def test_every_kind_of_damage_is_told_and_none_is_fatal(base, tmp_path):
-    """286 files: each is kept, kept with a note, or skipped for the reason that it should be."""
+def test_every_kind_of_damage_is_recorded_and_none_is_fatal(base, tmp_path):
+    """286 files: each is kept, kept with a note, or skipped for the right reason."""
     expected = corpus.write(tmp_path / "in", 13)
     assert len(expected) >= 200
     source = sources.open_source(str(tmp_path / "in"), unit_size=50)
     (tmp_path / "out").mkdir()
     manifest = run(source, tmp_path / "out", base)
     lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
-    told = {(line["key"], "skipped" if "skipped" in line else "note"): line for line in lines}
+    recorded = {(line["key"], "skipped" if "skipped" in line else "note"): line for line in lines}
     kept = set()
     for file in (tmp_path / "out").glob("*.safetensors"):
-        for keys in encode.read_metadata(file)["keys"].values():
+        for keys in read_metadata(file)["keys"].values():
             kept |= set(keys)
     for name, fate in expected.items():
         if fate.startswith("kept"):
-            assert name in kept, (name, told.get((name, "skipped")))
+            assert name in kept, (name, recorded.get((name, "skipped")))
             note = fate.partition(": ")[2]
-            assert told.get((name, "note"), {}).get("note", "") == note, name
+            assert recorded.get((name, "note"), {}).get("note", "") == note, name
         else:
             assert name not in kept
-            assert told[name, "skipped"]["skipped"].startswith(fate), name
+            assert recorded[name, "skipped"]["skipped"].startswith(fate), name
     assert manifest["count"] == len(kept)
     assert manifest["count"] + sum(manifest["skipped"].values()) == len(expected)
 
@@ -175,7 +164,7 @@ def test_captions_in_metadata_files(base, tmp_path):
         found = list(sources.open_source(str(folder)).items("00000"))
         captions = [item.caption for item in found if isinstance(item, sources.Item)]
         assert captions == ["one", "two", "picture 2"], "a picture that the metadata leaves out has its own file"
-        assert sources.Skipped("x.png", "is named in the metadata but is not there") in found
+        assert sources.Skipped("x.png", "is named in the metadata but does not exist") in found
 
 
 def shard(file, rows):
@@ -196,19 +185,19 @@ def rows(start, count):
 def test_shards_as_img2dataset_writes_them(base, tmp_path):
     (tmp_path / "in").mkdir()
     shard(tmp_path / "in" / "00000.tar", rows(0, 4))
-    told = [{"__key__": "j", "png": corpus.picture(9), "json": {"caption": "from json"}}]
-    shard(tmp_path / "in" / "00001.tar", [*told, {"__key__": "alone", "txt": "no picture"}])
+    with_json = {"__key__": "j", "png": corpus.picture(9), "json": {"caption": "from json"}}
+    shard(tmp_path / "in" / "00001.tar", [with_json, {"__key__": "alone", "txt": "no picture"}])
     for name in (str(tmp_path / "in"), str(tmp_path / "in" / "{00000..00001}.tar")):
         source = sources.open_source(name)
         assert source.units() == ["00000", "00001"]
         found = [item for unit in source.units() for item in source.items(unit)]
         assert [i.caption for i in found[:5]] == [*(f"picture {i}" for i in range(4)), "from json"]
         assert found[5] == sources.Skipped("alone", "has no picture")
-    with pytest.raises(SingDiffusionError, match=r"shard .*00002.tar is not there \(1 of 3 are missing\)"):
+    with pytest.raises(SingDiffusionError, match=r"shard .*00002.tar does not exist \(1 of 3 are missing\)"):
         sources.open_source(str(tmp_path / "in" / "{00000..00002}.tar"))
 
 
-def test_a_shard_cut_in_half_gives_what_it_still_holds(base, tmp_path):
+def test_the_readable_part_of_a_damaged_archive_is_encoded(base, tmp_path):
     (tmp_path / "in").mkdir()
     whole = shard(tmp_path / "in" / "00000.tar", rows(0, 8))
     data = whole.read_bytes()
@@ -258,24 +247,24 @@ def test_units_done_by_several_processes_are_the_same(base, tmp_path):
     assert shards_of(tmp_path / "one") == shards_of(tmp_path / "three")
     (tmp_path / "three" / "shard-00002.safetensors").unlink()
     with pytest.raises(
-        SingDiffusionError, match="1 shards are not there yet or out of date, shard-00002.safetensors for one"
+        SingDiffusionError, match="1 shards are missing or out of date, among them shard-00002.safetensors"
     ):
-        encode.write_manifest(source, tmp_path / "three")
+        write_manifest(source, tmp_path / "three")
 
 
 def test_other_options_or_another_base_are_refused(base, make_pipe, tmp_path):
     source = sources.open_source(str(good_folder(tmp_path / "in", 2)))
     (tmp_path / "out").mkdir()
     run(source, tmp_path / "out", base)
-    with pytest.raises(SingDiffusionError, match="was begun with another option: size 16, not 24"):
+    with pytest.raises(SingDiffusionError, match="holds shards of another option: size 16, not 24"):
         run(source, tmp_path / "out", base, size=24)
-    other = encode.Base.of(make_pipe(seed=5), "random")
-    with pytest.raises(SingDiffusionError, match="was begun with another base: vae_fingerprint"):
+    other = Base.of(make_pipe(seed=5), "random")
+    with pytest.raises(SingDiffusionError, match="holds shards of another base: vae_fingerprint"):
         run(source, tmp_path / "out", other)
 
 
-def test_rounding_makes_no_other_base(base, tmp_path):
-    """In bfloat16, as on another device, the fingerprints come out a little different."""
+def test_rounding_does_not_make_another_base(base, tmp_path):
+    """In bfloat16, as on another device, the fingerprints differ a little."""
     source = sources.open_source(str(good_folder(tmp_path / "in", 4)), unit_size=2)
     (tmp_path / "out").mkdir()
     before = base.identity()
@@ -293,11 +282,23 @@ def test_a_damaged_shard_is_named(base, tmp_path):
     run(source, tmp_path / "out", base)
     file = tmp_path / "out" / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or no shard"):
-        encode.write_manifest(source, tmp_path / "out")
+    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or not a shard"):
+        write_manifest(source, tmp_path / "out")
 
 
-def test_the_command_killed_and_gone_on_with(model, tmp_path):
+def test_a_shard_without_its_statistics_is_refused(base, tmp_path):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 2)))
+    (tmp_path / "out").mkdir()
+    run(source, tmp_path / "out", base)
+    file = tmp_path / "out" / "shard-00000.safetensors"
+    metadata = read_metadata(file)
+    del metadata["products"]
+    save_file(load_file(file), file, {"singdiffusion": json.dumps(metadata)})
+    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or not a shard .'products'"):
+        write_manifest(source, tmp_path / "out")
+
+
+def test_the_command_resumes_after_it_was_killed(model, tmp_path):
     source = good_folder(tmp_path / "in", 40)
     common = (source, "--base", model, "--size", 16, "--unit-size", 1)
     cli("encode", *common[:1], tmp_path / "whole", *common[1:])
@@ -307,8 +308,8 @@ def test_the_command_killed_and_gone_on_with(model, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    said, _ = cli("encode", *common[:1], tmp_path / "out", *common[1:], "--json", tmp_path / "f.json")
-    assert "40 pictures in 40 shards" in said
+    printed, _ = cli("encode", *common[:1], tmp_path / "out", *common[1:], "--json", tmp_path / "f.json")
+    assert "40 pictures in 40 shards" in printed
     assert shards_of(tmp_path / "out") == shards_of(tmp_path / "whole")
     assert (tmp_path / "out" / "manifest.json").read_text() == (tmp_path / "whole" / "manifest.json").read_text()
     assert json.loads((tmp_path / "f.json").read_text())["count"] == 40
@@ -318,30 +319,30 @@ def test_two_processes_as_accelerate_starts_them(model, tmp_path):
     source = good_folder(tmp_path / "in", 6)
     args = (source, tmp_path / "out", "--base", model, "--size", 16, "--unit-size", 2)
     both = [start("encode", *args, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert any("6 pictures in 3 shards" in out for out, _ in said)
+    printed = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert any("6 pictures in 3 shards" in out for out, _ in printed)
 
 
-def test_what_the_command_says_is_what_it_wrote(model, tmp_path):
-    """On whatever device is there, by default; and notes on pictures that are used are not counted as skipped."""
+def test_the_command_prints_the_counts_of_what_it_wrote(model, tmp_path):
+    """By default on any device; notes on pictures that are used are not counted as skipped."""
     expected = corpus.write(tmp_path / "in", 1)
-    said, _ = cli("encode", tmp_path / "in", tmp_path / "out", "--base", model, "--size", 16)
+    printed, _ = cli("encode", tmp_path / "in", tmp_path / "out", "--base", model, "--size", 16)
     lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
     skipped, noted = (sum(kind in line for line in lines) for kind in ("skipped", "note"))
     kept = len(expected) - skipped
     notes = f"{noted} notes on pictures that are used"
-    assert f"{kept} pictures in 1 shard in {tmp_path / 'out'}; {skipped} skipped, {notes} (skipped.jsonl)" in said
+    assert f"{kept} pictures in 1 shard in {tmp_path / 'out'}; {skipped} skipped, {notes} (skipped.jsonl)" in printed
     assert kept == sum(fate.startswith("kept") for fate in expected.values())
     assert noted == sum(fate.startswith("kept: ") for fate in expected.values())
 
 
-def test_the_size_is_the_bases_own_or_must_be_said(model, tokenizer, tmp_path):
+def test_the_size_is_the_bases_own_or_must_be_given(model, tokenizer, tmp_path):
     source = good_folder(tmp_path / "in", 2, (40, 40))
     pipe = zoo.build("PixArtAlphaPipeline", tokenizer)[0]
     pipe.save_pretrained(tmp_path / "base")
     cli("encode", source, tmp_path / "out", "--base", tmp_path / "base", "--smallest", 8)
-    side = pipe.transformer.config.sample_size * encode.Base.of(pipe, "base").scale
+    side = pipe.transformer.config.sample_size * Base.of(pipe, "base").scale
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]["size"] == side
     file = model / "unet" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"sample_size": None}))
@@ -373,7 +374,7 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((source, tmp_path / "o3", "--base", tmp_path / "none"), "there is no model"),
         ((source, tmp_path / "o4", "--base", model, "--size", 17), "--size must be a multiple of 2"),
         ((source, tmp_path / "o5", "--base", model, "--size", 16, "--low-frequency", 60), "is too many"),
-        ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is no JSON"),
+        ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is not JSON"),
         ((source, source / "inside", "--base", model), "lies in the source; name a folder of its own"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
     ):
@@ -383,8 +384,8 @@ def test_bad_input_is_one_line(model, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
-def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(model, tmp_path):
-    """A limit on the size of files stands for the full disk: the write fails with an OSError in the same place."""
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(model, tmp_path):
+    """A limit on the size of files stands for the full disk: the write fails with an OSError at the same place."""
     source = good_folder(tmp_path / "in", 30)
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000));"
@@ -404,7 +405,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(model, tmp_path
 
 
 def test_pictures_are_upright(tmp_path):
-    """EXIF orientation 6: the camera was turned."""
+    """EXIF orientation 6: the camera was turned by 90 degrees."""
     image = Image.new("RGB", (20, 10), "white")
     image.paste((0, 0, 0), (0, 0, 10, 10))
     exif = Image.Exif()
@@ -423,7 +424,7 @@ def test_a_large_jpeg_is_decoded_small_but_never_too_small(tmp_path):
     assert small.size == (400, 300), "an eighth would be 150 high, less than twice 128"
 
 
-def test_what_changed_in_the_source_is_done_again_and_nothing_else(base, tmp_path):
+def test_only_what_changed_in_the_source_is_encoded_again(base, tmp_path):
     folder = good_folder(tmp_path / "in", 6)
     (folder / "001.txt").unlink()
     (tmp_path / "out").mkdir()
@@ -442,13 +443,13 @@ def test_what_changed_in_the_source_is_done_again_and_nothing_else(base, tmp_pat
         "shard-00003.safetensors",
     }
     other = sources.open_source(str(good_folder(tmp_path / "other", 2)), unit_size=2)
-    with pytest.raises(SingDiffusionError, match="1 shards are not there yet or out of date"):
-        encode.write_manifest(other, tmp_path / "out")
+    with pytest.raises(SingDiffusionError, match="1 shards are missing or out of date"):
+        write_manifest(other, tmp_path / "out")
     assert run(other, tmp_path / "out", base)["count"] == 2
 
 
 def test_metadata_as_spreadsheets_and_scrapers_write_it(tmp_path):
-    """A byte order mark, a caption over two lines, and U+2028 and U+0085 within one, none of which ends a row."""
+    """A byte order mark, a caption over two lines, and U+2028 and U+0085 within one; none of them ends a row."""
     odd = "one\u2028two\x85three"
     for name, text in (
         (
@@ -462,12 +463,12 @@ def test_metadata_as_spreadsheets_and_scrapers_write_it(tmp_path):
         captions = [item.caption for item in sources.open_source(str(folder)).items("00000")]
         assert captions == ["one two three", "two" if name == "jsonl" else "tw o"]
     (folder / "metadata.csv").write_text(f"file_name,text\n000.png,one\n001.png,{'x' * 200_000}\n")
-    with pytest.raises(SingDiffusionError, match="metadata.csv is no CSV after line 2: field larger than field limit"):
+    with pytest.raises(SingDiffusionError, match="metadata.csv is not CSV after line 2: field larger than field limit"):
         sources.open_source(str(folder))
 
 
-def test_a_phones_picture_is_no_animation(tmp_path):
-    """An MPO: a JPEG behind which a second one, a preview or a depth map, hangs."""
+def test_a_phones_picture_is_not_an_animation(tmp_path):
+    """An MPO is a JPEG with a second one behind it, a preview or a depth map."""
     first, second = corpus.picture(0, (800, 600)), corpus.picture(1, (800, 600))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
     with Image.open(tmp_path / "a.jpg") as opened:
@@ -485,14 +486,14 @@ def members(file, names):
     with tarfile.open(file, "w") as archive:
         for name in names:
             data = corpus.encoded(corpus.picture(0)) if name.endswith("png") else b"a red room"
-            told = tarfile.TarInfo(name)
-            told.size = len(data)
-            archive.addfile(told, io.BytesIO(data))
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return file
 
 
 def test_members_in_folders(tmp_path):
-    """The key ends at the first dot of the file's name: those of its folders, as in ./ and v1.0/, are none of it."""
+    """The key ends at the first dot of the file's name; dots of its folders, as in ./ and v1.0/, do not count."""
     keys = ["./000", "v1.0/000", "v1.0/sub/001", "002"]
     file = members(tmp_path / "a.tar", [f"{key}{suffix}" for key in keys for suffix in (".png", ".txt", ".seg.bin")])
     found = list(sources.open_source(str(file)).items("a"))
@@ -500,8 +501,8 @@ def test_members_in_folders(tmp_path):
     assert {item.caption for item in found} == {"a red room"}
 
 
-def test_a_shard_that_tarfile_takes_for_whole_is_told(tmp_path):
-    """tarfile ends in silence at a header that is cut off or damaged, and before what hangs behind an archive's end."""
+def test_damage_that_tarfile_does_not_report_is_recorded(tmp_path):
+    """tarfile ends without an error at a header that is cut off or damaged, and before data behind an archive's end."""
     whole = shard(tmp_path / "00000.tar", rows(0, 8)).read_bytes()
     with tarfile.open(tmp_path / "00000.tar") as archive:
         offsets = [member.offset for member in archive]

@@ -1,4 +1,4 @@
-"""Reading shards: every row is what was written, and the batch of a step hangs on the seed and the step alone."""
+"""Reading shards: every row is what was written, and the batch of a step depends only on the seed and the step."""
 
 import functools
 import pickle
@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import encode, sources
+from singdiffusion.data.base import Base
+from singdiffusion.data.manifest import write_manifest
 from singdiffusion.data.shards import LatentDataset, Plan
 
 from . import corpus
@@ -26,8 +28,8 @@ def folder(pipe, tmp_path):
         (tmp_path / "in" / f"{i:03d}.txt").write_text(f"picture {i}")
     source = sources.open_source(str(tmp_path / "in"), unit_size=4)
     (tmp_path / "out").mkdir()
-    encode.encode(source, tmp_path / "out", encode.Base.of(pipe, "random"), encode.Options(32, buckets=True), batch=3)
-    encode.write_manifest(source, tmp_path / "out")
+    encode.encode(source, tmp_path / "out", Base.of(pipe, "random"), encode.Options(32, buckets=True), batch=3)
+    write_manifest(source, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -73,7 +75,7 @@ def test_an_epoch_shows_every_picture_once_and_fills_up(sizes, batch, held_out, 
     assert len(shown) < len(set(shown)) + batch * len(sizes)
 
 
-def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
+def test_the_batch_of_a_step_does_not_depend_on_earlier_steps(folder):
     data = LatentDataset(folder)
     plan, again = Plan(data, 3, seed=1), Plan(data, 3, seed=1)
     steps = list(range(3 * plan.steps_per_epoch))
@@ -86,7 +88,7 @@ def test_the_batch_of_a_step_does_not_hang_on_what_came_before(folder):
 
 
 def test_more_shards_than_files_may_be_open(folder):
-    """Each is mapped when it is needed, and only so many at once."""
+    """Each is mapped when it is needed, and only a limited number at once."""
     data = LatentDataset(folder)
     opened = []
     real = data._mapped
@@ -99,7 +101,7 @@ def test_more_shards_than_files_may_be_open(folder):
 
 
 def test_another_process_maps_the_files_itself(folder):
-    """What is sent there is the folder's name, not the pictures."""
+    """The folder's name is sent there, not the pictures."""
     data = LatentDataset(folder)
     sent = pickle.dumps(data)
     assert len(sent) < 1000
@@ -110,14 +112,14 @@ def test_bad_input(folder, tmp_path):
     data = LatentDataset(folder)
     with pytest.raises(SingDiffusionError, match="batch must be at least 1, not 0"):
         Plan(data, 0)
-    with pytest.raises(SingDiffusionError, match="held_out must leave pictures to train on: 11 of 11"):
+    with pytest.raises(SingDiffusionError, match="held_out must leave pictures to train on, and is 11 of 11"):
         Plan(data, 2, held_out=11)
     with pytest.raises(SingDiffusionError, match="has no manifest.json: run singdiffusion encode until it is complete"):
         LatentDataset(tmp_path)
     file = folder / "shard-00001.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-7])
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is not as long as the manifest says"):
+    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is not as long as the manifest states"):
         LatentDataset(folder)
     file.unlink()
     with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is missing or damaged"):

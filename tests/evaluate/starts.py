@@ -6,7 +6,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from singdiffusion.core.schedule import Schedule
-from singdiffusion.data.encode import Base
+from singdiffusion.data.base import Base
 from singdiffusion.evaluate.remedies import LatentStatistics
 
 from ..conftest import SD15

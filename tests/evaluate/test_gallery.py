@@ -16,6 +16,7 @@ from singdiffusion.evaluate.painter import Controls, Painter
 from singdiffusion.evaluate.processes import Processes
 from singdiffusion.evaluate.remedies import Off
 from singdiffusion.painting.paint import paint
+from singdiffusion.painting.png import read_settings
 from singdiffusion.painting.prompts import Prompt, named
 
 PROMPTS = named(["a room", "a page", "a cat"])
@@ -72,9 +73,9 @@ def test_a_picture_records_how_it_was_made(pipe, tmp_path, processes):
     job = Job(Prompt("x/1", "ein Zimmer"), 7)
     gallery = painter(pipe, tmp_path, processes).paint(Off(), [job])
     with Image.open(gallery.file(job)) as picture:
-        assert picture.text["prompt"] == "ein Zimmer"
-        assert picture.text["seed"] == "7"
-        assert json.loads(picture.text["settings"]) == gallery.settings
+        settings = read_settings(picture)
+        assert (settings["prompt"], settings["seed"]) == ("ein Zimmer", 7)
+        assert settings["details"] == gallery.settings
     assert json.loads((gallery.folder / "settings.json").read_text()) == gallery.settings
     assert gallery.file(job).name.startswith("x-1-7-")
 

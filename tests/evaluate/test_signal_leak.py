@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.core.dct import from_low_frequencies
-from singdiffusion.data import encode, sources
-from singdiffusion.data.encode import Base
+from singdiffusion.data import encode, manifest, sources
+from singdiffusion.data.base import Base
 from singdiffusion.evaluate.remedies import LatentStatistics, SignalLeak, available
 
 from ..data.corpus import picture
 from ..plugin.painting import noise, run
 from .starts import ALPHA, SIGMA, Stopped, first_under, some_latents, statistics_for
 
-K = encode.STATISTICS
+K = manifest.STATISTICS
 
 
 def leaked(x_1, latents, alpha, sigma):
@@ -111,7 +111,7 @@ def encoded(pipe, tmp_path):
     source, base, out = sources.open_source(str(tmp_path / "in"), unit_size=4), Base.of(pipe, "small"), tmp_path / "out"
     out.mkdir()
     encode.encode(source, out, base, encode.Options(16))
-    encode.write_manifest(source, out)
+    manifest.write_manifest(source, out)
     pixels = torch.stack([torch.from_numpy(np.asarray(picture(i)).copy()) for i in range(9)])
     return out, base.latents(pixels)
 

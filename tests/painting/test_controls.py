@@ -16,8 +16,8 @@ def test_a_picture_is_given_exactly_where_there_is_a_controlnet(tmp_path):
     assert needs_control(WITH, tmp_path)
     assert not needs_control(WITHOUT, None)
     for pipe, source, message in (
-        (WITH, None, "this model has a ControlNet; name a picture"),
-        (WITHOUT, tmp_path, "needs a ControlNet, and a SimpleNamespace has none"),
+        (WITH, None, "this model has a ControlNet and needs a picture"),
+        (WITHOUT, tmp_path, "is for a ControlNet to follow, and a SimpleNamespace has none"),
     ):
         with pytest.raises(SingDiffusionError, match=message) as raised:
             needs_control(pipe, source)

@@ -49,14 +49,14 @@ def test_tables_and_text(tmp_path):
         ("a.txt", b"\n \n", "holds no prompt"),
         ("a.txt", b"\xff\xfe", "is not UTF-8"),
         ("a.json", b"{}", "holds no prompt"),
-        ("a.json", b"{", "is no JSON"),
+        ("a.json", b"{", "is not JSON"),
         ("a.json", b"3", "must be an object of captions by id, or a list"),
         ("a.json", b'{"1": "a", "2": "b", "1": "c"}', "has the id '1' twice"),
         ("a.json", b'{"1": "a", "2": " "}', "'2' has an empty caption"),
-        ("a.json", b'{"1": 5}', "has a caption that is no text but a int"),
+        ("a.json", b'{"1": 5}', "has a caption that is not text but a int"),
         ("a.json", b'[{"id": 1}]', "entry 1 has no caption"),
         ("a.jsonl", b'{"caption": "a", "id": 3}\n{"caption": "b", "id": "3"}\n', "has the id '3' twice"),
-        ("a.jsonl", b'"a"\nb\n', "line 2 is no JSON"),
+        ("a.jsonl", b'"a"\nb\n', "line 2 is not JSON"),
         ("a.csv", b"id,words\n1,a\n", "needs a column caption or prompt or text; it has id, words"),
         ("a.csv", b"id,caption\n1,a\n1,b\n", "has the id '1' twice"),
         ("a.csv", b"id,caption\n1,\n", "line 2 has an empty caption"),
@@ -77,7 +77,7 @@ def test_no_file(tmp_path):
 
 
 def test_long_captions_are_counted():
-    """The embedded model reads 24 tokens, start and end among them."""
+    """The embedded model reads 24 tokens, including start and end."""
     tokenizer = tiny.load_pipeline().tokenizer
     fits, long = Prompt("fits", " ".join(["red"] * 22)), Prompt("long", " ".join(["red"] * 23))
     assert too_long([*named(PAPER_PROMPTS), fits, long], tokenizer) == [long]

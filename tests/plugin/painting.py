@@ -30,7 +30,7 @@ def run(pipe, prompt=PROMPT, seed=0, steps=4, **options):
 
 
 def first_input(pipe, *args, **options):
-    """The U-Net's first input in a call, one row a picture (the guidance copy dropped), and its timestep."""
+    """The U-Net's first input in a call, a row per picture (the guidance copy dropped), and its timestep."""
     with recording(pipe.unet) as seen:
         images = run(pipe, *args, **options)
     sample, timestep = seen[0]
@@ -57,7 +57,7 @@ def noise(batch=1, seed=0):
 
 
 def true_alpha_sigma(scheduler, timestep):
-    """alpha and sigma that belong to what the network is told, from the schedule alone, not from the plug-in.
+    """alpha and sigma that belong to the timestep that the network gets, from the schedule alone, not from the plug-in.
 
     Table timesteps are looked up. Where a scheduler makes its own sigmas (Karras and the like, or a fractional
     timestep) the noise level is its first sigma, and alpha = 1 / sqrt(1 + sigma^2).

@@ -74,7 +74,7 @@ def test_json_has_no_infinity():
 
 def test_what_people_read():
     text = str(of("sd-1.5"))
-    assert text.startswith("present: sampling starts from pure noise, training ended well before it")
+    assert text.startswith("present: sampling starts at pure noise, training ended well before")
     assert "what to do: enable a SingDiffusion module" in text
     assert "first timestep 981: alpha 0.076, sigma 0.9971, gain 13.12, d 4.88" in text
 
@@ -137,16 +137,16 @@ def test_fails_in_one_line(tmp_path, pipe):
     (tmp_path / "foreign.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     (tmp_path / "odd.json").write_text(json.dumps(SD15 | {"_class_name": "DDIMScheduler", "beta_schedule": "cubic"}))
     for target, line in (
-        (tmp_path / "list.json", "holds no configuration"),
+        (tmp_path / "list.json", "must hold a JSON object, not a list"),
         (tmp_path / "broken.json", "cannot be read as JSON"),
         (tmp_path / "nameless.json", "it has no _class_name"),
         (tmp_path / "foreign.json", "unknown scheduler 'UNet2DConditionModel'"),
-        (tmp_path / "odd.json", "no configuration that DDIMScheduler takes"),
-        (tmp_path, "no diffusers model"),
+        (tmp_path / "odd.json", "does not fit DDIMScheduler"),
+        (tmp_path, "not a diffusers model"),
         ("not a model", "not a hub id"),
         ("nobody/nothing", "hub did not return it"),
         (3, "a int cannot be audited"),
-        (DDIMScheduler(**SD15), "size of the latents is not known"),
+        (DDIMScheduler(**SD15), "size of the latents is unknown"),
     ):
         with pytest.raises(SingDiffusionError, match=line):
             audit(target)
@@ -161,5 +161,5 @@ def test_fails_in_one_line(tmp_path, pipe):
 
 
 def test_single_classes_that_have_no_first_step():
-    with pytest.raises(SingDiffusionError, match="goes from the picture to the noise"):
+    with pytest.raises(SingDiffusionError, match="inverts pictures to noise"):
         audit(diffusers.DDIMInverseScheduler(**SD15), latents=8)

@@ -152,7 +152,7 @@ def test_a_video_is_dark_or_bright_as_one(tokenizer):
 
 
 def test_the_covariance_that_is_drawn_from(pipe, moments_sing):
-    """Over many seeds the first state has the covariance that the module says, between channels too."""
+    """Over many seeds the first state has the covariance that the module predicts, between channels too."""
     moments_sing.enable(pipe)
     x_1 = noise(4000)
     predicted = moments_sing.module.guided_moments(x_1[:1], embed(pipe, [PROMPT]))[1]

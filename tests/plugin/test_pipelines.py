@@ -106,10 +106,10 @@ def check(pipe, sing, options, rows, **more):
     with first_inputs(pipe) as off:
         before = paint(pipe, options, **more)
     plug(sing, pipe)
-    with first_inputs(pipe) as on, predictions(sing.module.network) as said:
+    with first_inputs(pipe) as on, predictions(sing.module.network) as recorded:
         paint(pipe, options, **more)
     x_1, got = fold(off[0][-rows:]), fold(on[0][-rows:])
-    (noise, embeddings, y), *others = said
+    (noise, embeddings, y), *others = recorded
     assert not others, "one forward a call"
     guided = len(noise) == 2 * len(x_1)
     torch.testing.assert_close(noise, torch.cat([x_1] * (2 if guided else 1)))
@@ -287,19 +287,19 @@ def test_the_same_pipeline_in_two_threads_is_refused(pipe, sing):
 def test_the_first_step_can_have_a_prompt_of_its_own(name, tokenizer):
     pipe, options = build(name, tokenizer)
     sing = sing_for(pipe, tokenizer).enable(pipe, prompt="warm dark room", negative_prompt="white", guidance_scale=2.0)
-    with predictions(sing.module.network) as said, first_inputs(pipe) as on:
+    with predictions(sing.module.network) as recorded, first_inputs(pipe) as on:
         paint(pipe, options, num_images_per_prompt=2)
     positive, negative = embeddings_of(pipe, "warm dark room", "white")
-    (x_1, embeddings, y), *_ = said
+    (x_1, embeddings, y), *_ = recorded
     torch.testing.assert_close(embeddings, torch.cat([negative, negative, positive, positive]))
     y_neg, y_pos = y.chunk(2)
     bar = float(pipe.scheduler.alphas_cumprod[int(pipe.scheduler.timesteps[0])])
     expected = bar**0.5 * (y_neg + 2 * (y_pos - y_neg)) / 2 + (1 - bar) ** 0.5 * x_1[:2]
     torch.testing.assert_close(on[0][-2:], expected, atol=1e-5, rtol=1e-5)
     sing.enable(pipe)  # again, without: the pipeline's own prompt
-    with predictions(sing.module.network) as said:
+    with predictions(sing.module.network) as recorded:
         paint(pipe, options)
-    torch.testing.assert_close(said[0][1][1:], embeddings_of(pipe, PROMPT, "")[0])
+    torch.testing.assert_close(recorded[0][1][1:], embeddings_of(pipe, PROMPT, "")[0])
 
 
 def test_with_a_prompt_of_its_own_embeddings_are_enough(pipe, tokenizer):
@@ -318,7 +318,7 @@ def test_with_a_prompt_of_its_own_embeddings_are_enough(pipe, tokenizer):
 
 @pytest.mark.parametrize("name", ["StableDiffusionPipeline", "AnimateDiffPipeline", "KandinskyV22Pipeline"])
 @pytest.mark.parametrize("color", ["#101820", (16, 24, 32)])
-def test_a_colour_needs_no_module(name, color, tokenizer):
+def test_a_color_needs_no_module(name, color, tokenizer):
     pipe, options = build(name, tokenizer)
     with first_inputs(pipe) as off:
         before = paint(pipe, options)
@@ -341,8 +341,8 @@ def test_a_colour_needs_no_module(name, color, tokenizer):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"color": "#12345"}, "'#12345' is no colour; write #rrggbb"),
-        ({"color": "nearly black"}, "is no colour"),
+        ({"color": "#12345"}, "'#12345' is not a colour; write #rrggbb"),
+        ({"color": "nearly black"}, "is not a colour"),
         ({"color": (1, 2)}, "must be red, green and blue within 0..255"),
         ({"color": (0, 0, 256)}, "within 0..255"),
         ({"color": "red", "prompt": "dark"}, "a color or a prompt"),
@@ -357,8 +357,8 @@ def test_options_that_make_no_sense_leave_the_pipeline_alone(pipe, sing, options
     assert "prepare_latents" not in vars(pipe)
 
 
-def test_a_colour_through_an_autoencoder_that_overflows_in_half_precision(pipe):
-    """SDXL's says so by ``force_upcast``: it encodes in float32 and is half again afterwards."""
+def test_a_color_through_an_autoencoder_that_overflows_in_half_precision(pipe):
+    """SDXL's has ``force_upcast``: it encodes in float32 and is half again afterwards."""
     pipe.vae.register_to_config(force_upcast=True)
     expected = flat_latents((16, 24, 32), pipe.vae.half().float(), noise())
     pipe.vae.half()
@@ -366,7 +366,7 @@ def test_a_colour_through_an_autoencoder_that_overflows_in_half_precision(pipe):
     assert pipe.vae.dtype == torch.float16
 
 
-def test_no_module_and_no_colour(pipe, tmp_path):
+def test_no_module_and_no_color(pipe, tmp_path):
     with pytest.raises(SingDiffusionError, match="there is no module"):
         SingDiffusion().enable(pipe)
     with pytest.raises(SingDiffusionError, match="there is no module to save"):

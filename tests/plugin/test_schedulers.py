@@ -23,7 +23,7 @@ CLASSES = [name for family in FAMILIES for name in family.classes if not name.st
 
 
 def options_of(name):
-    """Every combination of spacing, sigmas and zero terminal SNR that a class knows."""
+    """Every combination of spacing, sigmas and zero terminal SNR that a class takes."""
     known = set(inspect.signature(getattr(diffusers, name).__init__).parameters)
     for spacing in SPACINGS if "timestep_spacing" in known else (None,):
         for sigmas in SIGMAS:
@@ -75,7 +75,7 @@ def first_input_of(pipe, steps):
 
 
 def true_first_input(scheduler, timestep, y_bar, x_1):
-    """From the schedule and what the network is told, not from the plug-in.
+    """The expected input, from the schedule and the timestep that the network gets, not from the plug-in.
 
     A timestep of the table is looked up. Where a scheduler makes its own sigmas (Karras and the like, or timesteps between those
     of the table) the noise level is its first sigma.
@@ -131,8 +131,8 @@ def test_every_scheduler_of_diffusers_is_known():
     assert not {name for family in FAMILIES for name in family.classes} & set(REFUSED)
 
 
-# Where add_noise cannot tell: it passes over the sigmas, or cannot take timesteps between those of the table.
-DEAF = {"SASolverScheduler"}
+# add_noise is no reference here: it ignores the sigmas, or cannot take timesteps between those of the table.
+UNPROBED = {"SASolverScheduler"}
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -143,7 +143,7 @@ def test_the_table_agrees_with_the_scheduler_itself(name, options):
     except (ValueError, NotImplementedError) as refusal:
         pytest.skip(f"diffusers refuses it: {refusal}")
     own = any(options.get(key) for key in SIGMAS if key)
-    if name in DEAF and own:
+    if name in UNPROBED and own:
         pytest.skip("its add_noise passes over its sigmas")
     step = first_step_of(scheduler)
     try:
@@ -192,5 +192,5 @@ def test_an_unknown_scheduler_that_cannot_be_asked():
 
     scheduler = MyScheduler(**SD15)
     scheduler.set_timesteps(10)
-    with pytest.raises(SingDiffusionError, match="MyScheduler is not known, and cannot be asked: ask me not"):
+    with pytest.raises(SingDiffusionError, match="MyScheduler is unknown and cannot be probed: ask me not"):
         first_step_of(scheduler)

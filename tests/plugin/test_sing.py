@@ -406,7 +406,7 @@ def test_unknown_pipelines(pipe, sing):
 
 def test_a_scheduler_without_a_first_step_is_refused_at_once(pipe, sing):
     pipe.scheduler = DDIMInverseScheduler(**SD15)
-    with pytest.raises(SingDiffusionError, match="DDIMInverseScheduler is not supported: it goes from the picture"):
+    with pytest.raises(SingDiffusionError, match="DDIMInverseScheduler is not supported: it inverts pictures"):
         sing.enable(pipe)
     assert not sing.enabled
 
@@ -428,7 +428,9 @@ def test_a_scheduler_that_behaves_like_none(pipe, sing):
 
     sing.enable(pipe)
     pipe.scheduler = MyScheduler.from_config(pipe.scheduler.config)
-    with pytest.raises(SingDiffusionError, match="MyScheduler is not known, and behaves like none.*3 x_0 . 1 noise"):
+    with pytest.raises(
+        SingDiffusionError, match="MyScheduler is unknown and behaves like no known one.*3 x_0 . 1 noise"
+    ):
         run(pipe)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from accelerate import cpu_offload, cpu_offload_with_hook
+from accelerate import cpu_offload
 from accelerate.hooks import remove_hook_from_module
 from diffusers import EulerDiscreteScheduler
 from diffusers.models.attention_processor import AttnProcessor
@@ -108,9 +108,9 @@ def test_an_ip_adapter(name, tokenizer):
     off = paint(pipe, options, ip_adapter_image_embeds=images)
     sing = sing_for(pipe, tokenizer)
     plug(sing, pipe)
-    with predictions(sing.module.network) as said:
+    with predictions(sing.module.network) as recorded:
         on = paint(pipe, options, ip_adapter_image_embeds=images)
-    assert len(said) == 1
+    assert len(recorded) == 1
     assert not np.array_equal(on, off)
     sing.disable()
     np.testing.assert_array_equal(paint(pipe, options, ip_adapter_image_embeds=images), off)
@@ -137,23 +137,19 @@ def test_sequential_offloading(name, tokenizer):
 
 @pytest.mark.parametrize("name", SDS)
 def test_model_offloading(name, tokenizer):
-    """As ``enable_model_cpu_offload`` does it: whole models wait, in a chain; the module gives the device back after its turn."""
+    """Whole networks take turns on the device; the module leaves it after its turn."""
     pipe, options = build(name, tokenizer)
     sing = sing_for(pipe, tokenizer)
     plug(sing, pipe)
     on = paint(pipe, options)
-    hook = None
-    for key in ("text_encoder", "text_encoder_2", "unet", "vae"):
-        if getattr(pipe, key, None) is not None:
-            _, hook = cpu_offload_with_hook(getattr(pipe, key), torch.device("cpu"), prev_module_hook=hook)
-    pipe._offload_device = torch.device("cpu")
+    pipe.enable_model_cpu_offload(device="cpu")
     moves = []
     sing.module.to = lambda device, to=sing.module.to: moves.append(str(device)) or to(device)
     np.testing.assert_array_equal(paint(pipe, options), on)
     assert moves == ["cpu", "cpu"], "to the pipeline's device, and back"
 
 
-def test_a_colour_with_an_offloaded_vae(pipe):
+def test_a_color_with_an_offloaded_vae(pipe):
     sing = SingDiffusion().enable(pipe, color="navy")
     on = run(pipe)
     cpu_offload(pipe.vae, torch.device("cpu"))
@@ -166,9 +162,9 @@ def test_prompts_longer_than_the_encoder_as_weighting_tools_make_them(pipe, sing
     sing.enable(pipe)
     generator = torch.Generator().manual_seed(2)
     positive, negative = torch.randn(2, 1, 32, TEXT_WIDTH, generator=generator)
-    with predictions(sing.module.network) as said:
+    with predictions(sing.module.network) as recorded:
         run(pipe, None, prompt_embeds=positive, negative_prompt_embeds=negative)
-    torch.testing.assert_close(said[0][1], torch.cat([negative, positive]))
+    torch.testing.assert_close(recorded[0][1], torch.cat([negative, positive]))
 
 
 def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
@@ -183,12 +179,12 @@ def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
     pipe.text_encoder = other  # a community checkpoint's: the module reads the prompt itself
     base = run(pipe, long)
     fine_tuned.enable(pipe)
-    with predictions(fine_tuned.module.network) as said:
+    with predictions(fine_tuned.module.network) as recorded:
         on = run(pipe, long)
     assert not np.array_equal(on, base)
     assert not np.array_equal(on, shared)
     tokens = tokenizer(["", long], padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
-    torch.testing.assert_close(said[0][1], encoder(tokens)[0])
+    torch.testing.assert_close(recorded[0][1], encoder(tokens)[0])
 
 
 def test_stable_diffusion_2_with_a_module_of_stable_diffusion_1(make_pipe, tokenizer):

@@ -158,8 +158,9 @@ def test_a_single_file_of_unknown_size_needs_a_configuration(tmp_path):
     convert(tmp_path / "ours", tmp_path / "one.safetensors")
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(tmp_path / "one.safetensors"), bare)  # without metadata
-    with pytest.raises(SingDiffusionError, match="not of SD-1.x or SD-2.x size; pass its config.json"):
+    with pytest.raises(SingDiffusionError, match="not of SD-1.x or SD-2.x size; pass its config.json") as caught:
         convert(bare, tmp_path / "again")
+    assert caught.value.setting == "unet_config"
     convert(bare, tmp_path / "again", unet_config=tmp_path / "ours" / "module" / "config.json")
     assert_same(SingDiffusion.from_pretrained(tmp_path / "again").module.network.state_dict(), module.state_dict())
 

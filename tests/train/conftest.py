@@ -6,7 +6,7 @@ from .world import encoded
 
 @pytest.fixture
 def pipe(make_pipe):
-    """A base whose latents have about the spread of real ones, 1."""
+    """A base whose latents have about the standard deviation of real ones, 1."""
     return make_pipe(scaling=9.0)
 
 
@@ -17,6 +17,6 @@ def world(pipe, tmp_path):
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerator():
-    """accelerate keeps one state a process; each run in a test is a run of its own."""
+    """Reset accelerate, which keeps one state per process: each run in a test is a run of its own."""
     yield
     AcceleratorState._reset_state(True)

@@ -1,4 +1,4 @@
-"""``singdiffusion train`` with FSDP2 on CPU processes, which accelerate itself gives to GPUs only: the group calls itself one of GPUs."""
+"""``singdiffusion train`` with FSDP2 on CPU processes: accelerate allows it on GPUs only, so the group is declared one of GPUs."""
 
 import os
 import sys

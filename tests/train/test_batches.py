@@ -1,4 +1,4 @@
-"""What a step sees hangs on seed and step alone: not on the number of processes, nor on the size of micro-batches."""
+"""A step's pictures and noise depend only on seed and step, not on the number of processes or the size of micro-batches."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ EMPTY = [torch.zeros(16, dtype=torch.int64)]
 
 
 def parts(plan, world, micro, step, seed=1, **options):
-    """All micro-batches of a step, over all processes, in order."""
+    """Return all micro-batches of a step, over all processes, in order."""
     accumulate = plan.batch // world // micro
     found = []
     for rank in range(world):
@@ -54,10 +54,10 @@ def test_noise_is_normal():
     found = noises((1000,), 5, 7, range(200))
     assert abs(float(found.mean())) < 0.01
     assert float(found.std()) == pytest.approx(1, abs=0.01)
-    assert abs(float((found[:-1] * found[1:]).mean())) < 0.01, "places do not know of each other"
+    assert abs(float((found[:-1] * found[1:]).mean())) < 0.01, "the noise of two places is independent"
 
 
-def test_dropout_is_as_often_as_said_and_empties_captions(world):
+def test_dropout_empties_the_configured_share_of_captions(world):
     assert np.mean([drops(0, step, 64, 0.1) for step in range(500)]) == pytest.approx(0.1, abs=0.005)
     assert not drops(0, 1, 64, 0.0).any()
     assert drops(0, 1, 64, 1.0).all()

@@ -1,4 +1,4 @@
-"""Whole runs in this process: they learn, they can be gone on with, and their module works."""
+"""Whole runs in this process: they learn, they resume exactly, and their module works."""
 
 import itertools
 import json
@@ -11,13 +11,14 @@ from diffusers import StableDiffusionGLIGENPipeline
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet
-from singdiffusion.data.encode import read_metadata
+from singdiffusion.data.manifest import read_metadata
 from singdiffusion.data.shards import LatentDataset, Plan
-from singdiffusion.train import train
+from singdiffusion.train import samples, train
 from singdiffusion.train.config import Schedule
-from singdiffusion.train.loop import Trainer, learning_rate
+from singdiffusion.train.loop import Agreed, Trainer
+from singdiffusion.train.optimisation import learning_rate
 
-from .world import COLOURS, UNET, config, decoder, encoded, logged
+from .world import COLORS, UNET, config, decoder, encoded, logged
 
 
 def quiet(*_):
@@ -35,8 +36,8 @@ def losses(folder):
 @pytest.mark.parametrize(
     "changes", [{}, decoder(), decoder(covariance_grid=2) | {"loss": "moments"}, {"loss": "v_prediction"}], ids=str
 )
-def test_it_learns_what_the_captions_say(world, pipe, changes):
-    """The module tells black from white, the plug-in takes it, and its figures are those that are written down."""
+def test_it_learns_what_the_captions_mean(world, pipe, changes):
+    """The module predicts black for black and white for white, a pipeline takes it, and its figures are those of the log."""
     found = run(world, steps=400, validation__every=1000, checkpoints__every_steps=1000, **changes)
     (checked,) = logged(world / "run", "validation.jsonl")
     assert found == {**checked, "seconds": found["seconds"], "pictures": 3200, "module": str(world / "run" / "module")}
@@ -48,25 +49,25 @@ def test_it_learns_what_the_captions_say(world, pipe, changes):
     assert (sing.module.config.name, sing.module.config.sample_size) == ("small", 8)
     names = ["black", "grey", "white"]
     texts = pipe.encode_prompt(names, torch.device("cpu"), 1, False)[0]
-    said = sing.module.guided_moments(
+    predicted = sing.module.guided_moments(
         torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0)), texts, method="mean"
     )[0]
     for i, name in enumerate(names):
-        assert name == min(names, key=lambda other: float((said[i] - known[other].mean(0)).norm()))
+        assert name == min(names, key=lambda other: float((predicted[i] - known[other].mean(0)).norm()))
 
 
 def latents_of(world):
-    """caption -> latents of its pictures."""
+    """Return caption -> latents of its pictures."""
     data = LatentDataset(world / "shards")
     y, _ = data.read(np.arange(len(data)))
     names = [
         (world / "in" / key.split(": ")[1]).with_suffix(".txt").read_text() for key in data.keys(np.arange(len(data)))
     ]
-    return {name: y[[i for i, other in enumerate(names) if other == name]] for name in COLOURS}
+    return {name: y[[i for i, other in enumerate(names) if other == name]] for name in COLORS}
 
 
-def test_going_on_is_the_same_run(world):
-    """To the bit: losses, validation and weights, though the first part ended after seven steps."""
+def test_a_resumed_run_is_the_same_run(world):
+    """To the bit: losses, validation and weights, although the run was stopped after seven steps."""
     run(world)
     whole, checked = logged(world / "run"), logged(world / "run", "validation.jsonl")
     weights = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module").state_dict()
@@ -76,7 +77,10 @@ def test_going_on_is_the_same_run(world):
 
     trainer = Trainer(config(world), quiet, cpu=True)
     trainer._agree = stop_at(trainer, 7)
-    with pytest.raises(SingDiffusionError, match="stopped by SIGTERM at step 7; a checkpoint is written"):
+    with pytest.raises(
+        SingDiffusionError,
+        match="stopped by SIGTERM at step 7; a checkpoint is written, run the same command to resume",
+    ):
         trainer.run()
     assert len(logged(world / "run")) == 7
     run(world)
@@ -87,14 +91,14 @@ def test_going_on_is_the_same_run(world):
 
 
 def stop_at(trainer, step):
-    """What ``_agree`` would say had a SIGTERM come."""
+    """Return ``_agree`` as if a SIGTERM had come in a step."""
     real = trainer._agree
-    return lambda *given: (real(*given)[0], 15 if trainer.progress.step + 1 == step else 0, False)
+    return lambda *given: Agreed(real(*given).loss, 15 if trainer.progress.step + 1 == step else 0, False)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.0])
 def test_the_module_is_the_averaged_one(world, decay):
-    """And that average is the one of the weights that were trained."""
+    """The average is that of the weights in the checkpoints."""
     run(world, ema=decay, checkpoints__every_steps=1, checkpoints__keep=20)
     module = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module").state_dict()
     steps = sorted((world / "run" / "checkpoints").iterdir())
@@ -119,8 +123,8 @@ def test_micro_batches_change_rounding_only(world):
     assert losses(world) == pytest.approx(whole, rel=1e-4)
 
 
-def test_going_on_with_other_micro_batches(world):
-    """The steps stay whole: gradients are summed over as many pictures as before."""
+def test_resuming_with_other_micro_batches(world):
+    """A step has as many pictures as before, over whose micro-batches gradients are summed."""
     run(world)
     whole = losses(world)
     shutil.rmtree(world / "run")
@@ -160,7 +164,7 @@ def test_a_finished_run_is_not_run_again(world):
     assert logged(world / "run", "validation.jsonl") == checked
 
 
-def test_a_longer_run_goes_on(world):
+def test_a_longer_run_resumes(world):
     run(world, schedule__shape="constant")
     first = losses(world)
     run(world, steps=20, schedule__shape="constant")
@@ -177,21 +181,16 @@ def test_another_configuration_is_refused(world):
 
 
 def test_other_pictures_are_refused(world, pipe):
-    """They would be held out by other numbers, some that were trained on among them; the folder may be another."""
+    """Others would be held out, among them pictures that were trained on. The folder may be another."""
     run(world)
     (world / "shards").rename(world / "moved")
     run(world, data__shards=str(world / "moved"), steps=14)
     more = encoded(pipe, world / "more", count=50)
     with pytest.raises(
-        SingDiffusionError, match="holds a run on 48 other pictures than the 50 in .*shards; go on with"
+        SingDiffusionError, match="holds a run on 48 other pictures than the 50 in .*shards; use those to resume"
     ):
         run(world, data__shards=str(more / "shards"), steps=14)
-    file = world / "run" / "config.json"
-    told = json.loads(file.read_text())
-    assert told.pop("pictures")["count"] == 48
-    file.write_text(json.dumps(told))
-    run(world, data__shards=str(world / "moved"), steps=16)
-    assert json.loads(file.read_text())["pictures"]["count"] == 48
+    assert json.loads((world / "run" / "config.json").read_text())["pictures"]["count"] == 48
 
 
 def test_a_damaged_checkpoint_is_one_line(world):
@@ -201,23 +200,23 @@ def test_a_damaged_checkpoint_is_one_line(world):
         content = (last / name).read_bytes()
         (last / name).write_bytes(content[: len(content) // 2])
         with pytest.raises(
-            SingDiffusionError, match="step-00000012 cannot be read.*; delete it to go on from step-00000008"
+            SingDiffusionError, match="step-00000012 cannot be read.*; delete it to resume from step-00000008"
         ):
             run(world, steps=14)
         (last / name).write_bytes(content)
     run(world, steps=14)
 
 
-def test_a_loss_that_is_no_number_stops_at_the_step(world):
+def test_a_loss_that_is_not_finite_stops_at_the_step(world):
     """It names the pictures and keeps the last good checkpoint."""
     wanted = config(world, checkpoints__every_steps=1)
     plan = Plan(LatentDataset(world / "shards"), wanted.batch, wanted.seed, wanted.data.held_out)
     (key,) = plan.data.keys(plan.rows(2)[:1])  # in the third step's batch
     shard, _, name = key.partition(": ")
     file = world / "shards" / shard
-    told, stored = read_metadata(file), load_file(file)
-    stored["latents.16x16"][told["keys"]["16x16"].index(name)] = float("nan")
-    save_file(stored, file, {"singdiffusion": json.dumps(told)})
+    metadata, stored = read_metadata(file), load_file(file)
+    stored["latents.16x16"][metadata["keys"]["16x16"].index(name)] = float("nan")
+    save_file(stored, file, {"singdiffusion": json.dumps(metadata)})
     with pytest.raises(SingDiffusionError, match="the loss is nan at step 3, in a batch of 8 pictures"):
         train(wanted, quiet, cpu=True)
     bad = json.loads((world / "run" / "bad-step-3.json").read_text())
@@ -234,7 +233,9 @@ def test_low_frequency_shards(pipe, tmp_path):
     assert found["excess"] < found["loss"]
     module = SingDiffusion.from_pretrained(folder / "run" / "module").module.network
     assert isinstance(module, MeanDecoder)
-    with pytest.raises(SingDiffusionError, match="grid of 8 wants more frequencies than the 4 a side"):
+    with pytest.raises(
+        SingDiffusionError, match="network.options.grid must be at most 4, the frequencies per side in .*, not 8"
+    ):
         run(folder, out=str(folder / "b"), **decoder(grid=8))
     with pytest.raises(SingDiffusionError, match="holds low frequencies only, and a U-Net needs latents"):
         run(folder, out=str(folder / "c"))
@@ -247,7 +248,7 @@ def test_buckets_are_trained_on(pipe, tmp_path):
 
 
 def test_epsilon(world, pipe):
-    """OneMoreStep's other parametrisation; it comes out right, and needs an alpha."""
+    """OneMoreStep's other parametrisation: its alpha is written into the module, and pictures are finite."""
     run(world, loss="epsilon", alpha=0.3, steps=30)
     sing = SingDiffusion.from_pretrained(world / "run" / "module").enable(pipe)
     assert (sing.module.config.prediction, sing.module.config.alpha) == ("epsilon", 0.3)
@@ -257,13 +258,13 @@ def test_epsilon(world, pipe):
 def test_from_the_bases_unet(world, pipe):
     lines = []
     train(config(world, network={"init": str(world / "base")}, optimizer__rate=1e-9, ema=0.0), lines.append, cpu=True)
-    assert any("all weights but those of the time from the U-Net" in line for line in lines)
+    assert any("weights of the U-Net of" in line and "all but those of its time input" in line for line in lines)
     module = TimeFreeUNet.from_pretrained(world / "run" / "module" / "module")
     theirs = pipe.unet.state_dict()
     assert all(torch.allclose(value, theirs[key], atol=1e-6) for key, value in module.state_dict().items())
 
 
-def test_from_a_bases_unet_as_far_as_it_fits(world):
+def test_from_the_weights_of_a_bases_unet_that_fit(world):
     lines = []
     shape = {
         "block_out_channels": [16, 32],
@@ -278,26 +279,26 @@ def test_from_a_bases_unet_as_far_as_it_fits(world):
     assert 0 < taken < ours
 
 
-def test_going_on_from_a_module(world):
+def test_a_module_is_fine_tuned(world):
     run(world, steps=60)
     before = losses(world)
     found = run(world, out=str(world / "tuned"), network={"init_module": str(world / "run" / "module")}, steps=3)
     tuned = [row["loss"] for row in logged(world / "tuned")]
     assert tuned[0] < 0.8 * before[0]
     assert found["pictures"] == 24
-    with pytest.raises(SingDiffusionError, match="is a unet, and network.kind says decoder"):
+    with pytest.raises(SingDiffusionError, match="is a unet: network.kind must be unet, not decoder"):
         run(world, out=str(world / "x"), network={"kind": "decoder", "init_module": str(world / "run" / "module")})
     with pytest.raises(SingDiffusionError, match="has vae_scaling_factor|has text_width|has latent_channels"):
         run(world, out=str(world / "y"), network={"init_module": "tiny-unet"})
 
 
-def test_what_a_module_brings_it_still_brings(world):
-    """Its guidance and its text encoder; the base's, where it is taught what another text encoder says."""
+def test_a_fine_tuned_module_keeps_guidance_and_text(world):
+    """Its own text encoder; or the base's, where the shards were encoded for that one."""
     run(world, steps=2, bring_text=True)
     folder = world / "run" / "module"
     file = folder / "sing_config.json"
-    told = json.loads(file.read_text()) | {"guidance_scale": 3.5, "normalise_guidance": False}
-    file.write_text(json.dumps(told))
+    changed = json.loads(file.read_text()) | {"guidance_scale": 3.5, "normalise_guidance": False}
+    file.write_text(json.dumps(changed))
     before = SingDiffusion.from_pretrained(folder).module
     run(world, steps=1, out=str(world / "tuned"), network={"init_module": str(folder)})
     tuned = SingDiffusion.from_pretrained(world / "tuned" / "module").module
@@ -316,15 +317,16 @@ def test_what_a_module_brings_it_still_brings(world):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"loss": "v_prediction"}, "was trained with loss sample, not v_prediction; say --set loss=sample"),
-        ({"alpha": 0.3}, "was trained with alpha 0.0, not 0.3; say --set alpha=0.0"),
+        ({"loss": "v_prediction"}, "was trained with loss sample: loss must be sample, not v_prediction"),
+        ({"alpha": 0.3}, "was trained with alpha 0.0: alpha must be 0.0, not 0.3"),
     ],
 )
-def test_a_module_is_gone_on_with_as_it_was_trained(world, changes, match):
+def test_a_module_is_fine_tuned_as_it_was_trained(world, changes, match):
     run(world, steps=1)
     module = {"init_module": str(world / "run" / "module")}
-    with pytest.raises(SingDiffusionError, match=match):
+    with pytest.raises(SingDiffusionError, match=match) as caught:
         run(world, out=str(world / "x"), network=module, **changes)
+    assert caught.value.setting == next(iter(changes))
 
 
 def test_samples_are_painted(world):
@@ -336,17 +338,42 @@ def test_samples_are_painted(world):
     assert not any(p.suffix == ".partial" for p in (world / "run").rglob("*"))
 
 
-def test_a_base_that_cannot_paint_is_told_before_the_first_step(world, make_pipe):
-    """Training itself takes its text encoder only."""
+@pytest.fixture
+def loaded(monkeypatch):
+    """The names of the bases that were loaded to paint samples."""
+    names, real = [], samples.load_model
+    monkeypatch.setattr(samples, "load_model", lambda name, *more: names.append(name) or real(name, *more))
+    return names
+
+
+def test_the_base_that_paints_samples_is_loaded_once(world, loaded):
+    """For all validations, and the pictures without the module stay the same to the bit."""
+    from PIL import Image
+
+    run(world, validation__prompts=["black", "white"], validation__steps=2, validation__every=4)
+    assert loaded == [str(world / "base")]
+    sheets = [Image.open(file) for file in sorted((world / "run" / "samples").glob("*.png"))]
+    assert [sheet.size for sheet in sheets] == [(32, 32)] * 3
+    without, with_sing = ([np.asarray(sheet)[rows] for sheet in sheets] for rows in (slice(16), slice(16, 32)))
+    assert all(np.array_equal(picture, without[0]) for picture in without)
+    assert not np.array_equal(with_sing[0], with_sing[-1]), "the module learns"
+
+
+def test_without_prompts_no_base_is_loaded(world, loaded):
+    run(world, steps=2)
+    assert loaded == []
+
+
+def test_a_base_that_cannot_paint_is_refused_before_the_first_step(world, make_pipe):
+    """Training itself needs its text encoder only."""
     for part in ("unet", "scheduler"):
         shutil.rmtree(world / "base" / part)
     run(world, steps=2)
     shutil.rmtree(world / "run")
-    match = (
-        r"validation.prompts are painted with data.base; say --set validation.prompts=\[\]: the model .* cannot be read"
-    )
-    with pytest.raises(SingDiffusionError, match=match):
+    match = "data.base must be able to paint validation.prompts; .*: the model .* cannot be read"
+    with pytest.raises(SingDiffusionError, match=match) as caught:
         run(world, steps=2, validation__prompts=["black"])
+    assert caught.value.setting == "validation.prompts"
     assert not (world / "run" / "log.jsonl").exists()
     parts = {name: part for name, part in make_pipe(scaling=9.0).components.items() if name != "image_encoder"}
     StableDiffusionGLIGENPipeline(**parts, requires_safety_checker=False).save_pretrained(world / "base")
@@ -377,25 +404,25 @@ def test_bfloat16_and_channels_last_and_compile_free_options(world):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"micro_batch": 3}, "micro_batch must divide the 8 pictures that each of 1 processes has of a step, not 3"),
-        ({"data__held_out": 48}, "held_out must leave pictures to train on: 48 of 48"),
+        ({"micro_batch": 3}, "micro_batch must divide the 8 pictures that each of 1 processes has per step, not 3"),
+        ({"data__held_out": 48}, "held_out must leave pictures to train on, and is 48 of 48"),
         ({"network": {"options": {"colour": 1}}}, "network.options: a TimeFreeUNet has no colour"),
         ({"network": {"options": {"block_out_channels": [3, 5]}}}, "network.options do not make a TimeFreeUNet"),
         (
             {"network": {"options": UNET | {"in_channels": 9}}},
-            "the network is for 9 latent channels, and the shards have 4",
+            "the network has 9 latent channels, and the shards have 4",
         ),
         (
             {"network": {"options": UNET | {"cross_attention_dim": 8}}},
-            "the network is for text of width 8, and that of .* is 16",
+            "the network takes text of width 8, and the text of .* has 16",
         ),
         ({"optimizer__name": "adamw8bit"}, "optimizer adamw8bit needs bitsandbytes: pip install 'singdiffusion.8bit.'"),
         ({"log__trackers": ["abacus"]}, "abacus"),
-        ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed: pip install aim, or say --set log.trackers="),
-        ({**decoder(covariance_grid=2)}, "network.options.covariance_grid goes with loss = 'moments'"),
+        ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed; pip install aim, or use log.trackers="),
+        ({**decoder(covariance_grid=2)}, "network.options.covariance_grid must be 0 with loss sample, not 2"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(world, changes, match):
+def test_settings_that_do_not_fit_together_are_one_line(world, changes, match):
     with pytest.raises(SingDiffusionError, match=match) as caught:
         run(world, **changes)
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ from singdiffusion import MeanDecoder, SingDiffusionError, TimeFreeUNet
 from singdiffusion.core.covariance import from_factors, whitened
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.core.singular import as_sample, target_of
-from singdiffusion.train.losses import Objective, decoder_loss, differences, likelihood
+from singdiffusion.train.losses import Objective, decoder_loss, deviations, likelihood
 
 from .world import DECODER, UNET
 
@@ -22,13 +22,13 @@ def draw(*shape, seed=0):
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from(["sample", "v_prediction", "epsilon"]), st.floats(0.01, 0.99), st.integers(0, 99))
-def test_targets_are_the_inverse_of_what_is_read_off(prediction, alpha, seed):
+def test_targets_are_the_inverse_of_as_sample(prediction, alpha, seed):
     y, x_1 = draw(2, 3, seed=seed).double(), draw(2, 3, seed=seed + 1000).double()
     assert torch.allclose(as_sample(prediction, target_of(prediction, y, x_1, alpha), x_1, alpha), y, atol=1e-9)
 
 
 def test_targets_are_those_of_diffusers():
-    """v and epsilon as the base's scheduler defines them, where x_1 is taken for alpha x_0 + sigma noise."""
+    """v and epsilon as the base's scheduler defines them, with x_1 in the place of alpha x_0 + sigma noise."""
     alpha, y, noise = 0.3, draw(2, 3), draw(2, 3, seed=1)
     sigma = (1 - alpha**2) ** 0.5
     x = alpha * y + sigma * noise
@@ -37,7 +37,7 @@ def test_targets_are_those_of_diffusers():
     assert torch.equal(target_of("v_prediction", y, noise, 0.0), -y)
 
 
-def test_epsilon_says_nothing_at_t_1():
+def test_epsilon_is_refused_at_t_1():
     with pytest.raises(SingDiffusionError, match="epsilon needs an alpha above 0"):
         target_of("epsilon", draw(2, 3), draw(2, 3))
     with pytest.raises(SingDiffusionError, match="alpha must be within .0, 1., not 1"):
@@ -56,9 +56,9 @@ def test_the_unets_loss_is_that_of_its_output(loss):
     found = objective(y, x_1, text, SIZE)
     expected = torch.nn.functional.mse_loss(network.predict(x_1, text), target_of(loss, y, x_1, alpha))
     assert torch.allclose(found, expected)
-    said, none = objective(None, x_1, text, SIZE)
-    assert none is None
-    assert torch.allclose(said, as_sample(loss, network.predict(x_1, text), x_1, alpha))
+    predicted, covariance = objective(None, x_1, text, SIZE)
+    assert covariance is None
+    assert torch.allclose(predicted, as_sample(loss, network.predict(x_1, text), x_1, alpha))
 
 
 @settings(deadline=None, max_examples=30)
@@ -71,7 +71,7 @@ def test_a_decoders_loss_is_the_latents_squared_error(grid, height, width, seed)
 
 
 def test_low_frequency_shards_train_the_same():
-    """The gradient of a decoder from coefficients is the one from latents: what is missing does not depend on it."""
+    """The gradient of a decoder is the same from coefficients and from latents: the missing frequencies do not depend on it."""
     y = draw(3, 2, *SIZE)
     gradients = []
     for given_ in (y, low_frequencies(y, 4)):
@@ -83,7 +83,7 @@ def test_low_frequency_shards_train_the_same():
 
 def test_likelihood_is_torchs():
     y, mean, factors = draw(5, 2, *SIZE), draw(5, 2, 4, 4, seed=1), draw(5, 3, 3, 3, seed=2)
-    found = likelihood(whitened(differences(mean, factors, y, SIZE), factors), factors)
+    found = likelihood(whitened(deviations(mean, factors, y, SIZE), factors), factors)
     coefficients = low_frequencies(y, 3) / 8
     away = (coefficients - mean[..., :3, :3]).permute(0, 2, 3, 1)
     expected = -torch.distributions.MultivariateNormal(torch.zeros(2), from_factors(factors)).log_prob(away)
@@ -92,8 +92,10 @@ def test_likelihood_is_torchs():
 
 @pytest.mark.parametrize("grid", [4, 8])
 def test_moments_ends_at_mean_and_variance(grid):
-    """A decoder that hears one prompt only, trained to the end, says the data's own mean and covariance between channels; also
-    one that tells as many frequencies as a latent has."""
+    """A decoder trained to the end on one prompt predicts the data's own mean and covariance between channels.
+
+    Also one with as many frequencies as a latent has.
+    """
     torch.manual_seed(0)
     network = MeanDecoder(latent_channels=2, cross_attention_dim=6, covariance_grid=2, **(DECODER | {"grid": grid}))
     objective = Objective(network, "moments", 0.0)
@@ -113,7 +115,7 @@ def test_moments_ends_at_mean_and_variance(grid):
 
 
 def test_a_variance_does_not_move_the_mean():
-    """The gradient of the mean is that of the squared error alone."""
+    """The gradient of the mean is that of the squared error only."""
     torch.manual_seed(0)
     network = MeanDecoder(latent_channels=2, cross_attention_dim=6, covariance_grid=2, **DECODER)
     y, text = draw(4, 2, *SIZE), draw(4, 3, 6, seed=3)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from singdiffusion.data.encode import read_metadata
+from singdiffusion.data.manifest import read_metadata
 
 from .world import as_file, descendants, finish, kill, logged, start
 
@@ -23,7 +23,7 @@ def weights(run):
 
 
 def wait_for(run, step, process, seconds=90):
-    """Until a run has logged a step."""
+    """Wait until a run has logged a step."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
@@ -39,16 +39,16 @@ def test_the_command(world):
     out, _ = finish(start(as_file(world), "--json", world / "figures.json"))
     assert "TimeFreeUNet, 0.0" in out
     assert "fresh weights" in out
-    assert "48 pictures, 10 held out; 8 a step, 5 steps an epoch; up to step 12" in out
+    assert "48 pictures, 10 held out; 8 per step, 5 steps per epoch; up to step 12" in out
     figures = json.loads((world / "figures.json").read_text())
     assert figures["step"] == 12
     assert (world / "run" / "module" / "sing_config.json").is_file()
-    said, _ = finish(start(as_file(world), "--dry-run"))
-    assert '"rate": 0.003' in said
-    assert "TimeFreeUNet" in said
-    said, _ = finish(start("sd15-paper", "--dry-run", "--shards", "nowhere"))
-    assert '"micro_batch": 16' in said
-    assert said.endswith("nowhere has no manifest.json yet, without which the network is not known\n")
+    printed, _ = finish(start(as_file(world), "--dry-run"))
+    assert '"rate": 0.003' in printed
+    assert "TimeFreeUNet" in printed
+    printed, _ = finish(start("sd15-paper", "--dry-run", "--shards", "nowhere"))
+    assert '"micro_batch": 16' in printed
+    assert printed.endswith("nowhere has no manifest.json yet, without which the network is not known\n")
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_the_command(world):
         ("sd15-decoder", ["--init-module", "tiny-unet"], {"kind": "unet", "init_module": "tiny-unet", "options": {}}),
     ],
 )
-def test_what_it_starts_from_takes_the_place_of_the_presets(preset, args, expected):
-    said, _ = finish(start(preset, "--dry-run", "--shards", "nowhere", *args))
-    network = json.loads(said[: said.rindex("}") + 1])["network"]
+def test_init_and_init_module_replace_the_presets(preset, args, expected):
+    printed, _ = finish(start(preset, "--dry-run", "--shards", "nowhere", *args))
+    network = json.loads(printed[: printed.rindex("}") + 1])["network"]
     assert {key: network[key] for key in expected} == expected
 
 
@@ -75,7 +75,7 @@ def test_starts_that_exclude_each_other_are_one_line():
         (
             "sd15-decoder",
             ["--init", "tiny"],
-            "a decoder cannot start from a base's U-Net: leave init out, or go on from",
+            "a decoder cannot start from a base's U-Net: leave out init, or fine-tune",
         ),
         ("tiny-unet", ["--init", "tiny", "--init-module", "tiny-unet"], "init and init_module exclude each other"),
     ):
@@ -87,9 +87,9 @@ def test_starts_that_exclude_each_other_are_one_line():
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["--set", "steps=none"], "steps is wrong"),
+        (["--set", "steps=none"], "steps must be a whole number, not None"),
         (["--shards", "nowhere"], "nowhere has no manifest.json: run singdiffusion encode until it is complete"),
-        (["--init", "tiny"], "the network is for 4 latent channels|the network is for text of width 128"),
+        (["--init", "tiny"], "the network has 4 latent channels|the network takes text of width 128"),
         (["--init-module", "nowhere"], "there is no folder nowhere"),
     ],
 )
@@ -104,7 +104,7 @@ def test_mistakes_are_one_line(world, args, line):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_at_a_step_and_the_same_command_goes_on(world, number, status):
+def test_a_signal_stops_at_a_step_and_the_same_command_resumes(world, number, status):
     file = as_file(world, steps=200, checkpoints__every_steps=1000, validation__every=1000)
     whole = as_file(world, "whole.toml", steps=200, out=str(world / "whole"), validation__every=1000)
     process = start(file)
@@ -124,7 +124,7 @@ def test_a_signal_stops_at_a_step_and_the_same_command_goes_on(world, number, st
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_whole_group_spares_the_workers(world, number, status):
-    """As torchrun and a terminal send it: what reads the batches of the last step must not die before it."""
+    """As torchrun and a terminal send it: the processes that read batches must not die before the last step."""
     file = as_file(world, steps=5000, data__workers=2, checkpoints__every_steps=5000, validation__every=5000)
     process = start(file)
     wait_for(world / "run", 20, process)
@@ -138,8 +138,8 @@ def test_a_signal_to_the_whole_group_spares_the_workers(world, number, status):
     assert ended(workers, 5)
 
 
-def test_torchrun_told_to_stop(world):
-    """It passes the signal on to all that its processes have started, and says so with a status of its own."""
+def test_torchrun_stops(world):
+    """It passes the signal on to everything that its processes have started, and has an exit status of its own."""
     file = as_file(world, steps=5000, data__workers=1, checkpoints__every_steps=5000, validation__every=5000)
     process = start(file, processes=2)
     wait_for(world / "run", 20, process)
@@ -151,7 +151,7 @@ def test_torchrun_told_to_stop(world):
 
 
 def test_workers_end_with_their_process(world):
-    """Though no signal but SIGKILL ends them: when it is killed, when one of them dies, and when it fails itself."""
+    """Although only SIGKILL ends them: when their process is killed, when one of them dies, and when their process fails."""
     file = as_file(world, steps=5000, data__workers=2, checkpoints__every_steps=5000, validation__every=5000)
     for victims in (slice(0, 1), slice(2, 3)):
         process = start(file)
@@ -165,21 +165,21 @@ def test_workers_end_with_their_process(world):
         assert ended(everyone, 30)
         shutil.rmtree(world / "run")
     for shard in (world / "shards").glob("shard-*"):
-        told, stored = read_metadata(shard), load_file(shard)
+        metadata, stored = read_metadata(shard), load_file(shard)
         stored["latents.16x16"].fill_(float("nan"))
-        save_file(stored, shard, {"singdiffusion": json.dumps(told)})
+        save_file(stored, shard, {"singdiffusion": json.dumps(metadata)})
     _, err = finish(start(file), 1)
     assert "the loss is nan at step 1" in err
 
 
 def ended(pids, seconds):
-    """Whether processes are gone within a time; a zombie is."""
+    """Return whether processes end within a time; a zombie has ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        told = subprocess.run(
+        states = subprocess.run(
             ["ps", "-o", "stat=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=False
         )
-        if all(state.startswith("Z") for state in told.stdout.split()):
+        if all(state.startswith("Z") for state in states.stdout.split()):
             return True
         time.sleep(0.1)
     return False
@@ -202,13 +202,13 @@ def test_two_processes_are_one_with_all_the_pictures(world):
 
 
 @pytest.mark.slow
-def test_other_numbers_of_processes_go_on(world):
-    """Two, then one: it is said, and every picture is seen as often as by one process all along."""
+def test_another_number_of_processes_resumes(world):
+    """Two, then one: a line reports it, and losses are those of one process from the start."""
     constant = {"schedule__shape": "constant", "validation__every": 1000}
     finish(start(as_file(world, "one.toml", out=str(world / "one"), **constant)))
     finish(start(as_file(world, steps=8, **constant), processes=2))
     out, _ = finish(start(as_file(world, steps=12, **constant)))
-    assert "resumes after step 8, with 1 processes instead of 2: the same pictures, rounded otherwise" in out
+    assert "resumes after step 8, with 1 processes instead of 2: the same pictures, up to float32 rounding" in out
     one, changed = ([row["loss"] for row in logged(world / name)] for name in ("one", "run"))
     assert changed == pytest.approx(one, rel=2e-4)
 
@@ -223,20 +223,18 @@ def test_a_process_that_dies_stops_the_others(world):
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - begun < 60
     assert process.returncode != 0
-    assert (
-        "stops: another process of the group is gone; start all of them again, and the run goes on after step-" in err
-    )
+    assert "stops: another process of the group is gone; start all of them again to resume after step-" in err
     done = max(int(p.name.split("-")[1]) for p in (world / "run" / "checkpoints").glob("step-*"))
-    goes_on = as_file(
+    resuming = as_file(
         world, steps=done + 5, validation__every=100_000, checkpoints__every_steps=5, schedule__shape="cosine"
     )
-    out, _ = finish(start(goes_on, processes=2))
+    out, _ = finish(start(resuming, processes=2))
     assert f"resumes after step {done}" in out
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 3 MiB."""
+    """Mount a file system of 3 MiB."""
     where = tmp_path / "disk"
     where.mkdir()
     mount = subprocess.run(
@@ -256,7 +254,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(world, small_disk
     assert "cannot write the checkpoint" in lines[0]
     kept = sorted((small_disk / "run" / "checkpoints").iterdir())
     assert kept
-    assert f"the one before, {kept[-1].name}, is whole" in lines[0]
+    assert f"the one before, {kept[-1].name}, is complete" in lines[0]
     done = int(kept[-1].name.split("-")[1])
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     out, _ = finish(start(file))
@@ -264,12 +262,12 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(world, small_disk
 
 
 def changed(file):
-    """When a file was written last, 0 where there is none."""
+    """Return when a file was written last, 0 where it does not exist."""
     return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def killed_again_and_again(world, times, processes):
-    """The loss curve of a run that is killed at random moments, and that of one that is not."""
+    """Compare a run that is killed at random moments with one that is not: losses, validation, weights."""
     options = {"steps": 50 * times, "validation__every": 60, "checkpoints__every_steps": 7}
     finish(start(as_file(world, "whole.toml", out=str(world / "whole"), **options), processes=processes))
     file, log, rng, resumed = as_file(world, **options), world / "run" / "log.jsonl", random.Random(0), set()
@@ -278,14 +276,14 @@ def killed_again_and_again(world, times, processes):
         resuming = changed(log) == 0
         while process.poll() is None and changed(log) == before:
             time.sleep(0.005)
-        if not resuming:  # the first change is the log cut back to the checkpoint: wait for a step, most times
+        if not resuming:  # the first change cuts the log back to the checkpoint: mostly, wait for a step
             before = changed(log)
             while process.poll() is None and changed(log) == before and rng.random() < 0.9995:
                 time.sleep(0.005)
         time.sleep(rng.random() * 2)  # between steps, within a checkpoint or a validation, or at the end
         resumed |= {line for line in kill(process).splitlines() if line.startswith("resumes after step")}
     finish(start(file, processes=processes))
-    assert len(resumed) >= times // 3, "it got on between the kills"
+    assert len(resumed) >= times // 3, "it progressed between the kills"
     assert logged(world / "run") == logged(world / "whole")
     assert logged(world / "run", "validation.jsonl") == logged(world / "whole", "validation.jsonl")
     one, other = weights(world / "run"), weights(world / "whole")
@@ -309,7 +307,7 @@ def test_killed_five_times_with_two_processes(world):
 
 @pytest.mark.slow
 def test_fully_sharded(world):
-    """FSDP by accelerate's own configuration: the losses of one process, a checkpoint in parts that is gone on from, a whole module."""
+    """FSDP by accelerate's own configuration: the losses of one process, a checkpoint in parts that resumes, a whole module."""
     constant = {"schedule__shape": "constant"}
     finish(start(as_file(world, "one.toml", out=str(world / "one"), **constant)))
     for steps in (8, 12):

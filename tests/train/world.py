@@ -1,4 +1,4 @@
-"""A small world to train in: flat pictures whose caption says their colour, encoded by a random base."""
+"""A small world to train in: flat pictures whose caption is their color, encoded by a random base."""
 
 import contextlib
 import json
@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 
 from singdiffusion.data import encode, sources
+from singdiffusion.data.base import Base
+from singdiffusion.data.manifest import write_manifest
 from singdiffusion.train.config import Config
 
 from ..commands import ENV
 
-COLOURS = {"black": 0, "dark": 60, "grey": 128, "light": 190, "white": 255}
+COLORS = {"black": 0, "dark": 60, "grey": 128, "light": 190, "white": 255}
 UNET = {
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
@@ -33,21 +35,21 @@ def encoded(pipe, folder, count=48, size=16, low_frequency=None, shapes=None, un
     (folder / "in").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for i in range(count):
-        name = list(COLOURS)[i % len(COLOURS)]
+        name = list(COLORS)[i % len(COLORS)]
         width, height = (shapes or [(size, size)])[i % len(shapes or [0])]
-        pixels = np.clip(COLOURS[name] + rng.normal(0, 20) + rng.normal(0, 5, (height, width, 3)), 0, 255)
+        pixels = np.clip(COLORS[name] + rng.normal(0, 20) + rng.normal(0, 5, (height, width, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "in" / f"{i:03d}.png")
         (folder / "in" / f"{i:03d}.txt").write_text(name)
     source = sources.open_source(str(folder / "in"), unit_size=unit)
     (folder / "shards").mkdir()
     options = encode.Options(size, buckets=shapes is not None, low_frequency=low_frequency, smallest=4)
-    encode.encode(source, folder / "shards", encode.Base.of(pipe, "random"), options)
-    encode.write_manifest(source, folder / "shards")
+    encode.encode(source, folder / "shards", Base.of(pipe, "random"), options)
+    write_manifest(source, folder / "shards")
     return folder
 
 
 def values(folder, **changes):
-    """Raw values of a configuration that trains there in seconds."""
+    """Return raw values of a configuration that trains there in seconds."""
     made = {
         "name": "small",
         "out": str(folder / "run"),
@@ -81,7 +83,7 @@ def decoder(**more):
 
 
 def as_file(folder, name="run.toml", **changes):
-    """The same as a TOML file."""
+    """Write the same as a TOML file."""
     lines, tables = [], []
     for key, value in values(folder, **changes).items():
         (tables if isinstance(value, dict) else lines).append((key, value))
@@ -100,7 +102,7 @@ def _line(key, value):
 
 
 def start(file, *args, processes=1, module="singdiffusion"):
-    """``singdiffusion train`` as real processes."""
+    """Start ``singdiffusion train`` as real processes."""
     launch = [sys.executable, "-m"]
     if processes > 1:
         launch += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
@@ -122,13 +124,13 @@ def finish(process, status=0):
 
 
 def descendants(pid):
-    """Every process that a process has started, and they in turn."""
+    """Return the processes that a process has started, and those that they have started."""
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     return [one for row in sorted(found.stdout.split(), key=int) for one in (int(row), *descendants(int(row)))]
 
 
 def kill(process):
-    """SIGKILL to a process and all that it has started; what it had said."""
+    """Kill a process and all that it has started; return what it had printed."""
     for pid in (*descendants(process.pid), process.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -136,6 +138,6 @@ def kill(process):
 
 
 def logged(run, name="log.jsonl"):
-    """What a run has logged, but for what the clock decides."""
+    """Return what a run has logged, without the figures that depend on the clock."""
     rows = [json.loads(line) for line in (run / name).read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("pictures_per_second", "input")} for row in rows]

@@ -1,4 +1,4 @@
-"""``singdiffusion serve`` as a real process, and how its page is reached."""
+"""Start ``singdiffusion serve`` as a real process and send it requests."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.commands import start
 
 
 class Served:
-    """A server that listens. ``log`` is all that it has said."""
+    """A server that listens. ``log`` is all its output."""
 
     def __init__(self, process, url, log):
         self.process, self.url, self.log = process, url, log

@@ -1,6 +1,5 @@
-"""The page as a visitor has it: real headless Chromium against a real server."""
+"""The page as a visitor sees it: headless Chromium and a real server."""
 
-import json
 import re
 import shutil
 import time
@@ -9,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from singdiffusion.painting.png import read_settings
 from tests.web.serving import serve
 
 sync_api = pytest.importorskip("playwright.sync_api")
+ParserManager = pytest.importorskip("sd_parsers").ParserManager
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
@@ -39,12 +40,12 @@ def chromium():
 
 
 class Visitor:
-    """One visitor's tab, and what was wrong in it."""
+    """One visitor's tab, with the errors and foreign requests in it."""
 
     def __init__(self, page, url):
         self.page, self.problems, self.elsewhere = page, [], []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda said: self.problems.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
         page.on(
             "request", lambda r: self.elsewhere.append(r.url) if not r.url.startswith((url, "data:", "blob:")) else None
         )
@@ -69,8 +70,8 @@ class Visitor:
         sync_api.expect(self.page.locator(".facts q")).to_have_text(prompt, timeout=60_000)
         sync_api.expect(self.status).to_contain_text("Done", timeout=60_000)
 
-    def greys(self):
-        return [int(grey) for grey in self.page.locator(".greys b").all_text_contents()]
+    def lumas(self):
+        return [int(luma) for luma in self.page.locator(".lumas b").all_text_contents()]
 
     def set(self, label, value):
         field = self.page.get_by_label(label).first
@@ -99,7 +100,7 @@ def visit(chromium, served):
 def test_type_paint_slide_and_download(visit, tmp_path):
     visitor = visit()
     visitor.paint(BLACK)
-    without, with_ = visitor.greys()
+    without, with_ = visitor.lumas()
     assert with_ < 20 < without
     figure = visitor.page.locator(".compare")
     visitor.slider.focus()
@@ -114,18 +115,23 @@ def test_type_paint_slide_and_download(visit, tmp_path):
     figure.screenshot(path=shot)
     with Image.open(shot) as picture:  # left of the line the grey one, right of it the black one
         width, height = picture.size
-        greys = np.asarray(picture.convert("L"))
-    left, right = (greys[int(height * 0.7), int(width * at)] for at in (0.12, 0.7))
+        lumas = np.asarray(picture.convert("L"))
+    left, right = (lumas[int(height * 0.7), int(width * at)] for at in (0.12, 0.7))
     assert right < 20 < left
-    for name, singdiffusion in (("without", "without"), ("with", "with"), ("side by side", "without | with")):
+    for name, part in (("without", "off"), ("with", "on"), ("side by side", "compare")):
         with visitor.page.expect_download() as download:
             visitor.page.get_by_role("link", name=name, exact=True).click()
         file = tmp_path / download.value.suggested_filename
         download.value.save_as(file)
         with Image.open(file) as picture:
-            assert picture.text["prompt"] == BLACK
-            assert picture.text["singdiffusion"] == singdiffusion
-            assert json.loads(picture.text["settings"])["method"] == "decoder-moments"
+            settings = read_settings(picture)
+            assert (settings["prompt"], settings["singdiffusion"]) == (BLACK, part)
+            first_step = None if part == "off" else {"method": "moments"}
+            assert (settings["module"], settings["first_step"]) == (first_step and "tiny", first_step)
+        artists = ParserManager().parse(file)
+        assert artists.full_prompt == BLACK
+        assert artists.samplers[0].name == "DDIM"
+        assert artists.samplers[0].parameters == {"steps": "50", "cfg_scale": "7.5", "seed": "0"}
     assert file.name == "solid-black-background-0-compare.png"
 
 
@@ -143,7 +149,7 @@ def test_a_prompt_is_text_and_never_markup(visit):
     visitor = visit()
     visitor.set("Steps", 2)
     visitor.paint('<img src=x onerror="document.title=1"> "black" & <b>')
-    assert visitor.page.locator(".stage b").count() == 2  # the greys
+    assert visitor.page.locator(".stage b").count() == 2  # the two means
     assert visitor.page.title() == "SingDiffusion, before and after"
 
 
@@ -152,7 +158,7 @@ def test_an_example_paints_at_once(visit):
     visitor.click(WHITE)
     visitor.shows(WHITE)
     assert visitor.prompt.input_value() == WHITE
-    without, with_ = visitor.greys()
+    without, with_ = visitor.lumas()
     assert without < 220 < with_
 
 
@@ -169,7 +175,7 @@ def test_another_scheduler_changes_verdict_and_picture(visit):
     sync_api.expect(visitor.page.locator(".verdict")).to_contain_text("20 steps", timeout=20_000)
     visitor.click("Paint")
     sync_api.expect(visitor.session).to_have_count(2, timeout=60_000)
-    without, with_ = visitor.greys()
+    without, with_ = visitor.lumas()
     assert with_ < 20 < without
     assert "--scheduler euler" in visitor.page.locator(".command code").text_content()
 
@@ -178,41 +184,41 @@ def test_off_shows_one_picture(visit):
     visitor = visit()
     visitor.page.get_by_role("radio", name="Off").check()
     visitor.paint(BLACK)
-    assert len(visitor.greys()) == 1
+    assert len(visitor.lumas()) == 1
     assert visitor.slider.count() == 0
     sync_api.expect(visitor.page.locator(".verdict")).to_contain_text(
         "Dark and bright pictures are pulled to average grey."
     )
 
 
-def test_the_first_step_takes_a_colour_and_words(visit):
+def test_the_first_step_takes_a_flat_color_and_a_prompt(visit):
     visitor = visit()
     visitor.page.get_by_text("More settings").click()
-    assert not visitor.page.get_by_label("Words for the first step").is_visible()
-    visitor.page.get_by_role("radio", name="other words").check()
-    visitor.page.get_by_label("Words for the first step").fill(WHITE)
+    assert not visitor.page.get_by_label("Prompt of the first step").is_visible()
+    visitor.page.get_by_role("radio", name="a prompt of its own").check()
+    visitor.page.get_by_label("Prompt of the first step").fill(WHITE)
     visitor.paint("rocket")
-    bright = visitor.greys()[1]
+    bright = visitor.lumas()[1]
     visitor.page.get_by_role("radio", name="a flat colour").check()
-    sync_api.expect(visitor.page.get_by_label("Words for the first step")).to_have_count(0)
+    sync_api.expect(visitor.page.get_by_label("Prompt of the first step")).to_have_count(0)
     visitor.click("Paint")
     sync_api.expect(visitor.session).to_have_count(2, timeout=60_000)
-    assert visitor.greys()[1] < bright
+    assert visitor.lumas()[1] < bright
     assert "--color '#101820'" in visitor.page.locator(".command code").text_content()
 
 
-def test_words_that_are_missing_are_said_and_those_left_over_are_not_meant(visit):
+def test_a_missing_first_prompt_is_an_error_and_a_hidden_one_is_ignored(visit):
     visitor = visit()
     visitor.set("Steps", 2)
     visitor.page.get_by_text("More settings").click()
-    visitor.page.get_by_role("radio", name="other words").check()
+    visitor.page.get_by_role("radio", name="a prompt of its own").check()
     visitor.prompt.fill("rocket")
     visitor.click("Paint")
-    sync_api.expect(visitor.status).to_contain_text("Words for the first step: there are none", timeout=20_000)
-    visitor.page.get_by_label("Words for the first step").fill(WHITE)
+    sync_api.expect(visitor.status).to_contain_text("Prompt of the first step is empty; write one.", timeout=20_000)
+    visitor.page.get_by_label("Prompt of the first step").fill(WHITE)
     visitor.page.get_by_role("radio", name="Off").check()
     visitor.paint("rocket")
-    assert len(visitor.greys()) == 1
+    assert len(visitor.lumas()) == 1
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -229,7 +235,7 @@ def test_a_picture_of_any_shape_fits_the_window(visit, viewport, width, height):
     assert 100 < box["height"] < viewport["height"]
 
 
-def test_cancel_stops_and_says_so(visit, served):
+def test_cancel_stops_the_painting(visit, served):
     visitor = visit()
     visitor.set("Steps", 150)
     visitor.prompt.fill("rocket")
@@ -256,8 +262,8 @@ def test_two_visitors_at_once_get_their_own(visit):
     sync_api.expect(other.status).to_have_text("Waiting; 1 request before yours.", timeout=20_000)
     one.shows(BLACK)
     other.shows(WHITE)
-    assert one.greys()[1] < 20
-    assert other.greys()[1] > 220
+    assert one.lumas()[1] < 20
+    assert other.lumas()[1] > 220
 
 
 def test_a_reload_in_the_middle_keeps_what_was_painted_and_stops_the_rest(visit):
@@ -269,7 +275,7 @@ def test_a_reload_in_the_middle_keeps_what_was_painted_and_stops_the_rest(visit)
     sync_api.expect(visitor.status).to_contain_text("Painting", timeout=20_000)
     visitor.page.reload()
     visitor.prompt.wait_for()
-    visitor.problems.clear()  # Gradio tells the page that goes away of the streams that it broke off
+    visitor.problems.clear()  # Gradio logs the streams that it broke off
     sync_api.expect(visitor.page.locator(".facts q")).to_have_text(BLACK)
     visitor.set("Steps", 2)
     visitor.paint(WHITE)
@@ -278,11 +284,11 @@ def test_a_reload_in_the_middle_keeps_what_was_painted_and_stops_the_rest(visit)
     sync_api.expect(visitor.page.locator(".facts q")).to_have_text(BLACK)
 
 
-def test_a_mistake_is_said_on_the_page(visit):
+def test_a_mistake_is_shown_on_the_page(visit):
     visitor = visit()
     visitor.prompt.fill("   ")
     visitor.click("Paint")
-    sync_api.expect(visitor.status).to_have_text("Prompt: it is empty; say what to paint.", timeout=20_000)
+    sync_api.expect(visitor.status).to_have_text("Prompt is empty; write what the picture shows.", timeout=20_000)
     visitor.page.get_by_text("More settings").click()
     visitor.set("Width", 65)
     visitor.prompt.fill("rocket")

@@ -1,4 +1,4 @@
-"""The server as a real process, on loopback: its API, its limits, and what it does under load."""
+"""The server as a real process, on loopback: its API, its limits, and many requests at once."""
 
 import base64
 import io
@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from singdiffusion import tiny
-from singdiffusion.web.settings import Settings
+from singdiffusion.painting.png import read_settings
+from singdiffusion.web.settings import FirstStep, Settings
 from tests.commands import refused, start
 from tests.web.serving import serve
 
@@ -37,69 +38,81 @@ def served():
 
 def picture(data_uri):
     with Image.open(io.BytesIO(base64.b64decode(data_uri.removeprefix("data:image/png;base64,")))) as image:
-        return image.convert("RGB"), dict(image.text)
+        return image.convert("RGB"), read_settings(image)
 
 
 def values(**change):
-    """What /paint takes, in its order."""
-    return list((Settings(prompt=BLACK, steps=2).model_dump() | change).values())
+    """Values for /paint, in its order."""
+    return list((Settings(prompt=BLACK, num_inference_steps=2).model_dump() | change).values())
 
 
 def test_gradios_client_gets_pictures_with_their_settings(served, studio):
     client = gradio_client.Client(served.url, verbose=False)
-    made = client.predict(BLACK, seed=5, steps=4, count=2, api_name="/paint")
-    direct = studio.paint(Settings(prompt=BLACK, seed=5, steps=4, count=2))
+    made = client.predict(BLACK, seed=5, num_inference_steps=4, count=2, api_name="/paint")
+    direct = studio.paint(Settings(prompt=BLACK, seed=5, num_inference_steps=4, count=2))
     assert [each["seed"] for each in made["pictures"]] == [5, 6]
     for each, pair in zip(made["pictures"], direct.pairs, strict=True):
-        for which, own in (("without", pair.without), ("with", pair.with_)):
-            image, text = picture(each[which]["png"])
+        for part, own in (("off", pair.off), ("on", pair.on)):
+            image, settings = picture(each[part]["png"])
             np.testing.assert_allclose(np.asarray(image, int), np.asarray(own, int), atol=1)
-            assert text["prompt"] == BLACK
-            assert text["seed"] == str(each["seed"])
-            assert text["singdiffusion"] == which
-            assert json.loads(text["settings"])["steps"] == 4
-    assert made["pictures"][0]["with"]["mean_grey"] < 20 < made["pictures"][0]["without"]["mean_grey"]
+            assert (settings["prompt"], settings["seed"]) == (BLACK, each["seed"])
+            assert settings["singdiffusion"] == part
+            assert settings["num_inference_steps"] == 4
+    assert made["pictures"][0]["on"]["mean_luma"] < 20 < made["pictures"][0]["off"]["mean_luma"]
+    common = {name: value for name, value in direct.record.as_json().items() if name != "singdiffusion"}
+    assert made["settings"] == common | {"count": 2}
 
 
-def test_the_api_describes_itself_and_says_what_it_can(served, studio):
+def test_the_api_describes_itself_and_its_model(served, studio):
     client = gradio_client.Client(served.url, verbose=False)
     described = client.view_api(return_format="dict")["named_endpoints"]
     assert set(described) == {"/paint", "/audit", "/about"}
     assert [each["parameter_name"] for each in described["/paint"]["parameters"]] == PARAMETERS
     about = client.predict(api_name="/about")
-    assert about["methods"] == {key: method.label for key, method in studio.methods.items()}
-    assert client.predict(steps=20, scheduler="euler", api_name="/audit") == studio.audit(
-        Settings(prompt="a", steps=20, scheduler="euler")
+    assert about["modules"] == studio.modules == {"none": [], "tiny-unet": ["mean"], "tiny": ["mean", "moments"]}
+    assert client.predict(num_inference_steps=20, scheduler="euler", api_name="/audit") == studio.audit(
+        Settings(prompt="a", num_inference_steps=20, scheduler="euler")
     ).as_json() | {"latents": [16, 16], "warnings": []}
 
 
 def test_plain_http_by_names(served):
-    status, event, data = served.call("paint", {"prompt": BLACK, "steps": 2}, version="v2/")
+    status, event, data = served.call("paint", {"prompt": BLACK, "num_inference_steps": 2}, version="v2/")
     assert (status, event) == (200, "complete")
-    assert data[0]["pictures"][0]["with"]["mean_grey"] < 20
+    assert data[0]["pictures"][0]["on"]["mean_luma"] < 20
+
+
+def test_the_first_steps_options_are_an_object(served):
+    body = {"prompt": "rocket", "num_inference_steps": 2, "first_step": {"color": "white"}}
+    _, event, data = served.call("paint", body, version="v2/")
+    assert event == "complete"
+    assert data[0]["settings"]["first_step"] == {"color": "white"}
+    client = gradio_client.Client(served.url, verbose=False)
+    made = client.predict("rocket", num_inference_steps=2, first_step={"method": "mean"}, api_name="/paint")
+    assert made["settings"]["first_step"] == {"method": "mean"}
+    assert made["pictures"][0]["on"]["mean_luma"] < data[0]["pictures"][0]["on"]["mean_luma"]
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "line"),
     [
-        ({"prompt": ""}, "prompt: it is empty"),
-        ({"steps": 10_000}, "steps: at most 150"),
-        ({"steps": "many"}, "steps: it must be a whole number"),
-        ({"count": 99}, "count: at most 4"),
-        ({"width": 4096}, "width: at most 1024"),
+        ({"prompt": ""}, "prompt is empty"),
+        ({"num_inference_steps": 10_000}, "num_inference_steps must be at most 150"),
+        ({"num_inference_steps": "many"}, "num_inference_steps must be a whole number"),
+        ({"count": 99}, "count must be at most 4"),
+        ({"width": 4096}, "width must be at most 1024"),
         ({"width": 65}, "width must be a positive multiple of 16"),
-        ({"scheduler": "../../etc/passwd"}, "scheduler: unknown"),
-        ({"color": "/etc/passwd"}, "is no colour"),
-        ({"control": "/etc/passwd"}, "control: unknown"),
-        ({"seed": -1}, "seed: it must be at least 0"),
-        ({"seed": 2**32}, "seed: it must be below 4294967296"),
-        ({"guidance": float("nan")}, "guidance: it must be a finite number"),
+        ({"scheduler": "../../etc/passwd"}, "unknown scheduler"),
+        ({"first_step": {"color": "/etc/passwd"}}, "'/etc/passwd' is"),
+        ({"control": "/etc/passwd"}, "unknown control"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**32}, "seed must be less than 4294967296"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number"),
     ],
 )
-def test_a_mistake_is_named(served, change, says):
+def test_a_mistake_is_named(served, change, line):
     status, event, data = served.call("paint", values(**change))
     assert (status, event) == (200, "error")
-    assert says in data["error"]
+    assert line in data["error"]
 
 
 def test_no_file_of_the_server_is_reached(served):
@@ -121,8 +134,13 @@ def test_no_file_of_the_server_is_reached(served):
 
 PLAIN = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), st.just("/etc/passwd"))
 FILES = st.dictionaries(st.sampled_from(["path", "url", "meta"]), st.text(max_size=9), max_size=3)
-ANY = st.one_of(PLAIN, st.lists(st.integers(), max_size=2), FILES)
-SMALL = {"steps": st.integers(-5, 3), "count": st.integers(-1, 2), "width": st.sampled_from([0, 16, 64, 7, 9999])}
+FIRST_STEPS = st.dictionaries(st.sampled_from([*FirstStep.model_fields, "path"]), PLAIN, max_size=3)
+ANY = st.one_of(PLAIN, st.lists(st.integers(), max_size=2), FILES, FIRST_STEPS)
+SMALL = {
+    "num_inference_steps": st.integers(-5, 3),
+    "count": st.integers(-1, 2),
+    "width": st.sampled_from([0, 16, 64, 7, 9999]),
+}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -150,8 +168,8 @@ def test_any_body_of_any_call_is_answered(served, body):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PLAIN, min_size=14, max_size=14), st.booleans())
-def test_the_pages_own_functions_judge_their_values_too(served, found, judge):
-    """What the browser calls, called with anything: the page's words, or a status of the 400s."""
+def test_the_pages_own_functions_check_their_values_too(served, found, judge):
+    """What the browser calls, called with anything: the page's own message, or a status of the 400s."""
     config = json.loads(served.ask("config")[1])
     own = [each["id"] for each in config["dependencies"] if len(each["inputs"]) == 14]
     assert len(own) >= 3
@@ -182,17 +200,17 @@ def _is_clear(status, event, data):
 
 def test_a_client_that_goes_away_stops_the_painting(served):
     client = gradio_client.Client(served.url, verbose=False)
-    job = client.submit(BLACK, steps=150, count=4, api_name="/paint")
+    job = client.submit(BLACK, num_inference_steps=150, count=4, api_name="/paint")
     while not job.outputs():
         time.sleep(0.05)
     assert job.cancel()
     started = time.monotonic()
-    client.predict(BLACK, steps=1, api_name="/paint")
+    client.predict(BLACK, num_inference_steps=1, api_name="/paint")
     assert time.monotonic() - started < 3  # 1,200 steps would take longer by far
 
 
 def test_a_dropped_connection_stops_the_painting(served):
-    status, text = served.ask("gradio_api/call/paint", {"data": values(steps=150, count=4)})
+    status, text = served.ask("gradio_api/call/paint", {"data": values(num_inference_steps=150, count=4)})
     assert status == 200
     host, port = served.url.removeprefix("http://").strip("/").split(":")
     with socket.create_connection((host, int(port))) as stream:
@@ -201,7 +219,7 @@ def test_a_dropped_connection_stops_the_painting(served):
         assert b"200 OK" in stream.recv(4096)
         time.sleep(1)
     started = time.monotonic()
-    assert served.call("paint", values(steps=1))[1] == "complete"
+    assert served.call("paint", values(num_inference_steps=1))[1] == "complete"
     assert time.monotonic() - started < 15  # Gradio looks every so often whether anybody listens
 
 
@@ -212,7 +230,7 @@ def test_200_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
             seed = number * 100 + i
             status, event, data = served.call("paint", values(seed=seed, prompt=BLACK if i % 2 else "rocket"))
             assert (status, event) == (200, "complete"), data
-            found.append((seed, data[0]["pictures"][0]["seed"], data[0]["pictures"][0]["with"]["mean_grey"], i % 2))
+            found.append((seed, data[0]["pictures"][0]["seed"], data[0]["pictures"][0]["on"]["mean_luma"], i % 2))
         return found
 
     def soak():
@@ -225,16 +243,16 @@ def test_200_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
     assert len(first) == len(second) == 200
     assert all(asked == got for asked, got, _, _ in first)
     assert first == second  # every visitor got their own pictures, whoever else was asking
-    assert all(grey < 20 for _, _, grey, black in first if black)
+    assert all(luma < 20 for _, _, luma, black in first if black)
     assert served.memory - before < 25
     assert "Traceback" not in "".join(served.log)
 
 
-def test_too_many_at_once_are_told_to_try_again():
+def test_too_many_at_once_are_refused_and_may_try_again():
     with serve("--max-waiting", 2, "--module", "none") as served:
 
         def ask(_):
-            return served.call("paint", values(steps=40, method="", prompt="rocket"))
+            return served.call("paint", values(num_inference_steps=40, prompt="rocket"))
 
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(ask, range(8)))
@@ -246,7 +264,9 @@ def test_too_many_at_once_are_told_to_try_again():
 
 def test_ctrl_c_in_the_middle_stops_it_cleanly():
     with serve() as served:
-        asking = threading.Thread(target=lambda: _ignore(lambda: served.call("paint", values(steps=150, count=4))))
+        asking = threading.Thread(
+            target=lambda: _ignore(lambda: served.call("paint", values(num_inference_steps=150, count=4)))
+        )
         asking.start()
         time.sleep(1)
     asking.join(20)
@@ -262,45 +282,50 @@ def _ignore(call):
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the memory of another process is limited on Linux only")
-def test_what_fails_while_painting_is_a_few_words_and_in_the_log_and_the_next_request_is_met():
+def test_a_failure_while_painting_is_a_short_message_with_its_cause_in_the_log():
     with serve("--max-size", 2048) as served:
-        assert served.call("paint", values(steps=1))[1] == "complete"
+        assert served.call("paint", values(num_inference_steps=1))[1] == "complete"
         with open(f"/proc/{served.process.pid}/statm") as sizes:
             taken = int(sizes.read().split()[0]) * resource.getpagesize()
         no_limit = resource.prlimit(served.process.pid, resource.RLIMIT_AS)
         resource.prlimit(served.process.pid, resource.RLIMIT_AS, (taken + 2**28, no_limit[1]))
-        status, event, data = served.call("paint", values(steps=1, width=2048, height=2048))
+        status, event, data = served.call("paint", values(num_inference_steps=1, width=2048, height=2048))
         assert (status, event) == (200, "error")
-        assert data["error"] == "painting failed; the server's log says why"
+        assert data["error"] == "painting failed; the cause is in the server's log"
         resource.prlimit(served.process.pid, resource.RLIMIT_AS, no_limit)
-        assert served.call("paint", values(steps=1))[1] == "complete"
+        assert served.call("paint", values(num_inference_steps=1))[1] == "complete"
     assert "can't allocate memory" in "".join(served.log)
 
 
-def test_other_machines_are_told_no_path_of_this_one(tmp_path):
+def test_other_machines_see_no_path_of_this_one(tmp_path):
     model = tmp_path / "my-model"
     model.symlink_to(tiny.folder())
     options = ["--model", model]
-    for kind in ("unet", "decoder"):  # two of one name, as train calls them
+    for kind in ("unet", "decoder"):  # two of one name, as train names them
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "module").symlink_to(tiny.module_folder("tiny-unet" if kind == "unet" else "tiny"))
         options += ["--module", tmp_path / kind / "module"]
-    # the second host is no address that serve knows
+    # serve has no list of addresses to which the second host belongs
     for host, shown in (("127.0.0.1", str(model)), ("127.0.0.2", "my-model")):
         with serve(*options, "--host", host) as served:
             about = served.call("about", [])[2][0]
             assert about["model"] == shown
-            assert list(about["methods"]) == ["off", "unet-mean", "decoder-mean", "decoder-moments"]
-            painted = served.call("paint", values(steps=1))[2][0]["pictures"][0]["with"]["png"]
-            assert json.loads(picture(painted)[1]["settings"])["model"] == shown
+            unet, decoder = ("module-unet", "module-decoder") if shown == "my-model" else options[3::2]
+            assert about["modules"] == {"none": [], str(unet): ["mean"], str(decoder): ["mean", "moments"]}
+            painted = served.call("paint", values(num_inference_steps=1))[2][0]["pictures"][0]["on"]["png"]
+            assert picture(painted)[1]["model"] == shown
             assert shown in served.ask("")[1]
             assert shown == str(model) or str(tmp_path) not in served.ask("")[1] + served.ask("config")[1]
 
 
 def test_a_limit_of_the_command_line_is_kept():
     with serve("--max-steps", 5, "--max-size", 64, "--max-count", 1) as served:
-        for change, says in (({"steps": 6}, "at most 5"), ({"width": 128}, "at most 64"), ({"count": 2}, "at most 1")):
-            assert says in served.call("paint", values(**change))[2]["error"]
+        for change, line in (
+            ({"num_inference_steps": 6}, "at most 5"),
+            ({"width": 128}, "at most 64"),
+            ({"count": 2}, "at most 1"),
+        ):
+            assert line in served.call("paint", values(**change))[2]["error"]
         client = gradio_client.Client(served.url, verbose=False)
         assert len(client.predict("rocket", api_name="/paint")["pictures"]) == 1
 
@@ -309,7 +334,7 @@ def test_a_taken_port_is_one_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        refused("serve", "--port", taken.getsockname()[1], match="choose another --port")
+        refused("serve", "--port", taken.getsockname()[1], match="choose another port or host (--port)")
 
 
 @pytest.mark.parametrize(
@@ -319,9 +344,9 @@ def test_a_taken_port_is_one_line():
         (["--host", "no such host"], "cannot listen on no such host", 1),
         (["--model", "nowhere"], "there is no model 'nowhere'", 1),
         (["--module", "nowhere"], "nowhere", 1),
-        (["--module", "none", "--module", "tiny"], "--module none goes with no other", 1),
-        (["--module", "tiny", "--module", "tiny-decoder"], "one too many", 1),
-        (["--control", "picture.png"], "a StableDiffusionPipeline has none", 1),
+        (["--module", "none", "--module", "tiny"], "none goes with no other module (--module)", 1),
+        (["--module", "tiny", "--module", "tiny-decoder"], "is the second MeanDecoder", 1),
+        (["--control", "picture.png"], "picture.png is for a ControlNet to follow", 1),
         (["--max-steps", "0"], "--max-steps", 2),
         (["--port", "99999"], "--port", 2),
         (["--device", "warp"], "'warp' is not available", 1),
@@ -339,9 +364,10 @@ def test_the_controlnet_model_brings_what_it_follows():
         names = client.predict(api_name="/about")["controls"]
         assert len(names) > 1
         one, other = (
-            client.predict("logo", steps=2, control=name, api_name="/paint")["pictures"][0] for name in names[:2]
+            client.predict("logo", num_inference_steps=2, control=name, api_name="/paint")["pictures"][0]
+            for name in names[:2]
         )
-        assert one["without"]["png"] != other["without"]["png"]
+        assert one["off"]["png"] != other["off"]["png"]
 
 
 def test_it_listens_on_loopback_alone():

@@ -13,25 +13,25 @@ PROMPT = "solid black background"
 
 
 async def paint(room, done, name, **settings):
-    news = [each async for each in room.paint(Settings(**({"prompt": PROMPT, "steps": 2} | settings)))]
+    news = [each async for each in room.paint(Settings(**({"prompt": PROMPT, "num_inference_steps": 2} | settings)))]
     done.append(name)
     return news
 
 
-def test_the_last_word_is_the_picture(studio):
-    news = asyncio.run(paint(WaitingRoom(lambda: studio), [], "a", steps=30))
+def test_the_last_answer_is_the_picture(studio):
+    news = asyncio.run(paint(WaitingRoom(lambda: studio), [], "a", num_inference_steps=30))
     *progress, result = news
     assert isinstance(result, Result)
     assert progress
     assert all(isinstance(each, Progress) for each in progress)
-    steps = [(each.part == "with", each.step) for each in progress if each.part]
+    steps = [(each.part == "on", each.step) for each in progress if each.part]
     assert steps == sorted(steps)
 
 
 def test_in_the_order_of_asking(studio):
     async def main():
         room, done = WaitingRoom(lambda: studio), []
-        news = await asyncio.gather(*(paint(room, done, i, steps=8) for i in range(4)))
+        news = await asyncio.gather(*(paint(room, done, i, num_inference_steps=8) for i in range(4)))
         return done, news
 
     done, news = asyncio.run(main())
@@ -41,12 +41,12 @@ def test_in_the_order_of_asking(studio):
     assert ahead == sorted(ahead, reverse=True)
 
 
-def test_too_many_are_told_so_at_once_and_those_who_wait_lose_nothing(make_pipe):
+def test_too_many_requests_are_refused_at_once_and_those_who_wait_lose_nothing(make_pipe):
     studio = Studio("x", make_pipe(), limits=Limits(waiting=2))
 
     async def main():
         room, done = WaitingRoom(lambda: studio), []
-        work = [asyncio.create_task(paint(room, done, i, steps=10)) for i in range(6)]
+        work = [asyncio.create_task(paint(room, done, i, num_inference_steps=10)) for i in range(6)]
         return await asyncio.gather(*work, return_exceptions=True)
 
     found = asyncio.run(main())
@@ -59,7 +59,7 @@ def test_too_many_are_told_so_at_once_and_those_who_wait_lose_nothing(make_pipe)
 def test_whoever_leaves_makes_room(studio):
     async def main():
         room, done = WaitingRoom(lambda: studio), []
-        first = room.paint(Settings(prompt=PROMPT, steps=150))
+        first = room.paint(Settings(prompt=PROMPT, num_inference_steps=150))
         await anext(first)
         second = asyncio.create_task(paint(room, done, "second"))
         await asyncio.sleep(0.3)
@@ -72,5 +72,5 @@ def test_whoever_leaves_makes_room(studio):
 
 
 def test_a_bad_request_does_not_wait(studio):
-    with pytest.raises(SingDiffusionError, match="unknown 'foo'"):
+    with pytest.raises(SingDiffusionError, match="unknown scheduler 'foo'"):
         asyncio.run(paint(WaitingRoom(lambda: studio), [], "a", scheduler="foo"))

@@ -39,19 +39,21 @@ def _options(
 
 
 def main() -> None:
-    """Run a command. Exit status: 0, 1 (it failed, one line says why), 2 (wrong usage), 130 (interrupted)."""
+    """Run a command and exit with 0, 1 (failed; one line gives the reason), 2 (wrong usage) or 130 (interrupted)."""
     from . import audit, convert, demo, encode, evaluate, generate, serve, theory, train  # noqa: F401  (they register themselves)
+    from .flags import message, running_command
 
     try:
         status = app(standalone_mode=False)
     except SingDiffusionError as error:
-        _fail(str(error), getattr(error, "status", 1))
+        command = running_command(typer.main.get_command(app), sys.argv[1:])
+        _fail(message(error, command), getattr(error, "status", 1))
     except (typer.Abort, KeyboardInterrupt):
         _fail(INTERRUPTED, 130)
     except OSError as error:
         _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
     except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # no mistake: the help is the table of contents
+        if type(error).__name__ == "NoArgsIsHelpError":  # not a mistake: the help is the table of contents
             print(error.ctx.get_help())  # type: ignore[attr-defined]
             sys.exit(0)
         if hasattr(error, "format_message"):  # a usage error of the command line

@@ -9,7 +9,7 @@ import typer
 from ..choices import scheduler_class
 from . import app
 from .common import check_json, hush, write_json
-from .options import Figures, Steps
+from .options import Figures, Scheduler, Steps
 
 
 @app.command()
@@ -17,20 +17,25 @@ def audit(
     model: Annotated[
         str,
         typer.Argument(
-            help="tiny (or tiny-v, ...), a model's folder, a hub id (only configurations are fetched), or a scheduler_config.json."
+            help="tiny or another embedded model, a folder, a hub id (only its configurations are downloaded), or a "
+            "scheduler_config.json."
         ),
     ],
-    scheduler: Annotated[str | None, typer.Option(help="Another scheduler than the model's own.")] = None,
+    scheduler: Scheduler = None,
     steps: Steps = 50,
     latents: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="H W", help="Size of the latents; needed where no denoiser's configuration tells it."),
+        typer.Option(metavar="H W", help="Size of the latents, for a scheduler_config.json alone."),
     ] = None,
     json: Figures = None,
 ) -> None:
-    """Tell whether a model starts from the wrong noise, how badly, and what to do. Needs no weights.
+    """Check whether a model starts from the wrong noise.
 
-    Example: singdiffusion audit tiny --steps 10 --json audit.json
+    Reports how much is lost and what to do about it. Needs no weights, only configurations.
+
+    \b
+    Example:
+      singdiffusion audit tiny --steps 10 --json audit.json
     """
     check_json(json)
     hush()

@@ -1,4 +1,4 @@
-"""What the commands share: quiet libraries, progress, checked options, loading models."""
+"""What the commands share: quiet libraries, progress, checked options, pictures for a ControlNet, JSON."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,11 +20,11 @@ from ..errors import SingDiffusionError
 
 console = Console(stderr=True)
 
-DTYPES = ("float32", "bfloat16", "float16")
+LINE_EVERY = 30.0  # seconds between two lines of progress in a log
 
 
 def hush(level: int = logging.ERROR) -> None:
-    """Keep libraries' chatter off the user's terminal, up to a level; what goes wrong is said by us, in one line."""
+    """Keep libraries' messages up to a level off the terminal; a failure is one line of our own."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -38,67 +38,75 @@ def hush(level: int = logging.ERROR) -> None:
         library.utils.logging.disable_progress_bar()
 
 
+def announce(name: str, pipe: Any) -> None:
+    """Print, on stderr, which model runs on which device and in which precision: "tiny on cpu, float32"."""
+    from ..painting.devices import describe
+
+    console.print(f"{name} on {describe(pipe)}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Advance(Protocol):
+    """Move a progress bar on by ``count``, with a few words beside it."""
+
+    def __call__(self, count: int = 1, *, note: str = "") -> None: ...
+
+
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Any]:
-    """A progress bar on stderr; yields a function that advances it by one. In a log: a line every now and then."""
-    if not console.is_terminal:
-        yield _told_by_lines(title, total)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count=1: bar.advance(task, count)
+def progress(title: str, total: int, shown: bool = True) -> Iterator[Advance]:
+    """Show progress on stderr: a bar on a terminal, otherwise a line every 30 seconds.
+
+    Args:
+        title: what is done.
+        total: number of steps.
+        shown: False for all but the first of several processes.
+    """
+    if not shown:
+        yield lambda count=1, *, note="": None
+    elif console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda count=1, *, note="": bar.update(
+                task, advance=count, description=f"{title}: {note}" if note else title
+            )
+    else:
+        yield _Lines(title, total)
 
 
-LINE_EVERY = 30.0  # seconds
+class _Lines:
+    """Progress in a log."""
 
+    def __init__(self, title: str, total: int):
+        self.title, self.total, self.done, self.last = title, total, 0, time.monotonic()
 
-def _told_by_lines(title: str, total: int) -> Callable[..., None]:
-    done, last = 0, time.monotonic()
-
-    def advance(count: int = 1) -> None:
-        nonlocal done, last
-        done += count
-        if time.monotonic() - last >= LINE_EVERY:
-            last = time.monotonic()
-            console.print(f"{title}: {done} of {total}")
-
-    return advance
+    def __call__(self, count: int = 1, *, note: str = "") -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.last >= LINE_EVERY:
+            self.last = now
+            line = f"{self.title}: {self.done} of {self.total}" + (f", {note}" if note else "")
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def finite(name: str, value: float) -> float:
-    """``value``, or a SingDiffusionError that names it when it is NaN or infinite."""
+    """Return ``value``.
+
+    Raises:
+        SingDiffusionError: it is NaN or infinite.
+    """
     if not math.isfinite(value):
         raise SingDiffusionError(f"{name} must be a finite number, not {value}")
     return value
 
 
-def torch_dtype(name: str) -> Any:
-    """float32, bfloat16 or float16 as torch's dtype."""
-    import torch
-
-    if name not in DTYPES:
-        raise SingDiffusionError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
-    return getattr(torch, name)
-
-
-def torch_device(name: str) -> Any:
-    """A device that is really there."""
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise SingDiffusionError(f"the device {name!r} is not available here; try cpu") from error
-    if device.type == "meta":
-        raise SingDiffusionError("the device 'meta' computes nothing; try cpu")
-    return device
-
-
 @contextmanager
 def extra(name: str, command: str) -> Iterator[None]:
-    """A package of an optional extra that is not installed becomes one line that says how to get it."""
+    """Turn the import error of an optional package inside the block into one line with the command that installs it.
+
+    Args:
+        name: the extra of this package that brings the other one.
+        command: what needs it.
+    """
     try:
         yield
     except ImportError as error:
@@ -108,10 +116,15 @@ def extra(name: str, command: str) -> Iterator[None]:
 
 
 def control_image(pipe: Any, file: Path | None, model: str) -> Any:
-    """Return the picture that a ControlNet follows; None where the pipeline has no ControlNet.
+    """Return the picture that a ControlNet follows, RGB, or None for a pipeline without one.
 
     Args:
-        file: a picture, or the name of one of the embedded model's own.
+        pipe: the pipeline.
+        file: a picture, or the name of one that comes with an embedded model.
+        model: name of the pipeline's model.
+
+    Raises:
+        SingDiffusionError: a ControlNet without a picture, a picture without a ControlNet, or a file that is not a picture.
     """
     from ..painting.controls import needs_control, read_control
 
@@ -119,7 +132,7 @@ def control_image(pipe: Any, file: Path | None, model: str) -> Any:
 
 
 def own_hints(model: str) -> dict[str, Any]:
-    """Name -> edges that come with an embedded model."""
+    """Return name -> picture of edges for a ControlNet, as they come with the embedded models; {} for other models."""
     from .. import tiny
 
     return tiny.hints() if model in tiny.MODELS else {}
@@ -134,7 +147,11 @@ def write_json(file: Path | None, figures: dict[str, Any]) -> None:
 
 
 def check_json(file: Path | None) -> None:
-    """Find out before the work whether ``--json FILE`` can be written."""
+    """Check before the work that ``--json FILE`` can be written.
+
+    Raises:
+        SingDiffusionError: it cannot.
+    """
     if file is not None:
         from ..files import output_folder
 

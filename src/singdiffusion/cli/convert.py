@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import hush, torch_dtype
+from .common import hush
 
 
 @app.command()
@@ -16,31 +16,43 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A module's folder as SingDiffusion's authors (config.json + .bin), OneMoreStep (oms_module/) or this "
-            "package write it, or a .safetensors file in the original key layout."
+            help="A module's folder as written by SingDiffusion's authors (config.json and a .bin file), by OneMoreStep "
+            "(oms_module/) or by this package, or a .safetensors file in the original key layout."
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="A folder; or a name that ends in .safetensors, for a single file.")],
+    target: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
     base: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model with whose latents and text encoder the module was trained."),
+        typer.Option(help="Folder of the model whose latents and text encoder the module was trained on."),
     ] = None,
     bring_text: Annotated[
         bool,
-        typer.Option("--bring-text", help="Put that model's text encoder into the module, for bases with another."),
+        typer.Option(
+            "--bring-text",
+            help="Copy that model's text encoder into the module, for use with models that have another.",
+        ),
     ] = False,
     unet_config: Annotated[
-        Path | None, typer.Option(help="config.json of the U-Net, for a single file that carries none.")
+        Path | None, typer.Option(help="config.json of the U-Net, for a single file without one inside.")
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; by default what the weights are.")
+        str | None, typer.Option(help="float32, bfloat16 or float16; that of the weights by default.")
     ] = None,
 ) -> None:
-    """Make a published module into one of ours, or one of ours into a single file for other tools.
+    """Convert a module from or to other tools' formats.
 
-    Example: singdiffusion convert SingDiffusion/ sing-sd15/ --base stable-diffusion-v1-5/ --bring-text
+    From the authors' format, OneMoreStep's or a single file into a folder of this package; or from such a folder into a
+    single file.
+
+    \b
+    Example:
+      singdiffusion convert SingDiffusion/ sing-sd15/ \\
+        --base stable-diffusion-v1-5/ --bring-text
     """
     hush()
+    import torch
+
+    from ..painting.devices import choose_dtype
     from ..published.convert import convert as make
 
     config = make(
@@ -49,6 +61,6 @@ def convert(
         base=base,
         bring_text=bring_text,
         unet_config=unet_config,
-        torch_dtype=None if dtype is None else torch_dtype(dtype),
+        torch_dtype=None if dtype is None else choose_dtype(dtype, torch.device("cpu")),
     )
     typer.echo(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")

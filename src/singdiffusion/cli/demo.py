@@ -30,9 +30,14 @@ def demo(
     ] = 0,
     json: Figures = None,
 ) -> None:
-    """The paper's four prompts, without and with SingDiffusion, on an embedded model.
+    """Paint the paper's four prompts, without and with.
 
-    Example: singdiffusion demo --model tiny-v --out out/demo-v --json out/demo-v/figures.json
+    On an embedded model: a page, a sheet of pictures, and a table of their mean luma.
+
+    \b
+    Example:
+      singdiffusion demo --model tiny-v --out out/demo-v \\
+        --json out/demo-v/figures.json
     """
     from .. import files, tiny
 
@@ -48,7 +53,7 @@ def demo(
     from ..evaluate.reports.demo import demo_document
     from ..evaluate.reports.pictures import grid
     from ..evaluate.selection import controls_for, remedies_for
-    from ..painting.png import plain_png
+    from ..painting.png import png
     from ..painting.prompts import PAPER_PROMPTS, named
 
     pipe, prompts = tiny.load_pipeline(model=model), named(PAPER_PROMPTS)
@@ -70,7 +75,7 @@ def demo(
     }
     document = demo_document((without, with_sing), prompts, reference, settings, time.monotonic() - started)
     pairs = [(prompt.text, without.shown[prompt.id], with_sing.shown[prompt.id]) for prompt in prompts]
-    files.write_whole(out / "grid.png", plain_png(grid(pairs, columns=4, zoom=2)))
+    files.write_whole(out / "grid.png", png(grid(pairs, columns=4, zoom=2), optimize=True))
     files.write_whole(out / "index.html", document.html())
     write_json(json, document.figures)
     console.print(document.tables[0].rich())

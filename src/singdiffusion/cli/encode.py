@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import SingDiffusionError
 from . import app
-from .common import check_json, console, extra, hush, progress, torch_device, torch_dtype, write_json
+from .common import announce, check_json, console, extra, hush, progress, write_json
 
 
 @app.command()
@@ -17,11 +18,11 @@ def encode(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder of pictures with captions (.txt beside them, metadata.jsonl or .csv), .tar shards, a folder that "
-            "`datasets` saved, or a data set's hub id."
+            help="A folder of pictures with captions (.txt files of the same names, metadata.jsonl or .csv), .tar shards, a "
+            "folder that `datasets` saved, or a data set's hub id."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder for the shards; one that was begun is gone on with.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards; work that was begun there is resumed.")],
     base: Annotated[str, typer.Option(help="The base model: tiny, a folder in diffusers' layout, or a hub id.")],
     size: Annotated[
         int | None, typer.Option(min=8, max=8192, help="Height and width in pixels; the base's own by default.")
@@ -36,70 +37,86 @@ def encode(
         int | None, typer.Option(min=1, help="Skip pictures with a shorter side; half of the size by default.")
     ] = None,
     unit_size: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Pictures a shard, where the source has none.")
+        int, typer.Option(min=1, max=100_000, help="Pictures per shard, for sources without shards.")
     ] = 2048,
-    split: Annotated[str, typer.Option(help="Of a Hugging Face data set.")] = "train",
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures encoded at once.")] = 8,
-    decoders: Annotated[int, typer.Option(min=1, max=64, help="Threads that read pictures, beside the VAE.")] = 4,
-    dtype: Annotated[str, typer.Option(help="Of the VAE: float32, bfloat16 or float16.")] = "float32",
+    split: Annotated[str, typer.Option(help="Split of a Hugging Face data set.")] = "train",
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that are encoded at once.")] = 8,
+    decoders: Annotated[int, typer.Option(min=1, max=64, help="Threads that read pictures for the VAE.")] = 4,
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Of the VAE: float32, bfloat16 or float16; auto is float32 unless the VAE is safe in float16."
+        ),
+    ] = "auto",
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda, mps, ...; auto: what is fastest here. Under accelerate launch each process takes its own."
+            help="cpu, cuda, mps, ...; auto is the fastest one here. Under accelerate launch each process takes its own."
         ),
     ] = "auto",
-    json: Annotated[Path | None, typer.Option(help="Write the counts here.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the counts as JSON into this file.")] = None,
 ) -> None:
-    """Encode captioned pictures once, for training: latents, token ids, mean greys.
+    """Encode captioned pictures for training.
 
-    Example: singdiffusion encode pictures/ shards/ --base tiny
+    Writes latents, token ids and mean luma, once for any number of trainings.
 
-    On several processes: accelerate launch --num_processes 2 -m singdiffusion encode pictures/ shards/ --base MODEL
+    \b
+    Example:
+      singdiffusion encode pictures/ shards/ --base tiny
+
+    \b
+    On several processes:
+      accelerate launch --num_processes 2 -m \\
+        singdiffusion encode pictures/ shards/ --base MODEL
     """
     from .. import files
-    from ..errors import SingDiffusionError
 
     hush()
     check_json(json)
     from ..data import encode as work
+    from ..data.base import Base
+    from ..data.manifest import is_done, write_manifest
     from ..data.sources import open_source
-    from ..painting.bases import load_model
 
     with extra("train", "encode"):
         opened = open_source(source, unit_size, split)
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
-        raise SingDiffusionError(f"{out} lies in the source; name a folder of its own")
+        raise SingDiffusionError(f"{out} lies in the source; name a folder outside it")
     files.output_folder(out)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    pipe = load_model(base, torch_dtype(dtype)).to(torch_device(_own(device, world)))
-    parts = work.Base.of(pipe, base)
+    pipe = _load(base, device, dtype, world)
+    parts = Base.of(pipe, base)
     options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
     if options.size % parts.scale:
-        raise SingDiffusionError(f"--size must be a multiple of {parts.scale} for {base}, not {options.size}")
+        raise SingDiffusionError(
+            f"the size must be a multiple of {parts.scale} for {base}, not {options.size}", setting="size"
+        )
     if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
         raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
-    with progress("Encoding shards", len(opened.units()) // world + 1) as advance:
+    announce(f"the VAE of {base}", pipe.vae)
+    with progress("Encoding shards", len(opened.units()) // world + 1, shown=rank == 0) as advance:
         work.encode(
-            opened,
-            out,
-            parts,
-            options,
-            batch=batch,
-            decoders=decoders,
-            rank=rank,
-            world=world,
-            advance=lambda _: advance(),
-        )
-    if world > 1 and not all(work.is_done(opened, out, unit) for unit in opened.units()):
+            opened, out, parts, options,
+            batch=batch, decoders=decoders, rank=rank, world=world, advance=lambda _: advance(),
+        )  # fmt: skip
+    if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
         typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
         return
-    found = work.write_manifest(opened, out)
+    _report(write_manifest(opened, out), source, out, json)
+
+
+def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) -> None:
+    """Print and write what the manifest counts.
+
+    Raises:
+        SingDiffusionError: no picture could be used.
+    """
     skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
     write_json(json, {key: found[key] for key in ("count", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
-        console.print(f"skipped {count}: {reason}")
+        console.print(f"skipped {count}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if not found["count"]:
-        raise SingDiffusionError(f"no picture of {source} could be used; {out / 'skipped.jsonl'} says why, one by one")
+        raise SingDiffusionError(f"no picture of {source} could be used; the reasons are in {out / 'skipped.jsonl'}")
     shards = len(found["shards"])
     notes = f", {noted} notes on pictures that are used" if noted else ""
     typer.echo(
@@ -107,23 +124,28 @@ def encode(
     )
 
 
-def _own(device: str, world: int) -> str:
-    """The device of this process, one of several or alone."""
-    import torch
+def _load(base: str, device: str, dtype: str, world: int) -> Any:
+    """Load the base onto the device of this process, one of several or alone, with a VAE that does not overflow."""
+    from ..painting.bases import load_model
+    from ..painting.devices import AUTO, choose_device, encoding_dtype
 
-    if device == "auto":
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = "cpu" if found is None else found.type
-    several = world > 1 and device in ("cuda", "xpu")
-    return f"{device}:{os.environ.get('LOCAL_RANK', '0')}" if several else device
+    place = choose_device(device)
+    if world > 1 and place.type in ("cuda", "xpu") and place.index is None:
+        place = choose_device(f"{place.type}:{os.environ.get('LOCAL_RANK', '0')}")
+    pipe = load_model(base, place, dtype)
+    if dtype == AUTO and getattr(pipe, "vae", None) is not None:
+        pipe.vae.to(encoding_dtype(pipe.vae.dtype, pipe.vae))
+    return pipe
 
 
 def _size_of(pipe: Any, base: str) -> int:
-    """Height and width of the latents that a base was made for."""
-    from ..errors import SingDiffusionError
+    """Return height and width of the latents that a base was made for.
 
+    Raises:
+        SingDiffusionError: its configuration does not name one size.
+    """
     denoisers = (getattr(pipe, name, None) for name in ("unet", "transformer"))
     sizes = [denoiser.config.get("sample_size") for denoiser in denoisers if denoiser is not None]
     if not sizes or not isinstance(sizes[0], int):
-        raise SingDiffusionError(f"{base} does not say what size its pictures have: say --size PIXELS")
+        raise SingDiffusionError(f"{base} does not name the size of its pictures; give one in pixels", setting="size")
     return sizes[0]

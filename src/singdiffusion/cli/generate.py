@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..painting.schedulers import set_scheduler
-from ..painting.sizes import check_size, whole_size
+from ..errors import SingDiffusionError
 from . import app
-from .common import check_json, console, control_image, finite, hush, progress, torch_device, torch_dtype, write_json
-from .options import Dtype, Guidance, Height, Model, ModelConfig, Negative, Scheduler, Steps, Width
+from .common import announce, check_json, console, control_image, finite, hush, progress, write_json
+from .options import Device, Dtype, Guidance, Height, Method, Model, ModelConfig, Negative, Scheduler, Steps, Width
+
+if TYPE_CHECKING:
+    from ..painting.settings import PictureSettings
 
 
 @app.command()
@@ -25,157 +28,209 @@ def generate(
     module: Annotated[
         str | None,
         typer.Option(
-            help="tiny (embedded; also tiny-unet), a module's folder or hub id, or none; tiny by default for the embedded models."
+            help="tiny or tiny-unet (embedded), a module's folder or hub id, or none; tiny by default for the embedded models."
         ),
     ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            help="mean, the paper's first step, or moments, which also restores the variance; moments by default where the module can."
-        ),
-    ] = None,
+    method: Method = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also without SingDiffusion, and both side by side.")
+        bool, typer.Option("--compare", help="Paint also without SingDiffusion, and both side by side.")
     ] = False,
     scheduler: Scheduler = None,
     steps: Steps = 50,
     guidance: Guidance = 7.5,
     negative: Negative = None,
     first_prompt: Annotated[
-        str | None, typer.Option(help="Told to the first step instead of the prompt, to steer colour and light.")
+        str | None, typer.Option(help="Prompt of the first step alone, to steer colour and light.")
     ] = None,
     first_negative: Annotated[str | None, typer.Option(help="Negative prompt of the first step.")] = None,
     first_guidance: Annotated[float | None, typer.Option(help="Guidance scale of the first step.")] = None,
     color: Annotated[
-        str | None, typer.Option(help="Start from this flat colour, #rrggbb or a name; no module is needed.")
+        str | None, typer.Option(help="Start from this flat colour, #rrggbb or a name; needs no module.")
     ] = None,
     control: Annotated[
         Path | None,
         typer.Option(
-            help="A picture for the ControlNet to follow, where the model has one; for tiny-controlnet also the name of one of its own."
+            help="For a model with a ControlNet: a picture that it follows; for tiny-controlnet also the name of one of its own."
         ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**62, help="Seed of a prompt's first picture; the next take the next.")
     ] = 0,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures a prompt.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures per prompt.")] = 1,
     height: Height = None,
     width: Width = None,
-    dtype: Dtype = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "cpu",
-    json: Annotated[Path | None, typer.Option(help="Write settings, files and mean greys here.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+    json: Annotated[
+        Path | None, typer.Option(help="Write settings, file names and mean luma as JSON into this file.")
+    ] = None,
 ) -> None:
-    """Paint prompts with SingDiffusion; each PNG carries its prompt, seed and settings.
+    """Paint prompts with SingDiffusion's first step.
 
-    Example: singdiffusion generate "red apple on a dark blue background" --out out --compare --seed 7
+    Each PNG file carries its settings: as JSON under diffusers' names, and as text that artists' tools read.
+
+    \b
+    Example:
+      singdiffusion generate "red apple on a dark blue background" \\
+        --compare --seed 7 --out out
     """
     from .. import files
-    from ..errors import SingDiffusionError
 
     finite("--guidance", guidance)
-    module = _which_module(model, module, color)
-    first = {
-        "method": method,
-        "prompt": first_prompt,
-        "negative_prompt": first_negative,
+    module = None if color is not None else _module_for(model, module)
+    first = {"method": method, "prompt": first_prompt, "negative_prompt": first_negative} | {
         "guidance_scale": first_guidance,
         "color": color,
     }
-    first = {key: value for key, value in first.items() if value is not None}
-    if module == "none" and first and color is None:
-        raise SingDiffusionError("--method, --first-prompt, --first-negative and --first-guidance need a module")
-    if compare and module == "none" and color is None:
-        raise SingDiffusionError("--compare needs a module; --module none has nothing to compare with")
-    if any(not prompt.strip() for prompt in prompts):
-        raise SingDiffusionError("a prompt is empty; say what to paint")
+    first = {name: value for name, value in first.items() if value is not None}
+    _check(prompts, module, first, compare)
     files.output_folder(out)
     check_json(json)
     hush()
-    from ..evaluate.reports.pictures import side_by_side
     from ..painting.bases import load_model
-    from ..painting.luma import mean_luma
-    from ..painting.paint import paint as paint_pictures
-    from ..painting.png import png
-    from ..plugin import SingDiffusion
+    from ..painting.prompts import file_names
+    from ..painting.schedulers import set_scheduler
+    from ..painting.settings import settings_of
+    from ..painting.sizes import check_size, own_size, whole_size
 
     started = time.monotonic()
-    pipe = load_model(model, torch_dtype(dtype), model_config).to(torch_device(device))
+    pipe = load_model(model, device, dtype, model_config)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
     followed = control_image(pipe, control, model)
-    sing = None
-    if module != "none" or color is not None:
-        sing = SingDiffusion() if module == "none" else SingDiffusion.from_pretrained(module)
-        sing.enable(pipe, **first)
-    options: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance, "negative_prompt": negative}
-    options |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
-    settings = options | {
-        "model": model,
-        "control": None if control is None else control.name,
-        "module": module,
-        "scheduler": type(pipe.scheduler).__name__,
-        "dtype": dtype,
-    }
-    settings |= {"first_step": first} if first else {}
-    controls = None if followed is None else [followed]
-    names = _names(prompts)
-    written: list[dict[str, Any]] = []
-
-    def keep(image: Any, prompt: str, seed: int, kind: str) -> None:
-        file = out / f"{names[prompt]}-{seed}{'' if kind == 'on' or sing is None else '-' + kind}.png"
-        on = kind == "on" and sing is not None
-        which = "without | with" if kind == "compare" else "with" if on else "without"
-        files.write_whole(file, png(image, prompt, seed, settings, optimize=True, singdiffusion=which))
-        grey = None if kind == "compare" else round(mean_luma(image), 3)
-        written.append({"file": str(file), "prompt": prompt, "seed": seed, "singdiffusion": kind, "grey": grey})
-
-    def paint(prompt: str, seed: int) -> Any:
-        return paint_pictures(pipe, [prompt], [seed], on_step=advance, controls=controls, **options)[0]
-
-    with progress("Painting", len(names) * count * steps * (2 if compare else 1)) as advance:
-        for prompt in names:
-            for each in range(seed, seed + count):
-                on = paint(prompt, each)
-                keep(on, prompt, each, "on" if sing else "off")
-                if compare and sing is not None:
-                    with sing.disabled():
-                        off = paint(prompt, each)
-                    keep(off, prompt, each, "off")
-                    keep(side_by_side(off, on), prompt, each, "compare")
+    sing, first_step = _enabled(pipe, module, first)
+    own_height, own_width = own_size(pipe)
+    settings = settings_of(
+        pipe, "", seed, negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance,
+        height=height or own_height, width=width or own_width, model=model, module=module,
+        control=None if control is None else control.name, singdiffusion="off" if sing is None else "on",
+        first_step=first_step,
+    )  # fmt: skip
+    sheet = _Sheet(pipe, sing, out, file_names(prompts), settings, followed, {"height": height, "width": width})
+    announce(model, pipe)
+    with progress("Painting", len(sheet.names) * count * steps * (2 if compare else 1)) as advance:
+        rows = [row for p in sheet.names for i in range(count) for row in sheet.paint(p, seed + i, compare, advance)]
     seconds = time.monotonic() - started
-    write_json(json, {"settings": settings, "seconds": round(seconds, 1), "pictures": written})
-    for row in written:
+    write_json(json, {"settings": sheet.common(), "seconds": round(seconds, 1), "pictures": rows})
+    for row in rows:
         typer.echo(row["file"])
-    console.print(f"{len(written)} file{'s' * (len(written) != 1)} in {seconds:.1f} s")
+    console.print(f"{len(rows)} file{'s' * (len(rows) != 1)} in {seconds:.1f} s")
 
 
-def _which_module(model: str, module: str | None, color: str | None) -> str:
-    """The module asked for; the embedded model has its own, and a colour needs none."""
+@dataclass
+class _Sheet:
+    """Paints pictures and writes their files.
+
+    Attributes:
+        pipe: the pipeline, with ``sing`` enabled.
+        sing: None: the pipeline as it is.
+        out: folder.
+        names: prompt -> beginning of its files' names.
+        settings: of every picture, apart from prompt and seed.
+        control: picture that a ControlNet follows.
+        size: height and width for the pipeline; None: its own.
+    """
+
+    pipe: Any
+    sing: Any
+    out: Path
+    names: dict[str, str]
+    settings: PictureSettings
+    control: Any
+    size: dict[str, int | None]
+
+    def paint(self, prompt: str, seed: int, compare: bool, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        """Paint one prompt from one seed, write its files, and yield a row of JSON per file."""
+        from ..painting.paint import side_by_side
+
+        settings = self.settings.of(prompt=prompt, seed=seed)
+        image = self._paint(prompt, seed, on_step)
+        yield self._keep(image, settings, "-with_sing" if compare else "")
+        if compare:
+            with self.sing.disabled():
+                without = self._paint(prompt, seed, on_step)
+            yield self._keep(without, settings.without(), "-without")
+            yield self._keep(side_by_side(without, image), settings.of(singdiffusion="compare"), "-compare")
+
+    def common(self) -> dict[str, Any]:
+        """Return the settings that all pictures share."""
+        each = ("prompt", "seed", "singdiffusion")
+        return {name: value for name, value in self.settings.as_json().items() if name not in each}
+
+    def _paint(self, prompt: str, seed: int, on_step: Callable[[], None]) -> Any:
+        from ..painting.paint import paint
+
+        options: dict[str, Any] = {name: value for name, value in self.size.items() if value is not None}
+        return paint(
+            self.pipe,
+            [prompt],
+            [seed],
+            on_step=on_step,
+            controls=None if self.control is None else [self.control],
+            negative_prompt=self.settings.negative_prompt,
+            num_inference_steps=self.settings.num_inference_steps,
+            guidance_scale=self.settings.guidance_scale,
+            **options,
+        )[0]
+
+    def _keep(self, image: Any, settings: PictureSettings, suffix: str) -> dict[str, Any]:
+        from ..files import write_whole
+        from ..painting.luma import mean_luma
+        from ..painting.png import png
+
+        file = self.out / f"{self.names[settings.prompt]}-{settings.seed}{suffix}.png"
+        write_whole(file, png(image, settings, optimize=True))
+        luma = None if suffix == "-compare" else round(mean_luma(image), 3)
+        row = {"file": str(file), "prompt": settings.prompt, "seed": settings.seed}
+        return row | {"singdiffusion": settings.singdiffusion, "mean_luma": luma}
+
+
+def _module_for(model: str, module: str | None) -> str | None:
+    """Return the module that was asked for, None for "none"; by default the embedded models' own.
+
+    Raises:
+        SingDiffusionError: none was named for a model that is not embedded.
+    """
     from .. import tiny
-    from ..errors import SingDiffusionError
 
     if module is not None:
-        return module
-    if color is not None:
-        return "none"
-    if model not in tiny.MODELS:
-        from ..painting.bases import require_name
+        return None if module == "none" else module
+    if model in tiny.MODELS:
+        return "tiny"
+    from ..painting.bases import require_name
 
-        require_name(model)
-        raise SingDiffusionError(f"say which module fits {model}: --module FOLDER; or --module none, or --color")
-    return "tiny"
+    require_name(model)
+    raise SingDiffusionError(
+        f"no module is named for {model}; name one that fits it (a folder or a hub id), or none", setting="module"
+    )
 
 
-def _names(prompts: list[str]) -> dict[str, str]:
-    """Prompt -> the name of its files: letters and digits of any script and dashes, at most 60, no two alike."""
-    names: dict[str, str] = {}
-    for prompt in dict.fromkeys(prompts):
-        slug = name = re.sub(r"[\W_]+", "-", prompt.lower())[:60].strip("-") or "picture"
-        letters = iter("bcdefghijklmnopqrstuvwxyz")
-        while name in names.values():
-            name = f"{slug}-{next(letters, len(names))}"
-        names[prompt] = name
-    return names
+def _check(prompts: Sequence[str], module: str | None, first: dict[str, Any], compare: bool) -> None:
+    """Check, before anything is loaded, what does not depend on the model.
+
+    Raises:
+        SingDiffusionError: two options do not go together, or a prompt cannot be painted.
+    """
+    if module is None and first and "color" not in first:
+        raise SingDiffusionError("--method, --first-prompt, --first-negative and --first-guidance need a module")
+    if module is None and not first and compare:
+        raise SingDiffusionError("--compare needs a module or a --color; without one there is nothing to compare with")
+    for prompt in prompts:
+        if not prompt.strip():
+            raise SingDiffusionError("a prompt is empty; write what the picture shows")
+        if not prompt.isascii() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise SingDiffusionError("a prompt is not valid UTF-8")
+
+
+def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+    """Return SingDiffusion enabled on a pipeline, with its options for the record; (None, None) without module and colour."""
+    from ..plugin import SingDiffusion
+
+    if module is None and not first:
+        return None, None
+    sing = SingDiffusion() if module is None else SingDiffusion.from_pretrained(module)
+    sing.enable(pipe, **first)
+    return sing, first if module is None else first | {"method": sing.method}

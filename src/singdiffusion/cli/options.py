@@ -1,4 +1,4 @@
-"""Options that several commands take, named and explained alike."""
+"""Options that several commands take, with the same names and words."""
 
 from __future__ import annotations
 
@@ -19,12 +19,27 @@ Model = Annotated[
 ModelConfig = Annotated[
     Path | None, typer.Option(help="For a single file: a folder in diffusers' layout whose configurations fit it.")
 ]
-Method = Annotated[str | None, typer.Option(help="mean or moments; moments by default where the module can.")]
-Scheduler = Annotated[str | None, typer.Option(help="The model's own, or: " + ", ".join(SCHEDULERS))]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="mean, the paper's first step, or moments, the default where the module predicts the covariance."
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help=f"{', '.join(SCHEDULERS)}, or diffusers' name of a class. The model's own by default."),
+]
 Steps = Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")]
-Guidance = Annotated[float, typer.Option(help="Guidance scale; 1 or less: none.")]
+Guidance = Annotated[float, typer.Option(help="Guidance scale; no guidance at 1 or less.")]
 Negative = Annotated[str | None, typer.Option(help="Negative prompt.")]
 Height = Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")]
 Width = Annotated[int | None, typer.Option(max=16384, help="In pixels; the model's own by default.")]
-Dtype = Annotated[str, typer.Option(help="float32, bfloat16 or float16.")]
-Figures = Annotated[Path | None, typer.Option(help="Write the figures here.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="float32, bfloat16 or float16; auto is float32 on a CPU, and on a GPU float16, or bfloat16 for models that "
+        "overflow in float16."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, ...; auto is the fastest one here.")]
+Figures = Annotated[Path | None, typer.Option(help="Write the figures as JSON into this file.")]

@@ -14,11 +14,15 @@ from .common import check_json, console, extra, hush, progress, write_json
 @app.command()
 def theory(
     out: Annotated[Path, typer.Option(help="Folder for the figures and theory.json.")] = Path("out/theory"),
-    json: Annotated[Path | None, typer.Option(help="Write the figures' numbers here too.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers also into this file.")] = None,
 ) -> None:
-    """The paper's propositions in numbers and pictures, on an exact oracle: no training, no download, half a minute.
+    """Check the paper's propositions on an exact model.
 
-    Example: singdiffusion theory --out out/theory
+    Writes numbers and figures. Without training, without downloads, in half a minute, on the CPU.
+
+    \b
+    Example:
+      singdiffusion theory --out out/theory
     """
     from .. import files
 
@@ -32,4 +36,4 @@ def theory(
     write_json(json, found)
     for name in ("proposition1", "proposition2", "removable", "proposition3"):
         console.print(name, {key: float(f"{value:.3g}") for key, value in found[name].items()})
-    typer.echo(f"{out / 'theory.json'} and the figures beside it, {found['seconds']:.0f} s")
+    typer.echo(f"{out / 'theory.json'} and figures in the same folder, {found['seconds']:.0f} s")

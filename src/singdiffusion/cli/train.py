@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json as json_library
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import app
-from .common import check_json, console, extra, hush, write_json
+from .common import Advance, check_json, extra, hush, progress, write_json
 
 
 @app.command()
@@ -30,36 +28,47 @@ def train(
             "--set", help="Change a value: steps=1000, data.held_out=100; may be repeated.", metavar="KEY=VALUE"
         ),
     ] = None,
-    shards: Annotated[Path | None, typer.Option(help="What `encode` wrote; as --set data.shards=.")] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Folder that `encode` wrote; short for --set data.shards=.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run, gone on with where it was begun; as --set out=.")
+        Path | None,
+        typer.Option(help="Folder of the run; a run that was begun there is resumed. Short for --set out=."),
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Start from this base's U-Net, as its weights allow.", metavar="BASE")
+        str | None, typer.Option(help="Start from this base's U-Net, as far as its weights fit.", metavar="BASE")
     ] = None,
     init_module: Annotated[
-        str | None, typer.Option(help="Go on from this module: tiny, a folder or a hub id.", metavar="MODULE")
+        str | None, typer.Option(help="Fine-tune this module: tiny, a folder or a hub id.", metavar="MODULE")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, or cpu even where there is something faster.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto is the fastest one here, chosen by accelerate; or cpu.")] = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be trained, and the whole configuration, and stop.")
+        bool, typer.Option("--dry-run", help="Print the whole configuration and the network, and stop.")
     ] = False,
-    json: Annotated[Path | None, typer.Option(help="Write the last validation's figures here.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the last validation's figures as JSON into this file.")
+    ] = None,
 ) -> None:
-    """Train a module on what `encode` wrote; killed or stopped, the same command goes on exactly where it was.
+    """Train a module on what `encode` wrote.
 
-    Example: singdiffusion train --config tiny-decoder --shards shards/ --out runs/mine --set steps=500
+    After a stop, the same command resumes exactly where it was.
 
-    On several processes: accelerate launch --num_processes 2 -m singdiffusion train --config FILE
+    \b
+    Example:
+      singdiffusion train --config tiny-decoder --shards shards/ \\
+        --out runs/mine --set steps=500
+
+    \b
+    On several processes:
+      accelerate launch --num_processes 2 -m \\
+        singdiffusion train --config FILE
     """
     from ..errors import SingDiffusionError
 
     hush()
     check_json(json)
     if device not in ("auto", "cpu"):
-        raise SingDiffusionError(
-            f"--device is auto or cpu, not {device!r}; which accelerator is used, accelerate decides"
-        )
+        raise SingDiffusionError(f"--device is auto or cpu, not {device!r}; accelerate chooses the accelerator")
     with extra("train", "train"):
         from ..train.config import load_config
         from ..train.loop import Trainer
@@ -69,29 +78,29 @@ def train(
         changes += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
         loaded = load_config(config, [*changes, *(set_ or [])])
         if dry_run:
-            _say_all(loaded)
+            _print_all(loaded)
             return
         trainer = Trainer(loaded, typer.echo, cpu=device == "cpu")
-    trainer.say(
-        f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} a step, "
-        f"{trainer.plan.steps_per_epoch} steps an epoch; up to step {loaded.steps}"
+    trainer.report(
+        f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} per step, "
+        f"{trainer.plan.steps_per_epoch} steps per epoch; up to step {loaded.steps}"
     )
-    with _progress(loaded.steps, loaded.log.every, trainer.main) as advance:
-        figures = trainer.run(advance)
+    with progress("Training", loaded.steps, shown=trainer.main) as advance:
+        figures = trainer.run(_reporter(advance))
     if trainer.main:
         write_json(json, figures)
         typer.echo(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
 
 
 def _replaced(config: str, init: str | None, init_module: str | None) -> list[str]:
-    """Changes that take away what a preset says of the network's start and --init or --init-module says otherwise."""
+    """Return changes that remove a preset's own start of the network, where --init or --init-module names another."""
     from ..train.config import read
     from ..train.networks import settings_of_module
 
     changes = []
     if init is not None:
         changes.append("network.init_module=none")
-        if "init_module" in read(config).get("network", {}):  # of which kind and loss were
+        if "init_module" in read(config).get("network", {}):  # kind and loss were this module's
             changes += ["network.kind=unet", "loss=sample"]
     if init_module is not None:
         own = settings_of_module(init_module)
@@ -103,14 +112,15 @@ def _quoted(value: Any) -> str:
     return json_library.dumps(str(value))  # a TOML string
 
 
-def _say_all(config: Any) -> None:
-    """The configuration, and the network if the shards are there."""
-    from ..data.shards import MANIFEST, LatentDataset
+def _print_all(config: Any) -> None:
+    """Print the configuration, and the network if the shards are there."""
+    from ..data.manifest import MANIFEST
+    from ..data.shards import LatentDataset
     from ..train.networks import build
 
     typer.echo(config.model_dump_json(indent=2))
     if not (config.data.shards / MANIFEST).is_file():
-        typer.echo(f"{config.data.shards} has no {MANIFEST} yet, without which the network is not known")
+        typer.echo(f"{config.data.shards} has no {MANIFEST} yet; the size of the network follows from it")
         return
     network, origin, _ = build(config, LatentDataset(config.data.shards))
     typer.echo(
@@ -118,31 +128,15 @@ def _say_all(config: Any) -> None:
     )
 
 
-@contextmanager
-def _progress(steps: int, every: int, shown: bool) -> Iterator[Any]:
-    """A bar on a terminal, else a line now and then; yields what takes a step's figures."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _reporter(advance: Advance) -> Callable[[dict[str, float]], None]:
+    """Return what takes a step's figures and moves the progress bar; a resumed run begins at its own step."""
+    done = 0
 
-    if not console.is_terminal or not shown:
-        last = [0.0]
+    def report(figures: dict[str, float]) -> None:
+        nonlocal done
+        step = int(figures["step"])
+        note = f"loss {figures['loss']:.4g}, {figures['pictures_per_second']:.0f} pictures/s"
+        advance(step - done, note=note)
+        done = step
 
-        def line(figures: dict[str, float]) -> None:
-            now = time.monotonic()
-            if figures["step"] % every == 0 and now - last[0] > 10:
-                last[0] = now
-                typer.echo(
-                    f"step {figures['step']:.0f} of {steps}: loss {figures['loss']:.4g}, "
-                    f"{figures['pictures_per_second']:.0f} pictures/s"
-                )
-
-        yield line
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("Training", total=steps)
-
-        def move(figures: dict[str, float]) -> None:
-            said = f"loss {figures['loss']:.4g}, {figures['pictures_per_second']:.0f} pictures/s"
-            bar.update(task, completed=figures["step"], description=said)
-
-        yield move
+    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -21,18 +22,26 @@ def basis(size: int, count: int, like: Tensor) -> Tensor:
         like: tensor whose dtype and device the result has.
 
     Returns:
-        Shape (count, size).
+        Shape (count, size). It is kept for the next call: do not change it in place.
 
     Raises:
         SingDiffusionError: count is not within 1..size.
     """
     if not 1 <= count <= size:
         raise SingDiffusionError(f"count of frequencies must be within 1..{size}, the size of the picture, not {count}")
-    n = torch.arange(size, dtype=torch.float64)
-    k = torch.arange(count, dtype=torch.float64)[:, None]
+    # a tensor that was made in inference mode could not be used in training later
+    make = _basis.__wrapped__ if torch.is_inference_mode_enabled() else _basis
+    return make(size, count, like.device, like.dtype)
+
+
+# A first step needs six of them: on a GPU, computing and uploading them took a fifth of the decoder's step (docs/gpu.md).
+@functools.lru_cache(maxsize=64)
+def _basis(size: int, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    n = torch.arange(size, dtype=torch.float64, device="cpu")
+    k = torch.arange(count, dtype=torch.float64, device="cpu")[:, None]
     rows = torch.cos(math.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
     rows[0] /= math.sqrt(2)
-    return rows.to(like.device, like.dtype)
+    return rows.to(device, dtype)
 
 
 def low_frequencies(x: Tensor, count: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""Captioned pictures: where they come from, how they become latents and token ids, and how training reads those."""
+"""Captioned pictures: sources of them, how they become latents and token ids, and how training reads those."""

@@ -1,4 +1,4 @@
-"""From whatever a file holds to an RGB picture of the size that is wanted, or a reason why not."""
+"""Turn any picture file into an RGB picture of a wanted size, or name the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import one_line
+
 MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
-BUCKET_STEP = 64  # buckets are multiples of this many pixels
-JPEGS = ("JPEG", "MPO")  # MPO: a phone's, with a preview or a depth map behind the picture, which is the first frame
+BUCKET_STEP = 64  # sides of buckets are multiples of this many pixels
+JPEGS = ("JPEG", "MPO")  # an MPO of a phone has a preview or a depth map behind its first frame, the picture
 WIDEST = 2.0  # the most extreme aspect ratio of a bucket
 
 
 class Unusable(Exception):
-    """Why a picture cannot be used."""
+    """The reason why a picture cannot be used."""
 
 
 def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
-    """An upright 8-bit RGB picture, and notes on what had to be converted.
+    """Return an upright 8-bit RGB picture, and notes on what had to be converted.
 
-    Transparent pictures are put on white; 16-bit ones lose their lower 8 bits.
+    Transparent pictures are put on white. Pictures of 16 bits lose their lower 8 bits.
 
     Args:
         picture: what ``PIL.Image.open`` takes, or a ``PIL.Image.Image``.
         smallest: least height and width, in pixels.
-        enough: height and width that will do: a JPEG much larger is decoded at a fraction of its size, not below twice this.
+        enough: height and width that suffice. A much larger JPEG is decoded at a fraction of its size, at least twice this.
 
     Raises:
-        Unusable: it cannot be decoded, is animated, too small or too large.
+        Unusable: the picture cannot be decoded, is animated, too small or too large.
     """
     try:
         opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
@@ -43,8 +45,7 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
     except Image.DecompressionBombError as error:
         raise Unusable("is too large") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged files
-        line = (str(error) or type(error).__name__).splitlines()[0]
-        raise Unusable(f"cannot be decoded: {line[:120]}") from error
+        raise Unusable(f"cannot be decoded: {one_line(error, 120)}") from error
 
 
 def _check(opened: Image.Image, smallest: int) -> None:
@@ -76,14 +77,16 @@ def _rgb(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def fit(picture: Image.Image, height: int, width: int) -> np.ndarray:
-    """Scaled to cover height x width and cropped in the middle: uint8 (height, width, 3)."""
+    """Return a picture scaled to cover height x width and cropped in the middle: uint8 (height, width, 3)."""
     covering = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS, centering=(0.5, 0.5))
     return np.asarray(covering)
 
 
 def buckets(size: int) -> list[tuple[int, int]]:
-    """(height, width) of about size x size pixels in all, of aspect ratios from 1 : 2 to 2 : 1, multiples of 64 (or of a quarter
-    of a smaller size)."""
+    """Return (height, width) of buckets that have about size x size pixels and aspect ratios from 1 : 2 to 2 : 1.
+
+    Their sides are multiples of 64 pixels, or of a quarter of ``size`` where that is smaller.
+    """
     step = min(BUCKET_STEP, max(8, size // 4))
     found = set()
     for width in range(step, 2 * size + 1, step):
@@ -94,6 +97,6 @@ def buckets(size: int) -> list[tuple[int, int]]:
 
 
 def nearest_bucket(picture: Image.Image, choices: list[tuple[int, int]]) -> tuple[int, int]:
-    """The bucket whose aspect ratio is nearest, in log."""
+    """Return the bucket whose aspect ratio is nearest to the picture's, in log."""
     aspect = math.log(picture.width / picture.height)
     return min(choices, key=lambda hw: abs(math.log(hw[1] / hw[0]) - aspect))

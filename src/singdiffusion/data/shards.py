@@ -1,7 +1,7 @@
-"""Reading what ``encode`` wrote: any row by number, and batches that depend on the seed and the step alone.
+"""Read what ``encode`` wrote: any row by its number, and batches that depend only on the seed and the step.
 
-Nothing here has a state to save: the batch of a step is computed from the step, whatever the number of processes, so a run that
-is resumed, on as many processes or others, goes on exactly where it was.
+Nothing here has a state to save. The batch of a step is computed from its number, so a run that resumes, with as many processes or
+with others, sees the same pictures.
 """
 
 from __future__ import annotations
@@ -21,41 +21,43 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from .encode import MANIFEST, read_metadata
+from ..files import read_json
+from .manifest import MANIFEST, read_metadata
 
-MOST_OPEN = 256  # shards mapped at once
+MOST_OPEN = 256  # shards mapped at once; a process may open some thousand files, and a data set may have more shards
+HELD_OUT_SEED = 20_240
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
 
 
 class LatentDataset:
-    """A folder of shards, memory-mapped: as large as the disk, not as the memory.
+    """A folder of shards, memory-mapped: its size is limited by the disk, not by the memory.
+
+    Rows are numbered group by group (pictures of one size), and within a group shard by shard.
 
     Args:
         folder: what ``singdiffusion encode`` wrote.
 
     Raises:
-        SingDiffusionError: there is no manifest, no picture, or a shard is missing or damaged.
+        SingDiffusionError: the folder has no manifest or no picture, or a shard is missing or damaged.
     """
 
     def __init__(self, folder: Path):
         file = folder / MANIFEST
         if not file.is_file():
             raise SingDiffusionError(f"{folder} has no {MANIFEST}: run singdiffusion encode until it is complete")
-        self.folder, self.manifest = folder, json.loads(file.read_text())
+        self.folder, self.manifest = folder, read_json(file)
         shards = self.manifest["shards"]
         self.layouts = [_layout(folder / shard["file"], shard["bytes"]) for shard in shards]
-        # Rows are numbered group by group (pictures of one size), within a group shard by shard.
         self.groups = sorted({name for shard in shards for name in shard["groups"]})
         if not self.groups:
             raise SingDiffusionError(f"{folder} holds no pictures")
         counts = np.array([[shard["groups"].get(name, 0) for shard in shards] for name in self.groups])
-        self._firsts = np.cumsum([0, *counts.ravel()])  # of each group's part in each shard
-        self.starts = self._firsts[:: len(shards)]  # of each group, and the end
-        # a process may have some thousand files open, and a data set more shards than that
+        self._firsts = np.cumsum([0, *counts.ravel()])  # first row of each group's part in each shard
+        self.starts = self._firsts[:: len(shards)]  # first row of each group, and the end
         self._tensors = functools.lru_cache(MOST_OPEN)(self._mapped)
 
     def _mapped(self, shard: int) -> dict[str, np.ndarray]:
-        """A shard's tensors, on one memory map."""
+        """Return the tensors of a shard, on one memory map."""
         mapped = np.memmap(self.folder / self.manifest["shards"][shard]["file"], np.uint8, "r")
         return {
             name: mapped[start:end].view(kind).reshape(shape)
@@ -63,7 +65,7 @@ class LatentDataset:
         }
 
     def place(self, row: int) -> tuple[str, int, int]:
-        """Where a row is: (group, number of its shard, row of the group's tensors in it)."""
+        """Return where a row is: (group, number of its shard, row of the group's tensors in that shard)."""
         part = int(np.searchsorted(self._firsts, row, "right")) - 1
         group, shard = divmod(part, len(self.layouts))
         return self.groups[group], shard, row - int(self._firsts[part])
@@ -76,27 +78,27 @@ class LatentDataset:
 
     @property
     def digest(self) -> str:
-        """What says that two folders hold the same pictures in the same order, wherever they lie."""
+        """The same for two folders if they hold the same pictures in the same order, wherever the folders are."""
         return hashlib.sha256("".join(shard["sha256"] for shard in self.manifest["shards"]).encode()).hexdigest()[:32]
 
     def group_of(self, row: int) -> str:
-        """The group (pictures of one size) that a row is in."""
+        """Return the group (pictures of one size) of a row."""
         return self.place(row)[0]
 
     @property
     def tokenizers(self) -> int:
-        """How many tokenizers' ids a row has: 1, or 2 for SDXL."""
+        """Number of tokenizers whose ids a row has: 1, or 2 for SDXL."""
         return len(self.manifest["base"]["tokens"])
 
     def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
-        """Latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor a tokenizer, of rows of one group."""
+        """Return latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor per tokenizer, of rows of one group."""
         rows = np.asarray(rows, np.int64)
         parts = np.searchsorted(self._firsts, rows, "right") - 1
         places = rows - self._firsts[parts]
 
         def gather(kind: str) -> np.ndarray:
             found = None
-            for part in np.unique(parts):  # one look into each shard
+            for part in np.unique(parts):  # reads each shard once
                 group, shard = divmod(int(part), len(self.layouts))
                 stored = self._tensors(shard)[f"{kind}.{self.groups[group]}"]
                 if found is None:
@@ -109,13 +111,13 @@ class LatentDataset:
         return latents, ids
 
     def size_of(self, row: int) -> tuple[int, int]:
-        """Height and width of a row's latents, also where only their lowest frequencies are kept."""
+        """Return height and width of a row's latents, also where only their lowest frequencies are stored."""
         height, width = self.group_of(row).split("x")
         scale = self.manifest["base"]["vae_scale"]
         return int(height) // scale, int(width) // scale
 
     def all_tokens(self) -> Iterator[np.ndarray]:
-        """The token ids of every picture, shard by shard: (N, L), the tokenizers' ids side by side."""
+        """Yield the token ids of every picture, group by group of each shard: (N, L), the tokenizers' ids side by side."""
         for shard in range(len(self.layouts)):
             tensors = self._tensors(shard)
             for name in sorted({key.partition(".")[2] for key in tensors}):
@@ -124,11 +126,11 @@ class LatentDataset:
 
     @property
     def low_frequency(self) -> int | None:
-        """How many frequencies a side are kept, where these are not latents."""
+        """Number of frequencies per side where the shards hold only the lowest ones; None where they hold latents."""
         return self.manifest["options"]["low_frequency"]
 
     def keys(self, rows: np.ndarray) -> list[str]:
-        """Names of the pictures, for messages: shard and key."""
+        """Return the names of pictures, for messages: shard and key."""
         found = []
         for row in rows:
             name, shard, i = self.place(int(row))
@@ -138,41 +140,41 @@ class LatentDataset:
 
 
 def _layout(file: Path, size: int) -> dict[str, tuple[Any, list[int], int, int]]:
-    """Name -> (type, shape, first byte, end) of a safetensors file's tensors."""
+    """Return name -> (type, shape, first byte, end) of a safetensors file's tensors."""
     try:
         if file.stat().st_size != size:
-            raise SingDiffusionError(f"{file} is not as long as the manifest says; delete it and encode again")
+            raise SingDiffusionError(f"{file} is not as long as the manifest states; delete it and encode again")
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             header = json.loads(opened.read(length))
+    except SingDiffusionError:
+        raise
     except (OSError, ValueError, struct.error) as error:
-        if isinstance(error, SingDiffusionError):
-            raise
         raise SingDiffusionError(f"{file} is missing or damaged; delete it and encode again") from error
     return {
-        name: (_TYPES[told["dtype"]], told["shape"], *(8 + length + at for at in told["data_offsets"]))
-        for name, told in header.items()
+        name: (_TYPES[entry["dtype"]], entry["shape"], *(8 + length + at for at in entry["data_offsets"]))
+        for name, entry in header.items()
         if name not in ("__metadata__", "empty")
     }
 
 
-def _number(data: Any) -> Any:
-    """The smallest type for row numbers: with hundreds of millions of pictures they are what fills the memory."""
+def _number_type(data: Any) -> Any:
+    """Return the smallest type for row numbers: with hundreds of millions of pictures these fill the memory."""
     return np.uint32 if len(data) < 2**32 else np.int64
 
 
 @dataclass
 class Plan:
-    """Which rows make the batch of a step.
+    """The rows of each step's batch.
 
-    An epoch shuffles every group and cuts it into batches; what is left over at a group's end is filled up with rows of the same
-    group, so that each epoch shows every picture. Batches of different sizes of pictures are mixed.
+    An epoch shuffles every group and cuts it into batches. The last batch of a group is filled up with rows of the same group, so
+    each epoch shows every picture. Batches of different sizes of pictures are mixed.
 
     Attributes:
         data: the pictures.
-        batch: pictures a step, over all processes.
+        batch: pictures per step, over all processes.
         seed: of the shuffling.
-        held_out: pictures kept from training, for validation: the first of a fixed shuffle.
+        held_out: number of pictures kept from training, for validation: the first of a fixed shuffle.
     """
 
     data: LatentDataset
@@ -183,19 +185,22 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.batch < 1:
-            raise SingDiffusionError(f"batch must be at least 1, not {self.batch}")
+            raise SingDiffusionError(f"batch must be at least 1, not {self.batch}", setting="batch")
         if not 0 <= self.held_out < len(self.data):
-            raise SingDiffusionError(f"held_out must leave pictures to train on: {self.held_out} of {len(self.data)}")
+            raise SingDiffusionError(
+                f"held_out must leave pictures to train on, and is {self.held_out} of {len(self.data)}",
+                setting="data.held_out",
+            )
 
     @cached_property
     def validation(self) -> np.ndarray:
         """The rows that are held out."""
-        return np.sort(np.random.default_rng(20_240).permutation(len(self.data))[: self.held_out])
+        return np.sort(np.random.default_rng(HELD_OUT_SEED).permutation(len(self.data))[: self.held_out])
 
     @cached_property
     def _training(self) -> list[np.ndarray]:
         """Rows to train on, by group."""
-        kept = np.setdiff1d(np.arange(len(self.data), dtype=_number(self.data)), self.validation)
+        kept = np.setdiff1d(np.arange(len(self.data), dtype=_number_type(self.data)), self.validation)
         parts = [kept[(kept >= a) & (kept < b)] for a, b in zip(self.data.starts, self.data.starts[1:], strict=False)]
         return [part for part in parts if len(part)]
 
@@ -204,7 +209,7 @@ class Plan:
         return sum(-(-len(part) // self.batch) for part in self._training)
 
     def epoch(self, number: int) -> list[np.ndarray]:
-        """The batches of an epoch, rows (batch,) each."""
+        """Return the batches of an epoch, rows (batch,) each."""
         rng = np.random.default_rng((self.seed, number))
         batches = []
         for part in self._training:
@@ -215,7 +220,7 @@ class Plan:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def rows(self, step: int) -> np.ndarray:
-        """The batch of a step, counted from 0."""
+        """Return the batch of a step, counted from 0."""
         number, within = divmod(step, self.steps_per_epoch)
         if self._latest[0] != number:
             self._latest = number, self.epoch(number)

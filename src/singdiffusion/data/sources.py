@@ -1,7 +1,7 @@
-"""Where captioned pictures come from: a folder, a Hugging Face data set, webdataset shards as img2dataset writes them.
+"""Sources of captioned pictures: a folder, webdataset shards as img2dataset writes them, a Hugging Face data set.
 
-A source is cut into units, small enough to be done again when one is interrupted. A unit yields ``Item`` for what can be used so far
-as is known, and ``Skipped`` for what cannot, so that nothing disappears in silence.
+A source consists of units; when encoding stops, only the unit in hand has to be encoded again. A unit yields an ``Item`` for a
+picture with a caption, and a ``Skipped`` for anything that cannot be used, so that nothing disappears without a record.
 """
 
 from __future__ import annotations
@@ -16,17 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
 LONGEST_CAPTION = 10_000  # characters; a tokenizer takes some 300 of them
-CAPTIONS = ("text", "caption", "prompt")  # column names, the first that is there
-PICTURES = ("image", "picture", "jpg", "png", "webp")
+MOST_BYTES = 4 * LONGEST_CAPTION  # of a caption in UTF-8
+CAPTIONS = ("text", "caption", "prompt")  # names of a column of captions; the first that exists is used
+PICTURES = ("image", "picture", "jpg", "png", "webp")  # names of a column of pictures
 
 
 @dataclass(frozen=True)
 class Item:
-    """A picture that has a caption: ``picture`` is what ``PIL.Image.open`` takes, or a decoded ``PIL.Image.Image``."""
+    """A picture with a caption.
+
+    Attributes:
+        key: name of the picture within the source.
+        picture: what ``PIL.Image.open`` takes, or a decoded ``PIL.Image.Image``.
+        caption: not empty.
+        notes: what had to be changed.
+    """
 
     key: str
     picture: Any
@@ -36,35 +44,35 @@ class Item:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What cannot be used, and why."""
+    """Something that cannot be used, and the reason."""
 
     key: str
     reason: str
 
 
 class Source(Protocol):
-    """Captioned pictures in units that can be done one by one."""
+    """Captioned pictures, in units that can be encoded one by one."""
 
     def units(self) -> list[str]:
-        """Names of the units, always the same in the same order."""
+        """Return the names of the units, always the same in the same order."""
         ...
 
     def items(self, unit: str) -> Iterator[Item | Skipped]:
-        """What is in a unit, always in the same order."""
+        """Yield the content of a unit, always in the same order."""
         ...
 
     def digest(self, unit: str) -> str:
-        """What tells, without decoding anything, that a unit has changed since it was encoded."""
+        """Return a digest that changes when the unit does; nothing is decoded for it."""
         ...
 
 
 def open_source(source: str, unit_size: int = 2048, split: str = "train") -> Source:
-    """The source that a path or a name stands for.
+    """Return the source at a path, or the data set of a name.
 
     Args:
         source: a folder of pictures (captions in .txt files beside them, or in metadata.jsonl or metadata.csv), a folder of .tar
             shards or a brace pattern of them, a folder that ``datasets`` saved, or a data set's hub id.
-        unit_size: pictures a unit, where the source has no units of its own.
+        unit_size: pictures per unit, where the source has no units of its own.
         split: of a Hugging Face data set.
 
     Raises:
@@ -72,35 +80,37 @@ def open_source(source: str, unit_size: int = 2048, split: str = "train") -> Sou
     """
     path = Path(source)
     if path.is_file() and path.suffix == ".tar":
-        return Shards([path])
+        return TarShards([path])
     if "{" in source:
-        return Shards([Path(p) for p in _braces(source)])
+        return TarShards([Path(p) for p in _braces(source)])
     if path.is_dir() and any(path.glob("*.tar")):
-        return Shards(sorted(path.glob("*.tar")))
+        return TarShards(sorted(path.glob("*.tar")))
     if path.is_dir() and ((path / "dataset_info.json").is_file() or (path / "dataset_dict.json").is_file()):
-        return DataSet.from_disk(path, split, unit_size)
+        return HuggingFaceDataset.from_disk(path, split, unit_size)
     if path.is_dir():
         return Folder(path, unit_size)
     if path.exists():
         raise SingDiffusionError(f"{source} is a file; a source is a folder, .tar shards or a data set's hub id")
-    return DataSet.from_hub(source, split, unit_size)
+    return HuggingFaceDataset.from_hub(source, split, unit_size)
 
 
 def caption_of(raw: Any) -> tuple[str | None, str]:
-    """(caption, "") or (None, why it cannot be used). A list of captions gives its first; a long one is cut."""
+    """Return (caption, "") or (None, the reason why it cannot be used).
+
+    Of a list of captions the first is taken, and a long caption is cut.
+    """
     if isinstance(raw, list | tuple):
         raw = raw[0] if raw else None
     if raw is None:
         return None, "has no caption"
     if isinstance(raw, bytes):
+        errors = "strict" if len(raw) <= MOST_BYTES else "ignore"  # a cut may fall within a character
         try:
-            raw = raw[: 4 * LONGEST_CAPTION].decode(
-                "utf-8", errors="strict" if len(raw) <= 4 * LONGEST_CAPTION else "ignore"
-            )
+            raw = raw[:MOST_BYTES].decode("utf-8", errors)
         except UnicodeDecodeError:
             return None, "its caption is not UTF-8"
     if not isinstance(raw, str):
-        return None, f"its caption is no text but a {type(raw).__name__}"
+        return None, f"its caption is not text but a {type(raw).__name__}"
     words = " ".join(raw[:LONGEST_CAPTION].split())
     return (words, "") if words else (None, "its caption is empty")
 
@@ -148,7 +158,7 @@ class Folder(_Numbered):
             key = self._key(file)
             yield _item(key, file, self.metadata[key] if key in self.metadata else _sidecar(file))
         if self._range(unit).start == 0:
-            yield from (Skipped(key, "is named in the metadata but is not there") for key in self.absent)
+            yield from (Skipped(key, "is named in the metadata but does not exist") for key in self.absent)
 
     def digest(self, unit: str) -> str:
         files = [self.files[i] for i in self._range(unit)]
@@ -163,7 +173,7 @@ class Folder(_Numbered):
 
 
 def _changed(file: Path) -> tuple[int, int]:
-    """(bytes, time of change) of a file, (0, 0) where there is none."""
+    """Return (bytes, time of the last change) of a file, (0, 0) where it does not exist."""
     try:
         stat = file.stat()
     except OSError:
@@ -171,23 +181,24 @@ def _changed(file: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _hash(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def _sidecar(picture: Path) -> bytes | None:
+    """Return the caption in the .txt beside a picture, cut where it is too long."""
     file = picture.with_suffix(".txt")
     if not file.is_file():
         return None
     with file.open("rb") as opened:
-        return opened.read(4 * LONGEST_CAPTION + 1)
+        return opened.read(MOST_BYTES + 1)
 
 
 def _metadata(folder: Path) -> dict[str, Any]:
-    """file_name -> caption, as of Hugging Face's imagefolder."""
+    """Return file_name -> caption, from the metadata file of Hugging Face's imagefolder."""
     lines, table = folder / "metadata.jsonl", folder / "metadata.csv"
     if lines.is_file():
-        # not splitlines(): a caption may hold U+2028 and other ends of lines that JSON does not count as such
+        # not splitlines(): it also splits at U+2028 and others, which JSON allows within a string
         rows = enumerate(_text(lines).split("\n"), 1)
         return dict(_json_row(lines, i, line) for i, line in rows if line.strip())
     return dict(_table_rows(table)) if table.is_file() else {}
@@ -206,14 +217,14 @@ def _table_rows(file: Path) -> Iterator[tuple[str, Any]]:
         for row in rows:
             yield _row(f"{file}, line {rows.line_num}", row)
     except csv.Error as error:
-        raise SingDiffusionError(f"{file} is no CSV after line {rows.line_num}: {error}") from error
+        raise SingDiffusionError(f"{file} is not CSV after line {rows.line_num}: {error}") from error
 
 
 def _json_row(file: Path, number: int, line: str) -> tuple[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise SingDiffusionError(f"{file}, line {number} is no JSON") from error
+        raise SingDiffusionError(f"{file}, line {number} is not JSON") from error
     return _row(f"{file}, line {number}", row)
 
 
@@ -226,24 +237,22 @@ def _row(where: str, row: Any) -> tuple[str, Any]:
 # -- webdataset shards ------------------------------------------------------------------------------------------------
 
 
-class Shards:
-    """.tar shards of members KEY.jpg (or another picture), KEY.txt and, if there, KEY.json with a caption."""
+class TarShards:
+    """.tar shards of members KEY.jpg (or another picture), KEY.txt and optionally KEY.json with a caption."""
 
     def __init__(self, files: list[Path]):
         missing = [str(file) for file in files if not file.is_file()]
         if missing:
-            raise SingDiffusionError(f"shard {missing[0]} is not there ({len(missing)} of {len(files)} are missing)")
+            raise SingDiffusionError(f"shard {missing[0]} does not exist ({len(missing)} of {len(files)} are missing)")
         self.files = {file.stem: file for file in files}
         if len(self.files) < len(files):
-            raise SingDiffusionError(
-                "two shards have the same name; put them into one folder each and encode these one by one"
-            )
+            raise SingDiffusionError("two shards have the same name; put them into a folder each and encode one by one")
 
     def units(self) -> list[str]:
         return list(self.files)
 
     def items(self, unit: str) -> Iterator[Item | Skipped]:
-        """Groups of members with the same key; what a damaged archive still holds, and a line for where it breaks off."""
+        """Yield groups of members with the same key; of a damaged archive what is readable, and a ``Skipped`` where it ends."""
         group: dict[str, bytes] = {}
         current = None
         try:
@@ -270,6 +279,7 @@ class Shards:
 
     @staticmethod
     def _grouped(key: str | None, group: dict[str, bytes]) -> Iterator[Item | Skipped]:
+        """Yield the picture of a key: its members' content by suffix."""
         if key is None:
             return
         picture = next((content for suffix, content in group.items() if f".{suffix}" in SUFFIXES), None)
@@ -279,8 +289,8 @@ class Shards:
         caption: Any = group.get("txt")
         if caption is None and "json" in group:
             try:
-                told = json.loads(group["json"])
-                caption = next((told[name] for name in CAPTIONS if name in told), None)
+                values = json.loads(group["json"])
+                caption = next((values[name] for name in CAPTIONS if name in values), None)
             except ValueError:
                 yield Skipped(key, "its .json cannot be read")
                 return
@@ -288,14 +298,14 @@ class Shards:
 
 
 def _key_and_suffix(name: str) -> tuple[str, str]:
-    """The file's name up to its first dot, its folders before it, and what comes after: dots in folders' names do not count."""
+    """Split a member's name at the first dot of its file name; dots in the names of its folders do not count."""
     folder, slash, file = name.removeprefix("./").rpartition("/")
     stem, _, suffix = file.partition(".")
     return folder + slash + stem, suffix
 
 
 def _require_end(archive: tarfile.TarFile) -> None:
-    """Raise ReadError if an archive does not end as it should where ``tarfile`` stopped: it takes a damaged header for the end."""
+    """Raise ReadError unless an archive really ends where ``tarfile`` stopped: ``tarfile`` takes a damaged header for the end."""
     file: Any = archive.fileobj
     file.seek(archive.offset)
     block = file.read(tarfile.BLOCKSIZE)
@@ -316,7 +326,7 @@ def _braces(pattern: str) -> list[str]:
 # -- Hugging Face data sets -------------------------------------------------------------------------------------------
 
 
-class DataSet(_Numbered):
+class HuggingFaceDataset(_Numbered):
     """A data set of the ``datasets`` library with a column of pictures and one of captions."""
 
     def __init__(self, rows: Any, name: str, unit_size: int):
@@ -335,25 +345,34 @@ class DataSet(_Numbered):
         self.count = len(rows)
 
     @classmethod
-    def from_disk(cls, folder: Path, split: str, unit_size: int) -> DataSet:
+    def from_disk(cls, folder: Path, split: str, unit_size: int) -> HuggingFaceDataset:
+        """Open a folder that ``datasets`` saved.
+
+        Raises:
+            SingDiffusionError: it has no such split, or lacks a column.
+        """
         from datasets import DatasetDict, load_from_disk
 
         loaded = load_from_disk(str(folder))
         if isinstance(loaded, DatasetDict):
             if split not in loaded:
-                raise SingDiffusionError(f"{folder} has no split {split!r}; it has {', '.join(map(str, loaded))}")
+                raise SingDiffusionError(
+                    f"{folder} has no split {split!r}; it has {', '.join(map(str, loaded))}", setting="split"
+                )
             loaded = loaded[split]
         return cls(loaded, str(folder), unit_size)
 
     @classmethod
-    def from_hub(cls, name: str, split: str, unit_size: int) -> DataSet:
+    def from_hub(cls, name: str, split: str, unit_size: int) -> HuggingFaceDataset:
+        """Open a data set of the hub, by its id.
+
+        Raises:
+            SingDiffusionError: it cannot be loaded, or lacks a column.
+        """
         from datasets import load_dataset
 
-        try:
+        with one_line_error(f"there is no folder {name}, and no data set of that name could be loaded"):
             loaded = load_dataset(name, split=split)
-        except Exception as error:  # datasets and the hub raise many kinds
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SingDiffusionError(f"there is no folder {name}, and no data set was got: {line[:200]}") from error
         return cls(loaded, name, unit_size)
 
     def items(self, unit: str) -> Iterator[Item | Skipped]:

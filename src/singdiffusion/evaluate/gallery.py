@@ -22,11 +22,13 @@ from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..painting.png import png
 from ..painting.prompts import Prompt, slug
+from ..painting.settings import OFF, ON, PictureSettings, settings_from
 from .digests import digest
 from .processes import Processes
 
 SETTINGS = "settings.json"
 EXAMPLES = 8  # pictures that a report shows in a row
+FIRST_STEPS = {"singdiffusion": "method", "flat": "color"}  # remedy -> its option of SingDiffusion.enable
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,23 @@ class Gallery:
         file = self.file(job)
         if not self.has(job):
             file.parent.mkdir(exist_ok=True)
-            write_whole(file, png(image, job.prompt.text, job.seed, self.settings))
+            write_whole(file, png(image, self._picture_settings(job, image)))
+
+    def _picture_settings(self, job: Job, image: Image.Image) -> PictureSettings:
+        """Return what the picture's file records: diffusers' names, and the gallery's settings as details."""
+        scheduler, remedy = self.settings.get("scheduler", {}), self.settings.get("remedy", {})
+        option = FIRST_STEPS.get(remedy.get("remedy"))
+        return settings_from(
+            self.settings,
+            job.prompt.text,
+            job.seed,
+            scheduler=scheduler.get("class"),
+            torch_dtype=self.settings.get("dtype"),
+            height=image.height,
+            width=image.width,
+            singdiffusion=OFF if option is None else ON,
+            first_step=None if option is None else {option: remedy.get(option)},
+        )
 
     def read(self, job: Job) -> Image.Image:
         """Return a picture, RGB.

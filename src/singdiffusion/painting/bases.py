@@ -1,8 +1,8 @@
-"""Loading base models: an embedded one, a folder, a hub id or a single file, and one clear line when it is none of these."""
+"""Load base models: an embedded one, a folder, a hub id or a single file; anything else is one clear line."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,88 +10,90 @@ import torch
 import transformers
 
 from ..errors import SingDiffusionError, one_line_error
+from ..files import read_json
+from .devices import AUTO, choose_device, choose_dtype
+
+INDEX = "model_index.json"
+NOT_RETURNED = "is not a file or folder here, and the hub did not return it"
 
 
-def load_model(model: str, dtype: Any, config: Path | None = None) -> Any:
-    """A pipeline: an embedded model, a folder in diffusers' layout, a hub id, or a single file with a folder of configurations."""
-    from .. import tiny
+def load_model(
+    model: str,
+    device: str | torch.device = AUTO,
+    torch_dtype: str | torch.dtype = AUTO,
+    config: Path | None = None,
+) -> Any:
+    """Return a diffusers pipeline on its device, in its precision.
 
-    if model in tiny.MODELS:
-        return tiny.load_pipeline(dtype, model)
-    from diffusers import DiffusionPipeline
-
-    path = Path(model)
-    require_name(model)
-    if path.is_file():
-        return _load_single_file(path, dtype, config)
-    if config is not None:
-        raise SingDiffusionError(f"--model-config goes with a single file, and {model} is none")
-    if path.is_dir() and not (path / "model_index.json").is_file():
-        raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
-    where = "cannot be read" if path.is_dir() else "is no file or folder here, and the hub did not return it"
-    with one_line_error(f"the model {model} {where}"):
-        return DiffusionPipeline.from_pretrained(model, dtype=dtype)
-
-
-TEXT = ("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2")
-
-
-def load_text(model: str, dtype: Any) -> tuple[list[Any], list[Any]]:
-    """Tokenizers and frozen text encoders of a base model, nothing else of it: not even downloaded.
+    Args:
+        model: name of an embedded model, folder in diffusers' layout, hub id, or single ``.safetensors`` file.
+        device: ``auto`` for the fastest here; see ``devices.choose_device``.
+        torch_dtype: ``auto`` for the fastest in which this model does not overflow; see ``devices.choose_dtype``.
+        config: for a single file: folder in diffusers' layout with its configurations.
 
     Raises:
-        SingDiffusionError: it is no model, or has none.
+        SingDiffusionError: there is no such model or device, or the model cannot be read.
     """
     from .. import tiny
 
+    place, path = choose_device(device), Path(model)
+    if model in tiny.MODELS:
+        return tiny.load_pipeline(choose_dtype(torch_dtype, place), model).to(place)
+    require_name(model)
+    if path.is_file():
+        index = _index(config) if config is not None else {}
+        return _load_single_file(path, choose_dtype(torch_dtype, place, _classes(index)), config, index).to(place)
+    if config is not None:
+        raise SingDiffusionError(
+            f"the model {model} is not a single file, and only these need a folder of configurations",
+            setting="model_config",
+        )
+    return _load_folder(model, place, torch_dtype)
+
+
+def load_text(model: str, torch_dtype: torch.dtype) -> tuple[list[Any], list[Any]]:
+    """Return tokenizers and frozen text encoders of a base model; of its other parts nothing is downloaded.
+
+    Args:
+        model: as for ``load_model``.
+        torch_dtype: of the text encoders.
+
+    Raises:
+        SingDiffusionError: there is no such model, or it has no text encoder.
+    """
+    from .. import tiny
+
+    names = ("tokenizer", "tokenizer_2"), ("text_encoder", "text_encoder_2")
     if model in tiny.MODELS or Path(model).is_file():
-        pipe = load_model(model, dtype)
-        tokenizers, encoders = ([p for n in names if (p := getattr(pipe, n, None)) is not None] for names in TEXT)
+        pipe = load_model(model, "cpu", torch_dtype)
+        tokenizers, encoders = ([p for n in each if (p := getattr(pipe, n, None)) is not None] for each in names)
     else:
         folder = _text_folder(model)
         with one_line_error(f"the text encoder of {model} cannot be read"):
-            index = json.loads((folder / "model_index.json").read_text())
-            tokenizers, encoders = ([_part(folder, n, index[n], dtype) for n in names if n in index] for names in TEXT)
+            index = _index(folder)
+            tokenizers, encoders = (
+                [_text_part(folder, n, index[n], torch_dtype) for n in each if n in index] for each in names
+            )
     if not tokenizers or len(tokenizers) != len(encoders):
         raise SingDiffusionError(f"{model} has no text encoder with its tokenizer, which training needs")
     return tokenizers, [encoder.eval().requires_grad_(False) for encoder in encoders]
 
 
-def _part(folder: Path, name: str, told: list[str], dtype: Any) -> Any:
-    """A component as model_index.json tells it: ["transformers", class]; code of other libraries is not run."""
-    if told[0] != "transformers":
-        raise SingDiffusionError(f"its {name} is of the library {told[0]}, not of transformers")
-    loader = getattr(transformers, told[1])
-    options = {} if name.startswith("tokenizer") else {"dtype": dtype}
-    return loader.from_pretrained(str(folder / name), local_files_only=True, **options)
-
-
-def _text_folder(model: str) -> Path:
-    require_name(model)
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        with one_line_error(f"the model {model} is no file or folder here, and the hub did not return it"):
-            patterns = ["model_index.json", "tokenizer*/*", "text_encoder*/*"]
-            folder = Path(snapshot_download(model, allow_patterns=patterns))
-    if not (folder / "model_index.json").is_file():
-        raise SingDiffusionError(f"{model} is no diffusers model: it has no model_index.json")
-    return folder
-
-
 def load_unet(model: str) -> Any:
-    """The U-Net of a base model in float32, nothing else of it.
+    """Return the U-Net of a base model, float32 on the CPU; of a folder or hub id only this part is read.
+
+    Args:
+        model: as for ``load_model``.
 
     Raises:
-        SingDiffusionError: it is no model, or has no U-Net.
+        SingDiffusionError: there is no such model, or it has no U-Net.
     """
     from diffusers import UNet2DConditionModel
 
     from .. import tiny
 
     if model in tiny.MODELS or Path(model).is_file():
-        pipe = load_model(model, torch.float32)
+        pipe = load_model(model, "cpu", torch.float32)
         if getattr(pipe, "unet", None) is None:
             raise SingDiffusionError(f"{model} has no U-Net to start from")
         return pipe.unet
@@ -100,30 +102,85 @@ def load_unet(model: str) -> Any:
         return UNet2DConditionModel.from_pretrained(model, subfolder="unet", dtype=torch.float32)
 
 
-def _load_single_file(file: Path, dtype: Any, config: Path | None) -> Any:
-    """A checkpoint in the original key layout, as community models are shared."""
+def require_name(model: str) -> None:
+    """Check that a name can be a model's: an embedded one, something on the disk, or a hub id.
+
+    Raises:
+        SingDiffusionError: it can be none of these.
+    """
+    from .. import tiny
+
+    if model not in tiny.MODELS and not Path(model).exists() and model.count("/") != 1:
+        raise SingDiffusionError(
+            f"there is no model {model!r}: it is not embedded, not a file or folder here, and not a hub id such as owner/name",
+            setting="model",
+        )
+
+
+def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtype) -> Any:
+    """Load a folder in diffusers' layout, or a hub id."""
+    from diffusers import DiffusionPipeline
+
+    is_local = Path(model).is_dir()
+    index = _index(Path(model) if is_local else _from_hub(model, [INDEX]))
+    dtype = choose_dtype(torch_dtype, device, _classes(index))
+    with one_line_error(f"the model {model} {'cannot be read' if is_local else NOT_RETURNED}"):
+        return DiffusionPipeline.from_pretrained(model, dtype=dtype).to(device)
+
+
+def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index: Mapping[str, Any]) -> Any:
+    """Load a checkpoint in the original key layout, as community models are shared."""
     import diffusers
 
     if file.suffix != ".safetensors":
-        raise SingDiffusionError(f"{file} is no .safetensors file; other files could run code and are not read")
-    index = None if config is None else config / "model_index.json"
-    if index is not None and not index.is_file():
-        raise SingDiffusionError(f"{config} is no diffusers model: it has no model_index.json")
-    name = "StableDiffusionPipeline" if index is None else json.loads(index.read_text()).get("_class_name", "")
-    pipeline = getattr(diffusers, name, None)
+        raise SingDiffusionError(f"{file} is not a .safetensors file; other files could run code and are not read")
+    name = index.get("_class_name", "StableDiffusionPipeline")
+    pipeline: Any = getattr(diffusers, name, None)
     if not hasattr(pipeline, "from_single_file"):
-        raise SingDiffusionError(f"{config} is a {name}, which has no single files")
-    hint = "" if config is not None else "; offline, say --model-config FOLDER"
-    options = {} if config is None else {"config": str(config), "local_files_only": True}
+        raise SingDiffusionError(f"{config} is a {name}, which has no single files", setting="model_config")
+    options: dict[str, Any] = {} if config is None else {"config": str(config), "local_files_only": True}
     if name == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
-    with one_line_error(f"the model {file} cannot be read{hint}"):
-        return pipeline.from_single_file(str(file), dtype=dtype, **options)  # type: ignore[union-attr]
+    try:
+        with one_line_error(f"the model {file} cannot be read"):
+            return pipeline.from_single_file(str(file), dtype=dtype, **options)
+    except SingDiffusionError as error:
+        if config is not None:
+            raise
+        line = f"{error}; without a network it needs a folder of configurations"
+        raise SingDiffusionError(line, setting="model_config") from error
 
 
-def require_name(model: str) -> None:
-    """Tell a name that cannot be a model's from one whose module is not known."""
-    if not Path(model).exists() and model.count("/") != 1:
-        raise SingDiffusionError(
-            f"there is no model {model!r}: no embedded one, no file or folder, and no hub id such as owner/name"
-        )
+def _text_folder(model: str) -> Path:
+    """Return the folder of a model, downloaded without its large networks where it is a hub id."""
+    require_name(model)
+    return Path(model) if Path(model).is_dir() else _from_hub(model, [INDEX, "tokenizer*/*", "text_encoder*/*"])
+
+
+def _from_hub(model: str, patterns: list[str]) -> Path:
+    """Return a folder with the files of a hub id that fit the patterns."""
+    from huggingface_hub import snapshot_download
+
+    with one_line_error(f"the model {model} {NOT_RETURNED}"):
+        return Path(snapshot_download(model, allow_patterns=patterns))
+
+
+def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -> Any:
+    """Load a component from model_index.json's ["transformers", class]; other libraries' code is not run."""
+    library, kind = source
+    if library != "transformers":
+        raise SingDiffusionError(f"its {name} is of the library {library}, not of transformers")
+    options = {} if name.startswith("tokenizer") else {"dtype": dtype}
+    return getattr(transformers, kind).from_pretrained(str(folder / name), local_files_only=True, **options)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if not (folder / INDEX).is_file():
+        raise SingDiffusionError(f"{folder} is not a diffusers model: it has no {INDEX}")
+    return read_json(folder / INDEX)
+
+
+def _classes(index: Mapping[str, Any]) -> dict[str, str]:
+    """Component -> class name, of the contents of a model_index.json."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list | tuple) and len(value) == 2}
+    return {name: kind for name, (_, kind) in pairs.items() if isinstance(kind, str)}

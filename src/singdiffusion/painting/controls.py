@@ -20,10 +20,10 @@ def needs_control(pipe: Any, source: Path | None) -> bool:
     """
     has_one = getattr(pipe, "controlnet", None) is not None
     if has_one and source is None:
-        raise SingDiffusionError("this model has a ControlNet; name a picture for it to follow", setting="control")
+        raise SingDiffusionError("this model has a ControlNet and needs a picture that it follows", setting="control")
     if source is not None and not has_one:
         raise SingDiffusionError(
-            f"{source} needs a ControlNet, and a {type(pipe).__name__} has none", setting="control"
+            f"{source} is for a ControlNet to follow, and a {type(pipe).__name__} has none", setting="control"
         )
     return has_one
 

@@ -1,4 +1,4 @@
-"""Pictures of prompts from seeds, in one call of a pipeline."""
+"""Paint prompts from seeds in one call of a pipeline, and put two pictures side by side."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ def paint(
     negative_prompt: str | None = None,
     **options: Any,
 ) -> list[Image.Image]:
-    """A picture of each prompt, in one call of the pipeline.
+    """Return one picture per prompt, painted in one call of the pipeline.
 
     Args:
-        seeds: each picture's own, for a CPU generator, so that seeds mean the same on every device.
+        pipe: a diffusers pipeline.
+        prompts: texts.
+        seeds: one per picture, for a CPU generator, so that seeds mean the same on every device.
         on_step: called after every denoising step of every picture.
-        controls: for a ControlNet, what each picture follows.
+        controls: for a ControlNet: the picture that each one follows.
+        negative_prompt: of all pictures.
         options: for the pipeline: ``num_inference_steps``, ``guidance_scale``, ``height``, ...
 
     Raises:
@@ -50,6 +53,17 @@ def paint(
     ).images
     if not np.isfinite(made).all():
         raise SingDiffusionError(
-            f"the model painted NaN or infinite values for {prompts[0]!r}; float16 overflows with some models, try another dtype"
+            f"the model painted NaN or infinite values for {prompts[0]!r}; some models overflow in float16, try bfloat16 or "
+            "float32",
+            setting="torch_dtype",
         )
     return VaeImageProcessor.numpy_to_pil(made)
+
+
+def side_by_side(without: Image.Image, with_sing: Image.Image) -> Image.Image:
+    """Return one picture with two of the same size: without SingDiffusion on the left, with it on the right."""
+    gap = 4
+    sheet = Image.new("RGB", (2 * without.width + gap, without.height), "#8a8f98")
+    sheet.paste(without.convert("RGB"), (0, 0))
+    sheet.paste(with_sing.convert("RGB"), (without.width + gap, 0))
+    return sheet

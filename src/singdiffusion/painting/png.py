@@ -1,36 +1,39 @@
-"""PNG files whose metadata says how they were made."""
+"""PNG files that record how their picture was made."""
 
 from __future__ import annotations
 
 import io
 import json
-from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .. import __version__
+from .parameters import parameters
+from .settings import PictureSettings
+
+SETTINGS = "singdiffusion"  # key of the text chunk with the settings as JSON
+PARAMETERS = "parameters"  # key that AUTOMATIC1111's web UI and its relatives read
 
 
-def png(
-    image: Image.Image, prompt: str, seed: int, settings: dict[str, Any], optimize: bool = False, **more: str
-) -> bytes:
-    """A PNG whose text chunks say how it was made: prompt, seed, settings."""
-    from PIL.PngImagePlugin import PngInfo
+def png(image: Image.Image, settings: PictureSettings | None = None, *, optimize: bool = False) -> bytes:
+    """Return a picture as the bytes of a PNG file; the same picture and settings give the same bytes.
 
+    Args:
+        image: of any mode that PNG has.
+        settings: written as text, twice: as JSON under diffusers' names, and as artists' tools read them.
+        optimize: take longer for a smaller file.
+    """
     info = PngInfo()
-    info.add_itxt("prompt", prompt)
-    info.add_text("seed", str(seed))
-    info.add_itxt("settings", json.dumps(settings, ensure_ascii=False))
-    for key, value in more.items():
-        info.add_text(key, value)
-    info.add_text("software", f"singdiffusion {__version__}")
+    if settings is not None:
+        info.add_text(PARAMETERS, parameters(settings))
+        info.add_text(SETTINGS, json.dumps(settings.as_json(), ensure_ascii=False))
+        info.add_text("Software", f"singdiffusion {__version__}")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info, optimize=optimize)
     return buffer.getvalue()
 
 
-def plain_png(image: Image.Image) -> bytes:
-    """Return a picture as the bytes of a PNG file without metadata, as small as Pillow can make it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+def read_settings(image: Image.Image) -> dict:
+    """Return the settings that ``png`` wrote into a picture, by diffusers' names; of a picture without them ``{}``."""
+    return json.loads(image.info.get(SETTINGS, "{}"))

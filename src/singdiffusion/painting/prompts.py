@@ -13,13 +13,13 @@ from typing import Any
 
 from ..errors import SingDiffusionError
 
-COLUMNS = ("caption", "prompt", "text")  # of the captions, the first that is there
-NAMES = ("id", "image_id", "key", "file_name")  # of their ids; a row without one goes by its number
+COLUMNS = ("caption", "prompt", "text")  # of a row's caption: the first that is there
+NAMES = ("id", "image_id", "key", "file_name")  # of a row's id; a row without one gets its number
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A caption and the id by which its pictures are named."""
+    """A caption, and the id that names its pictures."""
 
     id: str
     text: str
@@ -31,24 +31,24 @@ PAPER_PROMPTS = (
     "monochrome line-art logo on a black background",
     "monochrome line-art logo on a white background",
 )
-"""The prompts of [SD] table 1."""
+"""The prompts of table 1 of Zhang et al., "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024."""
 
 
 def named(texts: Iterable[str]) -> list[Prompt]:
-    """Captions without ids of their own, by their number from 0."""
+    """Return captions with their number, from 0, as id."""
     return [Prompt(str(i), text) for i, text in enumerate(texts)]
 
 
 def read_prompts(file: Path) -> list[Prompt]:
-    """The captions of a file, in its order.
+    """Return the captions of a file, in its order.
 
     Args:
-        file: ``.json``, ``{id: caption}`` as the authors' ``COCO_3W_prompt.json``, or a list of captions or of rows; ``.jsonl``, a
-            caption or a row a line; ``.csv``, with a heading; anything else: text, a caption a line. A row holds its caption under one of
-            ``COLUMNS`` and may hold an id under one of ``NAMES``.
+        file: its suffix names the format. ``.json``: an object {id: caption} as the authors' ``COCO_3W_prompt.json``, or a list of
+            captions or rows. ``.jsonl``: one caption or row per line. ``.csv``: rows, with a heading. Otherwise: text, one caption
+            per line. A row holds its caption under one of ``COLUMNS`` and may hold an id under one of ``NAMES``.
 
     Raises:
-        SingDiffusionError: the file cannot be read, is not UTF-8, holds no caption, an empty one, or an id twice.
+        SingDiffusionError: the file cannot be read, is not UTF-8, has no caption, an empty one, or the same id twice.
     """
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -58,16 +58,16 @@ def read_prompts(file: Path) -> list[Prompt]:
         raise SingDiffusionError(f"{file} is not UTF-8") from error
     rows = _READERS.get(file.suffix.lower(), _plain)(file, text)
     if not rows:
-        raise SingDiffusionError(f"{file} holds no prompt; write one a line")
+        raise SingDiffusionError(f"{file} holds no prompt; write one per line")
     return _unique(file, [_prompt(where, i, name, caption) for i, (where, name, caption) in enumerate(rows)])
 
 
-Row = tuple[str, Any, Any]  # where it stands, its id or None, its caption
+Row = tuple[str, Any, Any]  # place in the file, id or None, caption
 
 
 def _prompt(where: str, number: int, name: Any, caption: Any) -> Prompt:
     if not isinstance(caption, str):
-        what = "no caption" if caption is None else f"a caption that is no text but a {type(caption).__name__}"
+        what = "no caption" if caption is None else f"a caption that is not text but a {type(caption).__name__}"
         raise SingDiffusionError(f"{where} has {what} ({', '.join(COLUMNS)})")
     words = " ".join(caption.split())
     if not words:
@@ -91,26 +91,26 @@ def _plain(file: Path, text: str) -> list[Row]:
 
 def _json(file: Path, text: str) -> list[Row]:
     try:
-        told = json.loads(text, object_pairs_hook=lambda pairs: _Object(pairs))
+        content = json.loads(text, object_pairs_hook=_Object)
     except ValueError as error:
-        raise SingDiffusionError(f"{file} is no JSON: {error}") from error
-    if isinstance(told, _Object):
-        return [(f"{file}, {name!r}", name, caption) for name, caption in told.pairs]
-    if not isinstance(told, list):
+        raise SingDiffusionError(f"{file} is not JSON: {error}") from error
+    if isinstance(content, _Object):
+        return [(f"{file}, {name!r}", name, caption) for name, caption in content.pairs]
+    if not isinstance(content, list):
         raise SingDiffusionError(f"{file} must be an object of captions by id, or a list")
-    return [_row(f"{file}, entry {i}", each) for i, each in enumerate(told, 1)]
+    return [_row(f"{file}, entry {i}", each) for i, each in enumerate(content, 1)]
 
 
 def _json_lines(file: Path, text: str) -> list[Row]:
     rows = []
-    # not splitlines(): a caption may hold U+2028 and other ends of lines that JSON does not count as such
+    # not splitlines(): it also splits at U+2028, which a JSON text may hold
     for i, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                told = json.loads(line, object_pairs_hook=lambda pairs: _Object(pairs))
+                entry = json.loads(line, object_pairs_hook=_Object)
             except ValueError as error:
-                raise SingDiffusionError(f"{file}, line {i} is no JSON") from error
-            rows.append(_row(f"{file}, line {i}", told))
+                raise SingDiffusionError(f"{file}, line {i} is not JSON") from error
+            rows.append(_row(f"{file}, line {i}", entry))
     return rows
 
 
@@ -123,7 +123,7 @@ def _table(file: Path, text: str) -> list[Row]:
             )
         return [_row(f"{file}, line {reader.line_num}", _Object(list(row.items()))) for row in reader]
     except csv.Error as error:
-        raise SingDiffusionError(f"{file} is no CSV after line {reader.line_num}: {error}") from error
+        raise SingDiffusionError(f"{file} is not CSV after line {reader.line_num}: {error}") from error
 
 
 _READERS: dict[str, Callable[[Path, str], list[Row]]] = {".json": _json, ".jsonl": _json_lines, ".csv": _table}
@@ -131,26 +131,38 @@ _READERS: dict[str, Callable[[Path, str], list[Row]]] = {".json": _json, ".jsonl
 
 @dataclass(frozen=True)
 class _Object:
-    """A JSON object with all its pairs: of two with the same key, ``dict`` would keep one and say nothing."""
+    """A JSON object with all its pairs, because ``dict`` silently drops one of two with the same key."""
 
     pairs: list[tuple[str, Any]]
 
 
-def _row(where: str, told: Any) -> Row:
-    if not isinstance(told, _Object):
-        return where, None, told
-    row = dict(told.pairs)
+def _row(where: str, entry: Any) -> Row:
+    if not isinstance(entry, _Object):
+        return where, None, entry
+    row = dict(entry.pairs)
     first = lambda names: next((row[name] for name in names if row.get(name) is not None), None)  # noqa: E731
     return where, first(NAMES), first(COLUMNS)
 
 
+def file_names(texts: Iterable[str], longest: int = 60) -> dict[str, str]:
+    """Return text -> its ``slug``; texts with the same slug get letters behind it, so that no two names are alike."""
+    names: dict[str, str] = {}
+    for text in dict.fromkeys(texts):
+        base = name = slug(text, longest)
+        letters = iter("bcdefghijklmnopqrstuvwxyz")
+        while name in names.values():
+            name = f"{base}-{next(letters, len(names))}"
+        names[text] = name
+    return names
+
+
 def slug(text: str, longest: int = 40) -> str:
-    """Letters and digits of any script and dashes, for the name of a file."""
+    """Return a text as part of a file name: letters and digits of any script, in lower case, with dashes for all else."""
     return re.sub(r"[\W_]+", "-", text.lower())[:longest].strip("-") or "picture"
 
 
 def too_long(prompts: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:
-    """Those whose end a tokenizer cuts off (77 tokens for CLIP, start and end among them)."""
+    """Return the prompts whose end a tokenizer cuts off (CLIP: 77 tokens, including start and end)."""
     limit = tokenizer.model_max_length
     counts = (len(ids) for ids in tokenizer([p.text for p in prompts], truncation=False, verbose=False).input_ids)
     return [prompt for prompt, count in zip(prompts, counts, strict=True) if count > limit]

@@ -8,14 +8,18 @@ from ..errors import SingDiffusionError
 
 
 def own_size(pipe: Any) -> tuple[int, int]:
-    """Height and width, pixels, that a pipeline paints when it is told none."""
+    """Return height and width, pixels, of the pictures that a pipeline paints by default.
+
+    Raises:
+        SingDiffusionError: the pipeline has no U-Net or transformer, or no VAE.
+    """
     own = _denoiser(pipe).sample_size
     rows, columns = own if isinstance(own, list | tuple) else (own, own)
     return rows * pipe.vae_scale_factor, columns * pipe.vae_scale_factor
 
 
 def whole_size(pipe: Any, height: int | None, width: int | None) -> tuple[int | None, int | None]:
-    """Where one side is given, both: diffusers' pipelines pass over one that comes without the other."""
+    """Return height and width with the pipeline's own for the one that is None, because diffusers ignores one without the other."""
     if height is None and width is None:
         return None, None
     own_height, own_width = own_size(pipe)
@@ -23,7 +27,11 @@ def whole_size(pipe: Any, height: int | None, width: int | None) -> tuple[int | 
 
 
 def check_size(pipe: Any, height: int | None, width: int | None) -> None:
-    """Height and width must be multiples of what the VAE and the denoiser halve, or cut into patches."""
+    """Check that height and width are multiples of what the VAE and the denoiser halve, or cut into patches.
+
+    Raises:
+        SingDiffusionError: one does not fit; the message names the nearest that does.
+    """
     config = _denoiser(pipe)
     halvings = len(config.get("block_out_channels") or ()) - 1
     unit = pipe.vae_scale_factor * (2**halvings if halvings >= 0 else config.get("patch_size") or 1)
@@ -31,9 +39,13 @@ def check_size(pipe: Any, height: int | None, width: int | None) -> None:
         if value is not None and (value <= 0 or value % unit):
             near = max(unit, round(value / unit) * unit)
             raise SingDiffusionError(
-                f"{name} must be a positive multiple of {unit} for this model, not {value}; try {near}"
+                f"{name} must be a positive multiple of {unit} for this model, not {value}; try {near}", setting=name
             )
 
 
 def _denoiser(pipe: Any) -> Any:
-    return (getattr(pipe, "unet", None) or pipe.transformer).config
+    """Return the configuration of a pipeline's U-Net or transformer."""
+    found = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if found is None or not hasattr(pipe, "vae_scale_factor"):
+        raise SingDiffusionError(f"a {type(pipe).__name__} does not paint from a prompt alone", setting="model")
+    return found.config

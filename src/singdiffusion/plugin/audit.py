@@ -1,9 +1,8 @@
-"""Is a model affected, how badly, and what to do: from its scheduler's configuration alone, no weights needed."""
+"""Whether a model is affected, how badly, and what to do: from its configuration alone, without weights."""
 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line
+from ..files import read_json
 from ..published.hub import download
 from .first_step import FirstStep, first_step_of
 
@@ -23,23 +23,23 @@ MILD_FROM, PRESENT_FROM = 0.2, 2.0
 
 @dataclass(frozen=True)
 class Audit:
-    """What a scheduler's first step loses. ``print`` it to read it.
+    """What a scheduler's first step loses; ``print`` gives it as text.
 
     Attributes:
         scheduler: class of the scheduler.
         steps: denoising steps.
         latents: height and width of the latents.
-        prediction_type: what the denoiser predicts.
+        prediction_type: output of the denoiser.
         terminal_snr: alpha^2 / sigma^2 at the last timestep of training; 0 is pure noise.
         first_timestep: where sampling starts.
         alpha: of the state there, x = alpha x_0 + sigma noise (times the scheduler's own scale).
         sigma: likewise.
-        gain: sigma / alpha, by which an error of a noise prediction grows in its estimate of the picture; inf at pure noise.
-        d: alpha sqrt(H W) / sigma, the displacement of a channel's mean that sampling leaves out, in standard deviations of the
-            noise, per unit of latent mean (docs/audit.md).
+        gain: sigma / alpha, the factor by which an error of a noise prediction grows in its estimate of x_0; inf at pure noise.
+        d: alpha sqrt(H W) / sigma, the missing displacement of a channel's mean, in standard deviations of the noise per unit of
+            latent mean (docs/audit.md).
         verdict: "absent" (d below 0.2), "mild", or "present" (d of 2 or more).
-        reason: of the verdict, a sentence.
-        remedy: what to do, a sentence.
+        reason: for the verdict, in one sentence.
+        remedy: what to do, in one sentence.
         warnings: combinations that break.
     """
 
@@ -59,7 +59,7 @@ class Audit:
     warnings: tuple[str, ...] = field(default=())
 
     def as_json(self) -> dict[str, Any]:
-        """For JSON, which has no infinity: a ``gain`` of inf becomes None."""
+        """Return the attributes for JSON, which has no infinity: a ``gain`` of inf becomes None."""
         return asdict(self) | {"gain": self.gain if math.isfinite(self.gain) else None}
 
     def __str__(self) -> str:
@@ -82,17 +82,17 @@ def audit(
     scheduler: str | None = None,
     latents: int | tuple[int, int] | None = None,
 ) -> Audit:
-    """Whether a model starts sampling from the wrong noise, and what to do about it.
+    """Return whether a model starts sampling from the wrong noise, and what to do about it.
 
     Args:
-        target: a pipeline, a scheduler, a scheduler's configuration (a mapping), or the name of one: "tiny" (or "tiny-v", ...), a model's folder
-            in diffusers' layout, a ``scheduler_config.json``, or a hub id, of which only configurations are fetched.
+        target: a pipeline, a scheduler, its configuration (a mapping), or a name: "tiny" (or "tiny-v", ...), a model's folder in
+            diffusers' layout, a ``scheduler_config.json``, or a hub id, of which only configurations are downloaded.
         num_inference_steps: denoising steps; fewer lose more with ``leading`` spacing.
         scheduler: the class name of another scheduler, made from the model's configuration.
         latents: height and width of the latents (one number: both); by default the denoiser's own.
 
     Raises:
-        SingDiffusionError: the target is none such, or it does not tell the size of its latents.
+        SingDiffusionError: the target is none of these, or the size of its latents is unknown.
     """
     if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
         raise SingDiffusionError(f"num_inference_steps must be a positive integer, not {num_inference_steps}")
@@ -100,7 +100,7 @@ def audit(
     size = latents if latents is not None else size
     if size is None:
         raise SingDiffusionError(
-            "the size of the latents is not known; pass latents=(height, width), on the command line --latents H W"
+            "the size of the latents is unknown; pass latents, height and width", setting="latents"
         )
     height, width = (size, size) if isinstance(size, int) else tuple(size)
     if height < 1 or width < 1:
@@ -112,22 +112,22 @@ def audit(
 
 
 def _start(scheduler: Any, steps: int) -> FirstStep:
-    """The first step of a scheduler, whose own timesteps stay as they are."""
+    """Return the first step of a scheduler, whose own timesteps stay as they are."""
     twin = copy.deepcopy(scheduler)
-    more = {"mu": 1.0} if twin.config.get("use_dynamic_shifting") else {}  # shifts what lies between, not the start
+    more = {"mu": 1.0} if twin.config.get("use_dynamic_shifting") else {}  # it shifts later timesteps, not the first
     try:
         twin.set_timesteps(steps, **more)
     except (ValueError, TypeError, IndexError) as error:
-        raise SingDiffusionError(f"{type(scheduler).__name__} refuses {steps} steps: {error}") from error
+        raise SingDiffusionError(f"{type(scheduler).__name__} refuses {steps} steps: {one_line(error)}") from error
     return first_step_of(twin)
 
 
 def _terminal_snr(scheduler: Any) -> float:
-    """alpha^2 / sigma^2 where training's schedule ends."""
+    """Return alpha^2 / sigma^2 at the end of training's schedule."""
     config = scheduler.config
     if hasattr(scheduler, "alphas_cumprod"):
         bar = float(scheduler.alphas_cumprod[-1])
-        # Euler and its kin put 2^-24 in the place of the 0 that rescaling gives
+        # Euler and similar replace the 0 of a rescaled schedule by 2^-24
         return 0.0 if bar <= 2**-24 else bar / (1 - bar)
     if config.get("sigma_data") is not None and config.get("sigma_max") is not None:
         return 1 / config["sigma_max"] ** 2
@@ -145,7 +145,7 @@ def _judge(scheduler: Any, step: FirstStep, steps: int, latents: tuple[int, int]
     at_noise = step.alpha <= 2**-12
     if snr == 0 and prediction == "epsilon" and at_noise:
         warnings.append(
-            "epsilon prediction says nothing about the picture at zero SNR: sampling divides by zero; "
+            "epsilon prediction contains nothing of the picture at zero SNR: sampling divides by zero; "
             "such a model must predict v or the sample"
         )
     if snr == 0 and not at_noise and verdict != ABSENT:
@@ -172,15 +172,15 @@ def _judge(scheduler: Any, step: FirstStep, steps: int, latents: tuple[int, int]
 
 
 _REASONS = {
-    ABSENT: "sampling starts where training ended, from noise that shows nothing of the picture (d = {d})",
-    MILD: "sampling starts from pure noise, training ended a little before it: a channel's mean is off by {d} times the "
-    "noise's deviation, so very dark and very bright pictures lose some of it",
-    PRESENT: "sampling starts from pure noise, training ended well before it: a channel's mean is off by {d} times the "
-    "noise's deviation, so pictures are pulled to average grey",
+    ABSENT: "sampling starts where training ended, at pure noise (d = {d})",
+    MILD: "sampling starts at pure noise, training ended a little before: a channel's mean is off by {d} standard deviations "
+    "of the noise, so very dark and very bright pictures lose some light",
+    PRESENT: "sampling starts at pure noise, training ended well before: a channel's mean is off by {d} standard deviations "
+    "of the noise, so pictures are pulled to average grey",
 }
 _REMEDIES = {
     ABSENT: "nothing.",
-    MILD: "little is to be gained; a SingDiffusion module for this latent space, or enable(pipe, color=...), gains it.",
+    MILD: "a SingDiffusion module for this latent space, or enable(pipe, color=...), has a small effect.",
     PRESENT: "enable a SingDiffusion module for this latent space, or enable(pipe, color=...); the model stays as it is.",
 }
 
@@ -189,7 +189,7 @@ _REMEDIES = {
 
 
 def _read(target: Any) -> tuple[Any, int | tuple[int, int] | None]:
-    """(scheduler, size of the latents where the target tells it)."""
+    """Return the scheduler, and the size of the latents where the target has it."""
     if isinstance(target, str | os.PathLike):
         return _read_files(target)
     if isinstance(target, Mapping):
@@ -211,27 +211,17 @@ def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | N
         return _read(tiny.load_pipeline(model=str(name)))
     path = Path(name)
     if path.is_file():
-        return _scheduler_from(_json(path), path), None
+        return _scheduler_from(read_json(path), path), None
     folder = path if path.is_dir() else download(str(name), CONFIGURATIONS, "file or folder")
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
-        raise SingDiffusionError(f"{name} is no diffusers model: it has no scheduler/scheduler_config.json")
-    sizes = (_size(_json(config)) for config in _denoisers(folder))
-    return _scheduler_from(_json(file), file), next(sizes, None)
+        raise SingDiffusionError(f"{name} is not a diffusers model: it has no scheduler/scheduler_config.json")
+    sizes = (_size(read_json(config)) for config in _denoisers(folder))
+    return _scheduler_from(read_json(file), file), next(sizes, None)
 
 
 def _denoisers(folder: Path) -> list[Path]:
     return [file for part in ("unet", "transformer", "prior") if (file := folder / part / "config.json").is_file()]
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise SingDiffusionError(f"{file} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise SingDiffusionError(f"{file} holds no configuration")
-    return content
 
 
 def _size(config: Mapping[str, Any]) -> int | tuple[int, int] | None:
@@ -242,11 +232,11 @@ def _size(config: Mapping[str, Any]) -> int | tuple[int, int] | None:
 def _scheduler_from(config: Mapping[str, Any], where: Any) -> Any:
     name = config.get("_class_name")
     if not isinstance(name, str):
-        raise SingDiffusionError(f"{where} is no scheduler's configuration: it has no _class_name")
+        raise SingDiffusionError(f"{where} is not a scheduler's configuration: it has no _class_name")
     try:
         return _class_of(name).from_config(dict(config))
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise SingDiffusionError(f"{where} is no configuration that {name} takes: {error}") from error
+        raise SingDiffusionError(f"{where} does not fit {name}: {one_line(error)}") from error
 
 
 def _class_of(name: str) -> Any:
@@ -254,5 +244,7 @@ def _class_of(name: str) -> Any:
 
     found = getattr(diffusers, name, None)
     if found is None or not name.endswith("Scheduler"):
-        raise SingDiffusionError(f"unknown scheduler {name!r}; write a class of diffusers, such as DDIMScheduler")
+        raise SingDiffusionError(
+            f"unknown scheduler {name!r}; pass a class of diffusers, such as DDIMScheduler", setting="scheduler"
+        )
     return found

@@ -38,7 +38,7 @@ class SingDiffusionStep(ModularPipelineBlocks):
 
     @property
     def description(self) -> str:
-        return "SingDiffusion: the first step from t = 1, on the latents that were prepared"
+        return "SingDiffusion: the first step from t = 1, on the prepared latents"
 
     @property
     def expected_components(self) -> list[ComponentSpec]:
@@ -65,14 +65,14 @@ class SingDiffusionStep(ModularPipelineBlocks):
         step = first_step_of(components.scheduler)
         x_1 = block.latents.float() / step.noise_scale
         scale = _guidance(components)
-        positive, negative = self._text(block, scale > 1)
+        positive, negative = self._prompt_embeddings(block, scale > 1)
         y_bar, covariance = self.module.guided_moments(x_1, positive, negative, scale, self.method)
         taken = first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         block.latents = (step.scale * taken).to(block.latents.dtype)
         self.set_block_state(state, block)
         return components, state
 
-    def _text(self, block: Any, needs_negative: bool) -> tuple[Any, Any]:
+    def _prompt_embeddings(self, block: Any, needs_negative: bool) -> tuple[Any, Any]:
         if self.module.text_encoder is not None:
             return self.module.encode_prompt(block.prompt, block.negative_prompt, block.num_images_per_prompt)
         require_width(self.module, block.prompt_embeds.shape[-1])
@@ -80,6 +80,10 @@ class SingDiffusionStep(ModularPipelineBlocks):
 
 
 def _guidance(components: Any) -> float:
+    """Return the guidance scale of a modular pipeline, or 1 without guidance.
+
+    ``_enabled`` is private; guiders have ``disable()`` and no public attribute for it (``tests/plugin/test_private_api.py``).
+    """
     guider = getattr(components, "guider", None)
     if guider is None or not getattr(guider, "_enabled", True):
         return 1.0

@@ -1,4 +1,4 @@
-"""Which diffusers pipelines can be helped, and how each is read. A new pipeline is a new line of the table."""
+"""The supported diffusers pipelines, and how each is read. A new pipeline is a new line of the table."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Embeddings = tuple[Tensor, Tensor | None]  # of the prompt and of the negative p
 
 
 def _first_two(encoded: Any) -> Embeddings:
-    """(prompt, negative, ...), as the Stable Diffusions give it."""
+    """Read (prompt, negative, ...), as Stable Diffusion returns it."""
     return encoded[0], encoded[1]
 
 
 def _every_other(encoded: Any) -> Embeddings:
-    """(prompt, its mask, negative, its mask), as PixArt gives it; a module takes padding as it is."""
+    """Read (prompt, its mask, negative, its mask), as PixArt returns it; a module takes padding as it is."""
     return encoded[0], encoded[2]
 
 
 def _guidance(pipe: Any) -> float:
-    """1 where the pipeline runs without guidance, whatever scale was passed."""
+    """Return the guidance scale, or 1 where the pipeline runs without guidance."""
     return float(pipe.guidance_scale) if pipe.do_classifier_free_guidance else 1.0
 
 
 def _guidance_of_call(pipe: Any) -> float:
-    """For pipelines that keep their guidance scale to themselves: it is read in the call that is running."""
+    """Return the guidance scale of the running call, for pipelines without a public attribute for it."""
     return float(local_of_call(pipe, "guidance_scale"))
 
 
@@ -39,21 +39,21 @@ def _always(given: Mapping[str, Any]) -> bool:
 
 
 def _at_full_strength(given: Mapping[str, Any]) -> bool:
-    """Inpainting starts from noise at strength 1 only, and not where it goes on from another pipeline's latents."""
+    """Return whether inpainting starts from noise: at strength 1, and not from another pipeline's latents."""
     return bool(given.get("is_strength_max", True)) and bool(given.get("add_noise", True))
 
 
 @dataclass(frozen=True)
 class PipelineSpec:
-    """How to read one class of pipelines.
+    """How one class of pipelines is read.
 
     Attributes:
-        embeddings: from what ``encode_prompt`` returned to (prompt, negative prompt); None: it encodes no prompt.
-        guidance: from the pipeline, in a call, to its guidance scale.
+        embeddings: result of ``encode_prompt`` -> (prompt, negative prompt); None: the class encodes no prompt.
+        guidance: pipeline, in a call -> guidance scale.
         denoiser: the name of its U-Net or transformer.
         autoencoder: the name of its VAE.
         scaled: whether it multiplies latents by its VAE's scaling factor.
-        from_noise: from the arguments of ``prepare_latents`` to whether this call starts from pure noise.
+        from_noise: arguments of ``prepare_latents`` -> whether this call starts from pure noise.
     """
 
     embeddings: Callable[[Any], Embeddings] | None = _first_two
@@ -103,15 +103,15 @@ UNTOUCHED: dict[str, str] = {
 
 
 def untouched(pipe: Any) -> str | None:
-    """Why a pipeline is left as it is, where it is one that the first step has no business with; else None."""
+    """Return the reason why a pipeline stays as it is, or None where the first step applies."""
     name = type(pipe).__name__
     if name not in PIPELINES and type(pipe.scheduler).__name__.startswith("FlowMatch"):
-        return "it matches flows, which start from noise alone: there is nothing to fix"
+        return "it matches flows, which start from pure noise: there is nothing to fix"
     return UNTOUCHED.get(name)
 
 
 def spec_of(pipe: Any) -> PipelineSpec:
-    """The table's line for a pipeline; subclasses are other classes, for they may prepare latents in other ways.
+    """Return the table's line for a pipeline; a subclass has no line of its own, because it may prepare latents in another way.
 
     Raises:
         SingDiffusionError: the pipeline's class is not in the table.

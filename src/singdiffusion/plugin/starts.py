@@ -159,7 +159,7 @@ class ModuleStart:
 def is_offloaded(pipe: Any) -> bool:
     """Return whether a pipeline moves its networks to the device one by one.
 
-    ``_offload_device`` is private; diffusers has no public way to ask (``tests/plugin/test_private_api.py``).
+    ``_offload_device`` is private; diffusers has no public attribute for it (``tests/plugin/test_private_api.py``).
     """
     return getattr(pipe, "_offload_device", None) is not None
 

@@ -12,13 +12,13 @@ from .color import Color
 
 @torch.no_grad()
 def flat_latents(color: Color, autoencoder: Any, like: Tensor, scaled: bool = True) -> Tensor:
-    """The latent of a picture of one colour, through a pipeline's own autoencoder.
+    """Return the latent of a picture of one colour.
 
     Args:
         color: red, green, blue, 0..255.
         autoencoder: AutoencoderKL or VQModel.
         like: latents (B, C, H, W) whose shape and device the result has.
-        scaled: whether the pipeline's latents are (raw - shift) * scaling; else they are raw.
+        scaled: whether the pipeline's latents are (raw - shift) * scaling, as most are; otherwise they are raw.
 
     Returns:
         float32 (B, C, H, W).
@@ -31,21 +31,21 @@ def flat_latents(color: Color, autoencoder: Any, like: Tensor, scaled: bool = Tr
 
 @torch.no_grad()
 def mean_latents(pixels: Tensor, autoencoder: Any, scaled: bool = True) -> Tensor:
-    """Means of the latents of pictures, through a pipeline's own autoencoder.
+    """Return the means of the latents of pictures.
 
     Args:
         pixels: float32 (B, 3, H, W) in -1..1.
         autoencoder: AutoencoderKL or VQModel.
-        scaled: whether the pipeline's latents are (raw - shift) * scaling; else they are raw.
+        scaled: whether the pipeline's latents are (raw - shift) * scaling, as most are; otherwise they are raw.
 
     Returns:
         float32 (B, C, h, w), on the device of ``pixels``.
     """
     config, parameter = autoencoder.config, next(autoencoder.parameters())
-    # fp16 overflows in some autoencoders (SDXL's), which say so by force_upcast
+    # float16 overflows in some autoencoders (SDXL's); their configuration has force_upcast
     upcast = parameter.dtype == torch.float16 and config.get("force_upcast", False)
     dtype = torch.float32 if upcast else parameter.dtype
-    # offloaded: its hook brings the weights
+    # offloaded weights are on the meta device until a hook moves them
     device = pixels.device if parameter.device.type == "meta" else parameter.device
     if upcast:
         autoencoder.to(dtype=torch.float32)

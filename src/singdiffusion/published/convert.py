@@ -53,7 +53,7 @@ def convert(
     if base is not None:
         config, tokenizer, text_encoder = _from_base(config, Path(base), bring_text)
     elif bring_text:
-        raise SingDiffusionError("bring_text needs a base, whose text encoder is copied")
+        raise SingDiffusionError("bring_text needs a base, whose text encoder is copied", setting="base")
     network = assemble(found, torch_dtype)
     target = Path(target)
     if target.suffix == ".safetensors":

@@ -133,7 +133,8 @@ def _unet_of(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     width = next((weights[key].shape[1] for key in keys), None)
     if width not in _UNETS:
         raise SingDiffusionError(
-            f"{file} has no configuration of its U-Net, and is not of SD-1.x or SD-2.x size; pass its config.json"
+            f"{file} has no configuration of its U-Net, and is not of SD-1.x or SD-2.x size; pass its config.json",
+            setting="unet_config",
         )
     return dict(_UNETS[width])
 

@@ -270,9 +270,8 @@ class Oracle:
         alpha, sigma = self.path.alpha(t)[:, None], self.path.sigma(t)[:, None]
         distance = torch.cdist(x, self.data, compute_mode=DIRECT)
         nearest = distance.min(1, keepdim=True).values
-        further = ((distance - nearest) / sigma).nan_to_num(
-            nan=0.0, posinf=_LARGE
-        )  # 0 / 0: the nearest point, at t = 0
+        # 0 / 0 occurs for the nearest point at t = 0
+        further = ((distance - nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)
         sum_ = ((distance + nearest) / sigma).nan_to_num(nan=0.0, posinf=_LARGE)
         norms = torch.linalg.vector_norm(self.data, dim=1).square()
         return alpha * (norms / (2 * (1 + alpha)) - further * sum_ / 2), distance
@@ -292,9 +291,8 @@ def _require_moderate(name: str, values: Tensor) -> None:
     """Raise SingDiffusionError if a value is not finite, or its square would not be."""
     if not values.numel():
         return
-    low, high = (
-        float(value) for value in values.detach().aminmax()
-    )  # without a copy, because data may fill the memory
+    # without a copy, because data may fill the memory
+    low, high = (float(value) for value in values.detach().aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise SingDiffusionError(f"{name} has NaN or infinite values")
     if max(-low, high) > _LARGEST:

@@ -198,7 +198,7 @@ class Pictures:
 
     @property
     def luma(self) -> Tensor:
-        """Luma of the pixels of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
+        """Luma of ``drawn`` (Rec. 601), float64 (N, 1, 64, 64) in -1..1."""
         import torch
 
         weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)

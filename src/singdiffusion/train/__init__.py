@@ -1,4 +1,4 @@
-"""From shards of latents to a module: configuration, losses, the loop, exact resume, validation."""
+"""Train a module on shards of latents: configuration, losses, the loop, resuming, validation."""
 
 from .config import Config, load_config, preset_names
 from .loop import train

@@ -1,7 +1,7 @@
-"""What a process trains on at a step: its share of the step's batch, with noise and dropped captions.
+"""The share that one process trains on at a step: pictures, with noise and dropped captions.
 
-Everything depends on the seed, the step and a picture's place in the batch alone, so that neither the number of processes nor the
-size of micro-batches, nor a run's being killed and gone on with, changes what is seen.
+Everything depends only on the seed, the step and a picture's place in the batch. So a run sees the same with any number of processes
+and any size of micro-batches, and after it has been killed and resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ _DROPOUT, _NOISE = 1, 2  # streams of random numbers
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch: latents or coefficients (B, C, ., .), token ids (B, L) a tokenizer, noise (B, C, H, W) or None, rows (B,)."""
+    """A micro-batch.
+
+    Attributes:
+        y: latents (B, C, H, W), or their lowest DCT coefficients (B, C, K, K).
+        ids: token ids (B, L), one tensor per tokenizer.
+        x_1: noise (B, C, H, W), or None for a decoder.
+        size: H, W.
+        rows: numbers of the pictures, (B,).
+    """
 
     y: Tensor
     ids: list[Tensor]
@@ -37,11 +45,11 @@ class MicroBatches(Dataset):
         plan: the pictures of each step.
         seed: of noise and caption dropout.
         dropout: share of captions replaced by ``empty``.
-        empty: token ids (L,) of "", one a tokenizer.
-        micro: pictures in each.
-        accumulate: how many of them a process takes a step.
-        rank: of this process.
-        with_noise: whether x_1 is drawn.
+        empty: token ids (L,) of "", one tensor per tokenizer.
+        micro: pictures in each micro-batch.
+        accumulate: micro-batches per step and process.
+        rank: number of this process.
+        with_noise: whether to draw x_1.
     """
 
     plan: Plan
@@ -68,12 +76,15 @@ class MicroBatches(Dataset):
 
 
 def drops(seed: int, step: int, batch: int, share: float) -> np.ndarray:
-    """Whose caption is dropped at a step: bool (batch,)."""
+    """Return which captions of a step's batch are dropped: bool (batch,)."""
     return np.random.default_rng((seed, _DROPOUT, step)).random(batch) < share
 
 
 def noises(shape: tuple[int, ...], seed: int, step: int, places: range) -> Tensor:
-    """Standard normal noise (len(places), *shape), float32; that of a place in a step's batch is always the same."""
+    """Return standard normal noise (len(places), *shape), float32.
+
+    The noise of a place depends only on the seed, the step and the place.
+    """
     made = np.empty((len(places), *shape), np.float32)
     for row, place in zip(made, places, strict=True):
         bits = np.random.Philox(key=[seed << 32 | _NOISE, step << 32 | place])
@@ -82,7 +93,7 @@ def noises(shape: tuple[int, ...], seed: int, step: int, places: range) -> Tenso
 
 
 def caption_counts(data: LatentDataset, most: int) -> dict[bytes, int] | None:
-    """Token ids (as bytes) of the distinct captions -> how many pictures have it; None where more than ``most`` are distinct."""
+    """Return the number of pictures per distinct caption, by the bytes of its token ids; None for more than ``most`` captions."""
     counts: dict[bytes, int] = {}
     for ids in data.all_tokens():
         for row in ids:

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside their place and renamed, the last few kept, so that a run can be killed at any moment."""
+"""Checkpoints: each is written to a temporary folder and renamed, so that a run may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line
+from ..files import read_json
 
-EMA, PROGRESS = "ema.safetensors", "progress.json"
+AVERAGE, PROGRESS = "ema.safetensors", "progress.json"
 
 
 @dataclass
 class Progress:
-    """How far a run is: optimizer steps, seconds of training, steps that the average has seen, and with how many processes."""
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps done.
+        seconds: time of training.
+        averaged: steps that the averaged weights have seen.
+        world: number of processes.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -33,21 +40,28 @@ class CheckpointStore:
 
     Args:
         folder: of the run.
-        keep: how many stay.
+        keep: number of checkpoints kept.
     """
 
     def __init__(self, folder: Path, keep: int):
         self.folder, self.keep = folder / "checkpoints", keep
 
     def all(self) -> list[Path]:
-        """Those that are whole, the oldest first."""
+        """Return the complete checkpoints, the oldest first."""
         return sorted(self.folder.glob("step-*"))
 
+    def last(self) -> Path | None:
+        """Return the last complete checkpoint."""
+        return next(reversed(self.all()), None)
+
     def save(self, accelerator: Accelerator, progress: Progress, average: dict[str, torch.Tensor] | None) -> Path:
-        """Write one. Every process must call this.
+        """Write a checkpoint, unless this step has one. Every process must call this.
+
+        Args:
+            average: the averaged weights by name.
 
         Raises:
-            SingDiffusionError: it cannot be written; what was there before is left.
+            SingDiffusionError: it cannot be written; the checkpoints before it stay.
         """
         target = self.folder / f"step-{progress.step:08d}"
         partial = self.folder / f"partial-{progress.step:08d}"
@@ -61,12 +75,12 @@ class CheckpointStore:
             accelerator.save_state(str(partial))
             if accelerator.is_main_process:
                 if average is not None:
-                    save_file(average, partial / EMA)
+                    save_file(average, partial / AVERAGE)
                 (partial / PROGRESS).write_text(json.dumps(vars(progress)) + "\n")
         except Exception as error:  # torch and safetensors raise their own kinds for a full disk
             shutil.rmtree(partial, ignore_errors=True)
             if accelerator.is_main_process or not partial.exists():
-                raise SingDiffusionError(self._cannot(target, error)) from error
+                raise SingDiffusionError(self._write_error(target, error)) from error
             raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -78,53 +92,42 @@ class CheckpointStore:
         return target
 
     def _clear(self) -> None:
-        """What a killed run left half-written."""
+        """Delete the incomplete checkpoints of a killed run."""
         for left in self.folder.glob("partial-*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _cannot(self, target: Path, error: Exception) -> str:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        last = self.all()
-        kept = f"the one before, {last[-1].name}, is whole" if last else "there is none before"
-        return f"cannot write the checkpoint {target}: {line[:160]}; {kept}"
+    def _write_error(self, target: Path, error: Exception) -> str:
+        last = self.last()
+        kept = "there is no earlier one" if last is None else f"the one before, {last.name}, is complete"
+        return f"cannot write the checkpoint {target}: {one_line(error, 160)}; {kept}"
 
     def load(self, accelerator: Accelerator) -> tuple[Progress, dict[str, torch.Tensor] | None] | None:
-        """Put the last one's state into what the accelerator has prepared; None where there is none. Every process must call this.
+        """Load the last checkpoint into what the accelerator has prepared. Every process must call this.
+
+        Returns:
+            The progress, and the averaged weights by name if it has them; None where there is no checkpoint.
 
         Raises:
             SingDiffusionError: it cannot be read.
         """
-        there = self.all()
-        if not there:
+        *earlier, last = self.all() or [None]
+        if last is None:
             return None
-        last = there[-1]
         try:
-            told = Progress(**json.loads((last / PROGRESS).read_text()))
+            progress = Progress(**read_json(last / PROGRESS))
             accelerator.load_state(str(last))
-            file = last / EMA
-            return told, load_file(file) if file.exists() else None
-        except Exception as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            hint = f"; delete it to go on from {there[-2].name}" if len(there) > 1 else ""
-            raise SingDiffusionError(f"the checkpoint {last} cannot be read: {line[:160]}{hint}") from error
+            file = last / AVERAGE
+            return progress, load_file(file) if file.exists() else None
+        except Exception as error:  # torch and safetensors raise their own kinds for damaged files
+            hint = f"; delete it to resume from {earlier[-1].name}" if earlier else ""
+            raise SingDiffusionError(f"the checkpoint {last} cannot be read: {one_line(error, 160)}{hint}") from error
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that what is renamed outlives the machine."""
+    """Flush a folder's files to the disk, so that they survive a crash of the machine once the folder is renamed."""
     for path in [*folder.rglob("*"), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a .jsonl log; a last line that a killed run left unfinished is passed over."""
-    rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows

@@ -1,4 +1,4 @@
-"""The configuration of a training run: a TOML file or a preset, changed by ``--set``."""
+"""The configuration of a training run: read from a TOML file or a preset, with changes on top."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, validation_line
 
 
 class _Section(BaseModel):
@@ -17,14 +17,14 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """What is trained on.
+    """The data of a run.
 
     Attributes:
         shards: folder that ``singdiffusion encode`` wrote.
-        base: the model that it was written with: ``tiny``, a folder, or a hub id. Its text encoder is used, nothing else.
-        held_out: pictures kept for validation.
+        base: the model that the shards were encoded with: ``tiny``, a folder, or a hub id. Training needs its text encoder only.
+        held_out: number of pictures kept for validation.
         caption_dropout: share of captions replaced by "", for classifier-free guidance.
-        text_cache_mib: embeddings of distinct captions are kept up to this; beyond it all are computed at every step.
+        text_cache_mib: memory for the embeddings of distinct captions; if they do not fit, all are computed at every step.
         workers: processes that read batches ahead; 0: the training process reads them itself.
     """
 
@@ -37,14 +37,14 @@ class Data(_Section):
 
 
 class Network(_Section):
-    """What is trained.
+    """The network of a run, and where its first weights come from.
 
     Attributes:
         kind: ``unet``, a ``TimeFreeUNet`` (the paper's), or ``decoder``, a ``MeanDecoder``.
-        init: a base model whose U-Net's weights it starts from, as far as they fit; ``options`` may change its shape.
-        init_module: a module to go on from: its folder, a hub id or ``tiny``; its shape is kept.
+        init: a base model; the network starts from those weights of its U-Net that fit. ``options`` may change the shape.
+        init_module: a module to fine-tune: a folder, a hub id or ``tiny``. It keeps its shape.
         options: arguments of the network's class; channels, size and text width come from the data.
-        seed: of its first weights.
+        seed: of fresh weights.
     """
 
     kind: Literal["unet", "decoder"] = "unet"
@@ -59,10 +59,10 @@ class Network(_Section):
             raise ValueError("init and init_module exclude each other")
         if self.init is not None and self.kind == "decoder":
             raise ValueError(
-                "a decoder cannot start from a base's U-Net: leave init out, or go on from a decoder by init_module"
+                "a decoder cannot start from a base's U-Net: leave out init, or fine-tune a decoder with init_module"
             )
         if self.init_module is not None and self.options:
-            raise ValueError("a module that is gone on from keeps its shape: leave out options")
+            raise ValueError("a module that is fine-tuned keeps its shape: leave out options")
         return self
 
 
@@ -74,7 +74,7 @@ class Optimizer(_Section):
         rate: peak of the learning rate.
         betas: decay of its two averages.
         weight_decay: decoupled from the gradient.
-        clip: norm at which gradients are cut.
+        clip: largest norm of the gradient; larger gradients are scaled down to it.
     """
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
@@ -85,13 +85,13 @@ class Optimizer(_Section):
 
 
 class Schedule(_Section):
-    """Learning rate by step.
+    """The learning rate at each step.
 
     Attributes:
         shape: ``constant``, or ``cosine``, which falls after ``hold``.
-        warm_up: steps over which it rises linearly to the peak.
-        hold: share of the run after which it falls.
-        final: share of the peak to which it falls.
+        warm_up: steps over which the rate rises linearly to its peak.
+        hold: share of the run after which the rate falls.
+        final: share of the peak at the end of the run.
     """
 
     shape: Literal["cosine", "constant"] = "cosine"
@@ -101,12 +101,12 @@ class Schedule(_Section):
 
 
 class Checkpoints(_Section):
-    """When they are written, whichever comes first; and in any case when the run is told to stop.
+    """When checkpoints are written: after so many steps or minutes, whichever comes first, and when a signal stops the run.
 
     Attributes:
-        every_steps: steps between two; None: time alone decides.
-        every_minutes: minutes between two; None: steps alone decide.
-        keep: how many of the last stay.
+        every_steps: steps between two; None: only the time counts.
+        every_minutes: minutes between two; None: only the steps count.
+        keep: number of checkpoints kept; older ones are deleted.
     """
 
     every_steps: int | None = Field(default=None, ge=1)
@@ -115,11 +115,11 @@ class Checkpoints(_Section):
 
 
 class Log(_Section):
-    """What is told of a run.
+    """What a run records.
 
     Attributes:
-        every: steps between two lines in log.jsonl and to the trackers.
-        trackers: tensorboard, wandb, ... as accelerate knows them.
+        every: steps between two lines in log.jsonl, and between two reports to the trackers.
+        trackers: names of accelerate's trackers, such as tensorboard and wandb.
     """
 
     every: int = Field(default=10, ge=1)
@@ -127,13 +127,13 @@ class Log(_Section):
 
 
 class Validation(_Section):
-    """On held-out pictures, with the averaged weights.
+    """Validation on held-out pictures, with the averaged weights.
 
     Attributes:
-        every: steps between validations; there is one at the end in any case.
+        every: steps between validations; the end of the run always has one.
         batch: pictures at once.
-        noises: draws of x_1 over which the output's variance is taken.
-        prompts: painted with the base and the module each time; this loads the base.
+        noises: draws of x_1 from which the variance of the output is estimated.
+        prompts: painted by the base without and with the module at each validation; the base is loaded at the start and kept.
         steps: denoising steps of these pictures.
         guidance_scale: of these pictures.
     """
@@ -150,21 +150,21 @@ class Config(_Section):
     """A training run.
 
     Attributes:
-        name: for people, and in the module's configuration.
+        name: a description, also written into the module's configuration.
         out: folder of the run: checkpoints, logs, samples, and at the end ``module/``.
-        loss: ``sample``, the paper's x-prediction; ``v_prediction`` and ``epsilon``, OneMoreStep's; ``moments``: mean and variance.
-        alpha: at which v or epsilon is meant, see ``core.singular.as_sample``.
-        steps: optimizer steps in all.
-        batch: pictures a step, over all processes.
-        micro_batch: pictures of one process at once; gradients are summed up to ``batch``. None: no accumulation.
+        loss: ``sample``, the paper's x-prediction; ``v_prediction`` and ``epsilon``, OneMoreStep's; ``moments``: mean and covariance.
+        alpha: for ``v_prediction`` and ``epsilon``, the alpha_t at which they are defined, see ``core.singular.as_sample``.
+        steps: number of optimizer steps.
+        batch: pictures per step, over all processes.
+        micro_batch: pictures that a process takes at once; gradients are summed up to ``batch``. None: all of its share.
         seed: of the order of pictures, noise and caption dropout.
-        ema: decay of the averaged weights; 0: none are kept.
-        precision: autocast; weights and optimizer stay float32.
-        gradient_checkpointing: memory for time.
-        compile: by torch.compile.
+        ema: decay of the averaged weights; 0: no averaging.
+        precision: of autocast; weights and optimizer stay float32.
+        gradient_checkpointing: compute activations twice to save memory.
+        compile: use torch.compile.
         channels_last: memory format of a U-Net.
-        bring_text: put the base's text encoder into the module, for bases that have others.
-        timeout: seconds after which a process that waits for another one in vain gives up.
+        bring_text: write the base's text encoder into the module, for bases that have another.
+        timeout: seconds that a process waits for the others before it gives up.
     """
 
     name: str = ""
@@ -194,23 +194,29 @@ class Config(_Section):
     def _fits(self) -> Config:
         if self.loss == "epsilon" and self.alpha == 0:
             raise ValueError(
-                "at alpha = 0 the noise says nothing of the picture; epsilon needs alpha, such as the base's last (0.068 for SD-1.5)"
+                "loss epsilon needs alpha above 0, such as the base's last (0.068 for SD-1.5): at alpha = 0 its target is the input"
             )
         if self.network.kind == "decoder" and self.loss not in ("sample", "moments"):
-            raise ValueError(f"a decoder sees no noise and cannot learn {self.loss}; use sample or moments")
+            raise ValueError(
+                f"a decoder has no noise as input and cannot learn {self.loss}; loss must be sample or moments"
+            )
         if self.network.kind == "unet" and self.loss == "moments":
-            raise ValueError("moments needs a decoder: network.kind = 'decoder'")
+            raise ValueError("loss moments needs a decoder: network.kind must be decoder")
         return self
 
 
-# What may change when a run is gone on with; anything else would make it another run.
+# Settings that may differ when a run resumes; any other difference makes it another run.
 FREE = ("name", "out", "steps", "micro_batch", "timeout", "compile", "gradient_checkpointing", "bring_text")
 FREE_SECTIONS = ("checkpoints", "log", "validation")
-FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # that pictures and base are the same is asked elsewhere
+FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # pictures and text encoder are compared by their digests
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two configurations (as JSON) that decide a run's course: "key: before, now"."""
+    """Return the settings that decide a run's course and differ between two configurations, as "key: before, now".
+
+    Args:
+        before, now: configurations as JSON.
+    """
     found = []
     for key, value in now.items():
         if key in FREE or key in FREE_SECTIONS:
@@ -225,7 +231,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def preset_names() -> list[str]:
-    """Names that ``load_config`` knows without a file."""
+    """Return the names that ``load_config`` takes in place of a file."""
     return sorted(file.name.removesuffix(".toml") for file in _presets().iterdir() if file.name.endswith(".toml"))
 
 
@@ -234,10 +240,10 @@ def _presets() -> Any:
 
 
 def read(source: str) -> dict[str, Any]:
-    """The raw values of a TOML file or a preset.
+    """Return the raw values of a TOML file or a preset.
 
     Raises:
-        SingDiffusionError: it is neither, or no TOML.
+        SingDiffusionError: ``source`` is neither, or is not TOML.
     """
     if source in preset_names():
         text = (_presets() / f"{source}.toml").read_text("utf-8")
@@ -246,19 +252,23 @@ def read(source: str) -> dict[str, Any]:
             text = Path(source).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SingDiffusionError(
-                f"--config {source} is no readable file, nor a preset ({', '.join(preset_names())})"
+                f"{source} is neither a readable file nor a preset ({', '.join(preset_names())})"
             ) from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SingDiffusionError(f"{source} is no TOML: {error}") from error
+        raise SingDiffusionError(f"{source} is not TOML: {error}") from error
 
 
 def load_config(source: str, changes: list[str] | None = None) -> Config:
-    """A configuration from a file or a preset, with changes "section.key=value" (TOML values; bare words are strings).
+    """Return the configuration of a file or a preset, with changes.
+
+    Args:
+        source: path of a TOML file, or one of ``preset_names()``.
+        changes: "section.key=value", where value is TOML; a bare word is a string.
 
     Raises:
-        SingDiffusionError: it cannot be read, or a value is unknown, missing or wrong.
+        SingDiffusionError: the source cannot be read, or a value is unknown, missing or wrong.
     """
     values = read(source)
     for change in changes or []:
@@ -266,29 +276,21 @@ def load_config(source: str, changes: list[str] | None = None) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise SingDiffusionError(_plainly(source, error)) from error
-
-
-def _plainly(source: str, error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    hints = {"missing": "is missing; say it in the file or with --set", "extra_forbidden": "is unknown"}
-    said = hints.get(first["type"]) or f"is wrong: {first['msg'].removeprefix('Value error, ')}, not {first['input']!r}"
-    if not where or first["type"] == "value_error":
-        said = ("is wrong: " if where else "") + first["msg"].removeprefix("Value error, ")
-    return f"{source}: {where} {said}".replace(":  ", ": ")
+        first = error.errors()[0]
+        key = None if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+        raise SingDiffusionError(f"{source}: {validation_line(error)}", setting=key) from error
 
 
 def _set(values: dict[str, Any], change: str) -> None:
     path, separator, text = change.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise SingDiffusionError(f"--set {change} is no key=value, such as data.held_out=100")
+        raise SingDiffusionError(f"a change must be key=value, such as data.held_out=100, not {change!r}")
     inner = values
     for key in keys[:-1]:
         inner = inner.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise SingDiffusionError(f"--set {change}: {key} has no keys of its own")
+            raise SingDiffusionError(f"the change {change!r} is wrong: {key} has no keys of its own")
     inner[keys[-1]] = _value(text.strip())
 
 

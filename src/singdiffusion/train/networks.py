@@ -1,4 +1,4 @@
-"""The network of a run: fresh, from a base's U-Net as its weights allow, or a module that is gone on with."""
+"""The network of a run: fresh, with the weights of a base's U-Net that fit, or a module that is fine-tuned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..data.shards import LatentDataset
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 from ..modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
 from ..modules.decoder import preset_options
 from ..painting.bases import load_unet
@@ -17,24 +17,33 @@ from .config import Config
 
 
 class Start(NamedTuple):
-    """The network, float32; a line that says where its weights come from; and the module that it is gone on from, if it is."""
+    """What a run starts with.
+
+    Attributes:
+        network: in float32.
+        origin: where its weights come from, for the user.
+        fine_tuned: the module that it is fine-tuned from, if it is.
+    """
 
     network: Any
     origin: str
-    module: SingModule | None = None
+    fine_tuned: SingModule | None = None
 
 
 def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder) -> Start:
-    """The network that a run starts with; ``decoder`` is the class of a fresh one.
+    """Return the network that a run starts with.
+
+    Args:
+        decoder: class of a fresh decoder.
 
     Raises:
-        SingDiffusionError: options are unknown or contradict the data, or what it should start from does not fit.
+        SingDiffusionError: options are unknown or contradict the data, or what the network should start from does not fit.
     """
     spec = config.network
     require_data(config, data)
     torch.manual_seed(spec.seed)
     if spec.init_module is not None:
-        return _module(spec.init_module, config, data)
+        return _from_module(spec.init_module, config, data)
     if spec.kind == "decoder":
         network, origin = _made(decoder, _decoder_options(config, data)), "fresh weights"
     elif spec.init is not None:
@@ -46,15 +55,16 @@ def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = Mean
 
 
 def require_data(config: Config, data: LatentDataset) -> None:
-    """Raise SingDiffusionError if the shards are not what the network learns from."""
+    """Raise SingDiffusionError if the shards do not have what the network learns from."""
     if config.network.kind == "unet" and data.low_frequency is not None:
         raise SingDiffusionError(
-            f"{data.folder} holds low frequencies only, and a U-Net needs latents: encode without --low-frequency, or "
-            "train a decoder"
+            f"{data.folder} holds low frequencies only, and a U-Net needs latents: encode these, or train a decoder",
+            setting="network.kind",
         )
 
 
 def _identity(data: LatentDataset) -> tuple[int, int]:
+    """Return (latent channels, text width) of the base of the shards."""
     base = data.manifest["base"]
     return base["latent_channels"], base["text_width"]
 
@@ -73,16 +83,19 @@ def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
     given = dict(config.network.options)
     preset = given.pop("preset", None)
     options = ({} if preset is None else preset_options(preset)) | options | given
-    if bool(options.get("covariance_grid")) != (config.loss == "moments"):
+    covariance_grid = options.get("covariance_grid", 0)
+    if bool(covariance_grid) != (config.loss == "moments"):
+        right = "at least 1" if config.loss == "moments" else "0"
         raise SingDiffusionError(
-            "network.options.covariance_grid goes with loss = 'moments', and must then be at least 1"
+            f"network.options.covariance_grid must be {right} with loss {config.loss}, not {covariance_grid}",
+            setting="network.options.covariance_grid",
         )
-    known = data.low_frequency
+    stored = data.low_frequency
     grid = options.get("grid", inspect.signature(MeanDecoder).parameters["grid"].default)
-    if known is not None and grid > known:
+    if stored is not None and grid > stored:
         raise SingDiffusionError(
-            f"the decoder's grid of {grid} wants more frequencies than the {known} a side that {data.folder} holds; "
-            f"say network.options.grid={known} or less"
+            f"network.options.grid must be at most {stored}, the frequencies per side in {data.folder}, not {grid}",
+            setting="network.options.grid",
         )
     return options
 
@@ -92,28 +105,30 @@ def _made(kind: Any, options: dict[str, Any]) -> Any:
     foreign = sorted(set(options) - set(known))
     if foreign:
         raise SingDiffusionError(f"network.options: a {kind.__name__} has no {foreign[0]}")
-    try:
+    with one_line_error(f"network.options do not make a {kind.__name__}"):
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-    except SingDiffusionError:
-        raise
-    except Exception as error:  # diffusers raises many kinds for options that do not go together
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SingDiffusionError(f"network.options do not make a {kind.__name__}: {line[:200]}") from error
 
 
 def _from_base(base: str, options: dict[str, Any], data: LatentDataset) -> tuple[Any, str]:
+    """Return a ``TimeFreeUNet`` with weights of a base's U-Net, and their origin."""
     unet = load_unet(base)
     if not options:
         network = TimeFreeUNet.from_unet(unet)
-        return network, f"all weights but those of the time from the U-Net of {base}"
+        return network, f"weights of the U-Net of {base}, all but those of its time input"
     network = _made(TimeFreeUNet, _unet_shape(data) | options)
     theirs, ours = unet.state_dict(), network.state_dict()
     taken = {key: theirs[key] for key, value in ours.items() if key in theirs and theirs[key].shape == value.shape}
     if not taken:
-        raise SingDiffusionError(f"no weight of the U-Net of {base} has a place in this network")
+        raise SingDiffusionError(
+            f"none of the weights of the U-Net of {base} fits this network; leave out network.options to have its shape",
+            setting="network.options",
+        )
     network.load_state_dict(ours | taken)
     share = sum(v.numel() for v in taken.values()) / sum(v.numel() for v in ours.values())
     return network, f"{len(taken)} of {len(ours)} tensors ({share:.0%} of the weights) from the U-Net of {base}"
+
+
+# -- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
 def settings_of_module(source: str) -> dict[str, Any]:
@@ -130,32 +145,36 @@ def settings_of_module(source: str) -> dict[str, Any]:
     }
 
 
-def _module(source: str, config: Config, data: LatentDataset) -> Start:
+def _from_module(source: str, config: Config, data: LatentDataset) -> Start:
+    """Return a module's network to fine-tune."""
     module = load_module(source)
     network = module.network.requires_grad_(True)
-    kind = module.kind
-    if kind != config.network.kind:
+    if module.kind != config.network.kind:
         raise SingDiffusionError(
-            f"{source} is a {kind}, and network.kind says {config.network.kind}; say --set network.kind={kind}"
+            f"{source} is a {module.kind}: network.kind must be {module.kind}, not {config.network.kind}",
+            setting="network.kind",
         )
     _require_prediction(module.config, config, source)
-    if kind == "decoder" and module.predicts_covariance != (config.loss == "moments"):
+    if module.kind == "decoder" and module.predicts_covariance != (config.loss == "moments"):
+        right = "moments" if module.predicts_covariance else "sample"
         raise SingDiffusionError(
-            f"{source} has covariance_grid {network.config['covariance_grid']}, which does not go with loss {config.loss}; "
-            f"set loss = {'moments' if module.predicts_covariance else 'sample'}"
+            f"{source} has covariance_grid {network.config['covariance_grid']}: loss must be {right}, not {config.loss}",
+            setting="loss",
         )
     _require_latents(module.config, data, source)
     _require_shape(network, data)
-    return Start(network, f"the module {source}", module)
+    return Start(network, f"weights of the module {source}", module)
 
 
 def _require_prediction(theirs: SingConfig, config: Config, source: str) -> None:
-    for key, told, ours in (
+    for key, right, ours in (
         ("loss", theirs.prediction, "sample" if config.loss == "moments" else config.loss),
         ("alpha", theirs.alpha, config.alpha),
     ):
-        if told != ours:
-            raise SingDiffusionError(f"{source} was trained with {key} {told}, not {ours}; say --set {key}={told}")
+        if right != ours:
+            raise SingDiffusionError(
+                f"{source} was trained with {key} {right}: {key} must be {right}, not {ours}", setting=key
+            )
 
 
 def _require_latents(config: SingConfig, data: LatentDataset, source: str) -> None:
@@ -163,7 +182,7 @@ def _require_latents(config: SingConfig, data: LatentDataset, source: str) -> No
     for name in ("latent_channels", "vae_scaling_factor", "text_width"):
         if getattr(config, name) != identity[name]:
             raise SingDiffusionError(
-                f"{source} has {name} {getattr(config, name)}, and the shards in {data.folder} {identity[name]}"
+                f"{source} has {name} {getattr(config, name)}, and the shards in {data.folder} have {identity[name]}"
             )
 
 
@@ -172,8 +191,8 @@ def _require_shape(network: Any, data: LatentDataset) -> None:
     given = network.config
     ours = given.get("latent_channels") or given.get("in_channels")
     if ours != channels or given.get("out_channels", channels) != channels:
-        raise SingDiffusionError(f"the network is for {ours} latent channels, and the shards have {channels}")
+        raise SingDiffusionError(f"the network has {ours} latent channels, and the shards have {channels}")
     if given["cross_attention_dim"] != width:
         raise SingDiffusionError(
-            f"the network is for text of width {given['cross_attention_dim']}, and that of the shards' base is {width}"
+            f"the network takes text of width {given['cross_attention_dim']}, and the text of the shards' base has {width}"
         )

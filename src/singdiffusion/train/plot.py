@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import plots
 from ..files import write_whole
-from .checkpoints import read_lines
+from .logs import read_lines
 
 # key in validation.jsonl -> label
 VALIDATION = {"loss": "held-out error", "excess": "above the best constant", "channel_mean": "channel means"}

@@ -1,8 +1,7 @@
-"""Prompt embeddings from token ids, computed live by the base's text encoders, and kept for captions that come again."""
+"""Prompt embeddings from token ids, computed by the base's text encoders, and kept for captions that occur again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,10 @@ BLOCK = 64  # captions that are embedded together when the cache is filled
 class TextEmbedder:
     """Token ids -> embeddings (B, L, D), as the base's pipeline makes them.
 
-    One encoder gives its last hidden states (Stable Diffusion 1 and 2, T5), two their penultimate ones side by side (SDXL).
+    One encoder contributes its last hidden states (Stable Diffusion 1 and 2, T5), two their penultimate ones side by side (SDXL).
 
-    The cache is filled before training, always in the same blocks, so that an embedding is the same to the bit whenever and by
-    whichever process it is computed.
+    The cache is filled before training, always in the same blocks. So an embedding is the same to the bit, whenever and in whichever
+    process it is computed.
 
     Args:
         tokenizers, encoders: of the base, frozen, on the device.
@@ -37,7 +36,7 @@ class TextEmbedder:
         self.kept: Tensor | None = None
 
     def empty(self, lengths: list[int]) -> list[Tensor]:
-        """Token ids int64 (L,) of "", one tensor a tokenizer."""
+        """Return token ids int64 (L,) of "", one tensor per tokenizer."""
         return [
             tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids[0]
             for tokenizer, length in zip(self.tokenizers, lengths, strict=True)
@@ -45,7 +44,7 @@ class TextEmbedder:
 
     @torch.no_grad()
     def encode(self, ids: list[Tensor]) -> Tensor:
-        """Embeddings of token ids (B, L), one tensor an encoder, computed now."""
+        """Compute embeddings of token ids (B, L), one tensor per encoder."""
         found = []
         for row, tokenizer, encoder in zip(ids, self.tokenizers, self.encoders, strict=True):
             given: dict[str, Any] = {"input_ids": row.to(self.device)}
@@ -56,19 +55,23 @@ class TextEmbedder:
             found.append(output.hidden_states[-2] if two else output.last_hidden_state)
         return torch.cat(found, -1).to(self.dtype)
 
-    def fill(self, captions: list[bytes], lengths: list[int], advance: Callable[[], None]) -> None:
-        """Compute and keep the embeddings of captions, given as the bytes of their token ids side by side."""
+    def fill(self, captions: list[bytes], lengths: list[int]) -> None:
+        """Compute and keep the embeddings of captions.
+
+        Args:
+            captions: each the bytes of its int32 token ids, those of all tokenizers side by side.
+            lengths: number of token ids of each tokenizer.
+        """
         parts = []
         for start in range(0, len(captions), BLOCK):
             block = np.stack([np.frombuffer(caption, np.int32) for caption in captions[start : start + BLOCK]])
             ids = torch.from_numpy(block.astype(np.int64)).split(lengths, 1)
             parts.append(self.encode(list(ids)).cpu())
-            advance()
         self.rows = {caption: i for i, caption in enumerate(captions)}
         self.kept = torch.cat(parts)
 
     def __call__(self, ids: list[Tensor]) -> Tensor:
-        """Embeddings of token ids (B, L), one tensor an encoder, kept ones where there are such; on the encoders' device."""
+        """Return embeddings of token ids (B, L), one tensor per encoder, on the encoders' device; from the cache if it is filled."""
         if self.kept is None:
             distinct, back = torch.unique(torch.cat(ids, 1), dim=0, return_inverse=True)
             return self.encode(list(distinct.split([row.shape[1] for row in ids], 1)))[back.to(self.device)]
@@ -77,14 +80,9 @@ class TextEmbedder:
 
 
 def embedder_for(
-    data: LatentDataset,
-    tokenizers: list[Any],
-    encoders: list[Any],
-    dtype: torch.dtype,
-    cache_mib: int,
-    advance: Callable[[], None],
+    data: LatentDataset, tokenizers: list[Any], encoders: list[Any], dtype: torch.dtype, cache_mib: int
 ) -> tuple[TextEmbedder, str]:
-    """The embedder of a data set, its cache filled if that fits, and a line that says how much it saves.
+    """Return the embedder of a data set, its cache filled if the embeddings fit, and a line on how much the cache saves.
 
     Raises:
         SingDiffusionError: the shards were not encoded with these text encoders.
@@ -93,18 +91,19 @@ def embedder_for(
     lengths = identity["tokens"]
     if len(lengths) != len(encoders) or not same_encoders(encoders, tuple(identity["text_fingerprint"])):
         raise SingDiffusionError(
-            f"the shards in {data.folder} were encoded for the text of {identity['name']}, and data.base has another text encoder"
+            f"the shards in {data.folder} were encoded for the text encoder of {identity['name']}, and data.base has another",
+            setting="data.base",
         )
     embedder = TextEmbedder(tokenizers, encoders, dtype)
     each = sum(lengths) * identity["text_width"] // len(lengths) * dtype.itemsize
     counts = caption_counts(data, (cache_mib << 20) // each)
     if counts is None:
-        return embedder, f"more distinct captions than fit into {cache_mib} MiB: embedded anew at every step"
+        return embedder, f"more distinct captions than fit into {cache_mib} MiB: embeddings are computed at every step"
     empty = torch.cat(embedder.empty(lengths)).int().numpy().tobytes()
     captions = [empty, *(caption for caption in counts if caption != empty)]
-    embedder.fill(captions, lengths, advance)
+    embedder.fill(captions, lengths)
     share = 1 - len(captions) / max(1, len(data))
     return embedder, (
         f"{len(captions):,} distinct captions of {len(data):,} pictures kept, {len(captions) * each / 2**20:.0f} MiB: "
-        f"{max(0.0, share):.0%} of the first epoch's text encoding saved, all of the later ones'"
+        f"saves {max(0.0, share):.0%} of the text encoding in the first epoch, all of it later"
     )

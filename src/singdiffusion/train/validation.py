@@ -1,4 +1,4 @@
-"""What a module is worth on pictures that it was not trained on, and how far it is from the best that any network can do."""
+"""Validation: a module's errors on held-out pictures, and how far they are above the least that any network can reach."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from ..core.dct import from_low_frequencies
 from ..data.shards import LatentDataset
 from .batches import noises
 from .config import Validation
-from .losses import differences, likelihood, low_amplitudes
+from .losses import deviations, likelihood, low_amplitudes
 from .text import TextEmbedder
 
-SEED = 20_241  # of the noise: the same at every validation
+SEED = 20_241  # of the noise, which is the same at every validation
 QUANTILES = {"coverage_50": 0.6745, "coverage_90": 1.6449}  # half-widths of a normal distribution's central intervals
 
 
 @dataclass(frozen=True)
 class Floor:
-    """What no network can get below: the variance of pictures that have the same caption.
+    """The errors that no network can go below: the variance of pictures that have the same caption.
 
     Attributes:
-        error: unbiased variance, mean over a latent's elements, of each such picture's caption; by row.
-        channel_mean: the same for the means of its channels.
+        error: row -> unbiased variance of the pictures with its caption, mean over a latent's elements.
+        channel_mean: row -> the same for the means of the latents' channels.
         captions: the rows of each caption.
     """
 
@@ -39,28 +39,28 @@ class Floor:
 
 
 def floor(data: LatentDataset, rows: np.ndarray) -> Floor:
-    """Of the captions that occur at least twice among these rows (with pictures of one size).
+    """Return the floor of the captions that occur at least twice among these rows, with pictures of one size.
 
-    E|f - y|^2 = |f - E[y|p]|^2 + Var(y|p), so a prediction's error less this is how far it is from the best constant per prompt.
+    E|f - y|^2 = |f - E[y|p]|^2 + Var(y|p), so a prediction's error less its floor is its distance from the best constant per prompt.
     """
     groups: dict[tuple[str, bytes], list[int]] = {}
     for row in rows:
         _, ids = data.read(np.array([row]))
         key = data.group_of(int(row)), torch.cat(ids, 1).numpy().tobytes()
         groups.setdefault(key, []).append(int(row))
-    least = Floor()
+    found = Floor()
     for members in groups.values():
         if len(members) > 1:
             y = _latents(data, np.array(members))
             spread, means = float(y.var(0).mean()), float(y.mean((2, 3)).var(0).mean())
-            least.error.update(dict.fromkeys(members, spread))
-            least.channel_mean.update(dict.fromkeys(members, means))
-            least.captions.append(members)
-    return least
+            found.error.update(dict.fromkeys(members, spread))
+            found.channel_mean.update(dict.fromkeys(members, means))
+            found.captions.append(members)
+    return found
 
 
 def _latents(data: LatentDataset, rows: np.ndarray) -> Tensor:
-    """Latents (B, C, H, W) of rows of one group; of low-frequency shards those with nothing above."""
+    """Return latents (B, C, H, W) of rows of one group; those of low-frequency shards have zeros at the other frequencies."""
     y, _ = data.read(rows)
     return y if data.low_frequency is None else from_low_frequencies(y, *data.size_of(int(rows[0])))
 
@@ -72,27 +72,29 @@ def validate(
     embed: TextEmbedder,
     data: LatentDataset,
     rows: np.ndarray,
-    least: Floor,
+    lowest: Floor,
     options: Validation,
     needs_noise: bool,
 ) -> dict[str, float]:
-    """Figures on held-out rows, the same whatever the number of processes. Every process must call this; the main one's count.
+    """Return figures on held-out rows, the same for any number of processes. Every process must call this; the main one's count.
 
     Args:
         model: an ``Objective``, as the accelerator prepared it.
-        least: of ``floor``; used on the main process only.
+        lowest: of ``floor``; used on the main process only.
         needs_noise: whether the network takes x_1.
 
     Returns:
-        ``loss``: mean squared error of y_bar against the latents. ``channel_mean``: of the channels' means, on which brightness
-        depends. ``excess`` and ``channel_mean_excess``: the same less ``floor``, over the ``repeated`` share of pictures whose caption
-        occurs again, each with its standard error ``..._error``; it may come out below 0 by that. ``over_noise``: standard
-        deviation of the output over x_1 relative to its size, 0 for the exact minimiser.
-        For ``moments`` also ``likelihood`` (negative log, a coefficient), ``dispersion``: the mean square of a coefficient's distance
-        from its mean over the variance that was told, 1 if that is right, and the coverage of its central intervals, which is that of
-        the normal distribution only as far as the data are normal.
+        loss: mean squared error of y_bar against the latents.
+        channel_mean: mean squared error of the channels' means, on which brightness depends.
+        excess, channel_mean_excess: the two errors less their floor, over pictures whose caption occurs again. ``..._error`` is the
+            standard error; an excess may be below 0 by about that much.
+        repeated: share of these pictures.
+        over_noise: standard deviation of the output over x_1, relative to its size; 0 for the exact minimiser.
+        likelihood, dispersion, coverage_50, coverage_90: for ``moments`` only. The negative log-likelihood per coefficient; the
+            mean of squared error over predicted variance (ideal: 1); and the share of coefficients in the central intervals of a
+            normal distribution.
     """
-    # networks that are cut up over processes need all of these for every picture
+    # a network that is cut up over processes needs all of them for every picture
     whole = accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
     share = rows if whole else rows[accelerator.process_index :: accelerator.num_processes]
     mine = []
@@ -103,10 +105,10 @@ def validate(
     everything = list(found)
     figures = {key: mean(key, everything) for key in ("error", "channel_mean")}
     figures["loss"] = figures.pop("error")
-    figures["repeated"] = len(least.error) / len(everything)
-    if least.error:
-        figures |= _excess(found, least, "error", "excess")
-        figures |= _excess(found, least, "channel_mean", "channel_mean_excess")
+    figures["repeated"] = len(lowest.error) / len(everything)
+    if lowest.error:
+        figures |= _excess(found, lowest, "error", "excess")
+        figures |= _excess(found, lowest, "channel_mean", "channel_mean_excess")
     figures["over_noise"] = float(np.sqrt(mean("variance", everything) / max(mean("power", everything), 1e-12)))
     for key in ("likelihood", "dispersion", *QUANTILES):
         if key in found[everything[0]]:
@@ -114,15 +116,15 @@ def validate(
     return figures
 
 
-def _excess(found: dict[int, dict[str, float]], least: Floor, key: str, name: str) -> dict[str, float]:
-    """Mean error over the floor, and its standard error: captions, not pictures, are what is independent."""
-    floors = getattr(least, key)
-    over = np.array([sum(found[row][key] - floors[row] for row in rows) for rows in least.captions])
+def _excess(found: dict[int, dict[str, float]], lowest: Floor, key: str, name: str) -> dict[str, float]:
+    """Return the mean error over its floor, and its standard error; captions are independent of each other, pictures are not."""
+    floors = getattr(lowest, key)
+    over = np.array([sum(found[row][key] - floors[row] for row in rows) for rows in lowest.captions])
     return {name: float(over.sum() / len(floors)), f"{name}_error": float(np.sqrt(np.square(over).sum()) / len(floors))}
 
 
 def _parts(data: LatentDataset, rows: np.ndarray, batch: int) -> list[np.ndarray]:
-    """Batches of rows of one size."""
+    """Return batches of rows, each of pictures of one size."""
     groups: dict[str, list[int]] = {}
     for row in rows:
         groups.setdefault(data.group_of(int(row)), []).append(int(row))
@@ -132,14 +134,15 @@ def _parts(data: LatentDataset, rows: np.ndarray, batch: int) -> list[np.ndarray
 def _measured(
     accelerator: Accelerator, model: Any, embed: TextEmbedder, data: LatentDataset, rows: np.ndarray, draws: int
 ) -> list[tuple[int, dict[str, float]]]:
-    """(row, figures) of a batch."""
+    """Return (row, figures) of each picture of a batch."""
     _, ids = data.read(rows)
     y, size = _latents(data, rows), data.size_of(int(rows[0]))
     drawn = [torch.cat([noises(y.shape[1:], SEED, int(r), range(d, d + 1)) for r in rows]) for d in range(draws)]
     with accelerator.autocast():
         text = embed(ids).to(accelerator.device)
-        said = [model(None, None if x_1 is None else x_1.to(accelerator.device), text, size) for x_1 in drawn or [None]]
-    outputs = torch.stack([y_bar.float().cpu() for y_bar, _ in said]).double()
+        on_device = lambda x_1: None if x_1 is None else x_1.to(accelerator.device)  # noqa: E731
+        predicted = [model(None, on_device(x_1), text, size) for x_1 in drawn or [None]]
+    outputs = torch.stack([y_bar.float().cpu() for y_bar, _ in predicted]).double()
     mean = outputs.mean(0)
     variance = outputs.var(0) if len(outputs) > 1 else torch.zeros_like(mean)
     figures = {
@@ -148,11 +151,18 @@ def _measured(
         "variance": variance.mean((1, 2, 3)),
         "power": mean.square().mean((1, 2, 3)),
     }
-    if said[0][1] is not None:
-        factors = said[0][1].double().cpu()
-        away = differences(low_amplitudes(mean, factors.shape[-1], size), factors, y.double(), size)
-        figures["likelihood"] = likelihood(whitened(away, factors), factors).mean((1, 2, 3))
-        spread = from_factors(factors).diagonal(dim1=-2, dim2=-1).sqrt().permute(0, 3, 1, 2)
-        figures["dispersion"] = (away / spread).square().mean((1, 2, 3))
-        figures |= {name: (away.abs() < half * spread).double().mean((1, 2, 3)) for name, half in QUANTILES.items()}
+    factors = predicted[0][1]
+    if factors is not None:
+        figures |= _covariance_figures(y, mean, factors.double().cpu(), size)
     return [(int(row), {k: float(v[i]) for k, v in figures.items()}) for i, row in enumerate(rows)]
+
+
+def _covariance_figures(y: Tensor, mean: Tensor, factors: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Return likelihood, dispersion and coverage of each picture, from the predicted mean and the covariance's factors."""
+    away = deviations(low_amplitudes(mean, factors.shape[-1], size), factors, y.double(), size)
+    spread = from_factors(factors).diagonal(dim1=-2, dim2=-1).sqrt().permute(0, 3, 1, 2)
+    return {
+        "likelihood": likelihood(whitened(away, factors), factors).mean((1, 2, 3)),
+        "dispersion": (away / spread).square().mean((1, 2, 3)),
+        **{name: (away.abs() < half * spread).double().mean((1, 2, 3)) for name, half in QUANTILES.items()},
+    }

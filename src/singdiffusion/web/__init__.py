@@ -1,1 +1,1 @@
-"""The page on which people compare, and its HTTP API."""
+"""A page for comparing pictures without and with SingDiffusion, and its HTTP API."""

@@ -1,4 +1,4 @@
-"""What the page draws beside the pictures: where sampling starts, and what a result looks like to the browser."""
+"""What the page shows with the pictures: where sampling starts, a result as the browser takes it, and its command."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import html
 import shlex
 from typing import Any
 
+from PIL import Image
+
+from ..choices import SCHEDULERS
 from ..evaluate.reports.histogram import Series, histogram
-from ..evaluate.reports.pictures import side_by_side
 from ..painting.luma import luma_shares
+from ..painting.paint import side_by_side
 from ..painting.png import png
 from ..painting.prompts import slug
+from ..painting.settings import COMPARE, PictureSettings
 from ..plugin import Audit
-from .settings import OFF, OWN
+from .settings import NO_MODULE, OWN
 from .studio import Pair, Result
 
 _VERDICTS = {
@@ -21,42 +25,41 @@ _VERDICTS = {
     "mild": ("Hardly affected.", "Very dark and very bright pictures lose a little of their light."),
     "present": ("Affected.", "Dark and bright pictures are pulled to average grey."),
 }
+_VISIBLE = 2**-12  # a smaller alpha is no picture at all
 
 
 def verdict(found: Audit, fixed: bool, note: str | None = None) -> str:
-    """HTML: the audit in plain words, and a diagram of where sampling starts.
+    """Return HTML: the audit in plain words, and a diagram of where sampling starts.
 
     Args:
-        found: of the model with the chosen scheduler, steps and size.
+        found: audit of the model with the chosen scheduler, steps and size.
         fixed: whether a first step is chosen.
-        note: a sentence more.
+        note: another sentence.
     """
     heading, meaning = _VERDICTS[found.verdict]
-    share = f"{100 * found.alpha:.2g} %"
-    model = (
-        f"With {_words(found.scheduler)} and {found.steps} step{'s' * (found.steps != 1)} the model expects to begin with a state that "
-        f"still holds {share} of the picture"
-        if found.alpha > 2**-12
-        else f"With {_words(found.scheduler)} and {found.steps} step{'s' * (found.steps != 1)} the model begins with pure noise"
-    )
-    given = "; it is given pure noise" if found.alpha > 2**-12 else ", as it was trained to"
-    cure = " SingDiffusion’s first step puts the missing part there." if fixed and found.verdict != "absent" else ""
+    steps = f"{found.steps} step{'s' * (found.steps != 1)}"
+    chosen = f"With {_short(found.scheduler)} and {steps} the model"
+    if found.alpha > _VISIBLE:
+        start = f"{chosen} expects a first state that still holds {100 * found.alpha:.2g} % of the picture. It is given pure noise."
+    else:
+        start = f"{chosen} begins with pure noise, as in its training."
+    cure = " SingDiffusion’s first step adds the missing part." if fixed and found.verdict != "absent" else ""
     warnings = "".join(f"<p>{html.escape(line[0].upper() + line[1:])}.</p>" for line in found.warnings)
-    said = "" if note is None else f"<p>{html.escape(note)}</p>"
+    last = "" if note is None else f"<p>{html.escape(note)}</p>"
     return (
-        f'<div class="verdict {found.verdict}"><p><strong>{heading}</strong> {model}{given}. {meaning}{cure}</p>'
-        f"{_start(found.alpha, fixed)}{warnings}{said}</div>"
+        f'<div class="verdict {found.verdict}"><p><strong>{heading}</strong> {start} {meaning}{cure}</p>'
+        f"{_start(found.alpha, fixed)}{warnings}{last}</div>"
     )
 
 
-def _words(scheduler: str) -> str:
+def _short(scheduler: str) -> str:
     return scheduler.removesuffix("Scheduler").removesuffix("Discrete")
 
 
 def _start(alpha: float, fixed: bool) -> str:
-    """The way from picture to noise, and the two places on it. Drawn on the root of alpha, for a few per cent must be seen."""
+    """Return a line from picture to noise with two places on it, on a square-root scale because a few per cent must be seen."""
     at = 100 * (1 - alpha**0.5)
-    affected = alpha > 2**-12
+    affected = alpha > _VISIBLE
     label = (
         f"A line from the picture to pure noise. The model expects to begin {100 * alpha:.2g} per cent before pure noise; "
         f"sampling begins at pure noise{', and SingDiffusion steps back to where the model expects it' if fixed else ''}."
@@ -79,83 +82,106 @@ def _start(alpha: float, fixed: bool) -> str:
 
 
 def shown(result: Result) -> list[dict[str, Any]]:
-    """Every pair of a result as the page's script takes it: files as base64, words, a histogram."""
+    """Return every pair of a result as the page's script takes it: files as base64, texts, a histogram."""
     return [_pair(result, pair) for pair in result.pairs]
 
 
 def _pair(result: Result, pair: Pair) -> dict[str, Any]:
-    settings, (grey_without, grey_with) = result.settings, pair.greys
-    images = [pair.without] + ([pair.with_] if pair.with_ is not None else [])
-    kinds = (("without", "off"), ("with SingDiffusion", "on"))
-    series = [Series(label, luma_shares([image]), kind) for (label, kind), image in zip(kinds, images, strict=False)]
-    return {
-        "prompt": settings.prompt,
+    prompt, lumas = result.settings.prompt, pair.mean_luma
+    files = {part: _base64(*file) for part, file in _files(result, pair).items()}
+    images = [("without", "off", pair.off), ("with SingDiffusion", "on", pair.on)]
+    series = [Series(label, luma_shares([image]), kind) for label, kind, image in images if image is not None]
+    return files | {
+        "prompt": prompt,
         "seed": pair.seed,
-        "name": f"{slug(settings.prompt, 60)}-{pair.seed}",
-        "width": pair.without.width,
-        "height": pair.without.height,
+        "name": f"{slug(prompt, 60)}-{pair.seed}",
+        "width": pair.off.width,
+        "height": pair.off.height,
         "seconds": round(result.seconds, 1),
-        "greys": [round(grey_without)] + ([] if grey_with is None else [round(grey_with)]),
-        "without": _base64(result, pair, pair.without, "without"),
-        "with": None if pair.with_ is None else _base64(result, pair, pair.with_, "with"),
-        "both": None
-        if pair.with_ is None
-        else _base64(result, pair, side_by_side(pair.without, pair.with_), "without | with"),
-        "histogram": histogram(settings.prompt, series),
+        "mean_luma": [round(luma) for luma in lumas if luma is not None],
+        "histogram": histogram(prompt, series),
         "command": command(result, pair.seed),
     }
 
 
-def _base64(result: Result, pair: Pair, image: Any, which: str) -> str:
-    return base64.b64encode(
-        png(image, result.settings.prompt, pair.seed, result.made_with, singdiffusion=which)
-    ).decode()
+def _files(result: Result, pair: Pair) -> dict[str, tuple[Image.Image, PictureSettings]]:
+    """Return "off" and, where the first step is on, "on" and "compare" -> picture and its settings."""
+    settings = result.record.of(seed=pair.seed)
+    files = {"off": (pair.off, settings.without())}
+    if pair.on is not None:
+        files["on"] = (pair.on, settings)
+        files[COMPARE] = (side_by_side(pair.off, pair.on), settings.of(singdiffusion=COMPARE))
+    return files
+
+
+def _base64(image: Image.Image, settings: PictureSettings) -> str:
+    return base64.b64encode(png(image, settings)).decode()
 
 
 def as_json(result: Result) -> dict[str, Any]:
-    """A result as the HTTP API gives it: PNG files as data URIs, mean greys (0..255), and the settings that made them."""
+    """Return a result as the HTTP API gives it.
 
-    def one(pair: Pair, image: Any, which: str, grey: float | None) -> dict[str, Any] | None:
-        if image is None or grey is None:
-            return None
-        return {"png": "data:image/png;base64," + _base64(result, pair, image, which), "mean_grey": round(grey, 3)}
+    Returns:
+        ``settings``, that all pictures share; ``seconds``; ``pictures``, one row per seed with ``off`` and ``on`` (or null), each
+        with ``png``, a data URI, and ``mean_luma``, 0..255.
+    """
+    settings = result.record.as_json() | {"count": result.settings.count}
+    del settings["singdiffusion"]
+    return {
+        "settings": settings,
+        "seconds": round(result.seconds, 3),
+        "pictures": [_as_json(result, pair) for pair in result.pairs],
+    }
 
-    pictures = [
-        {
-            "seed": pair.seed,
-            "without": one(pair, pair.without, "without", pair.greys[0]),
-            "with": one(pair, pair.with_, "with", pair.greys[1]),
-        }
-        for pair in result.pairs
-    ]
-    return {"settings": result.settings.model_dump(), "seconds": round(result.seconds, 3), "pictures": pictures}
+
+def _as_json(result: Result, pair: Pair) -> dict[str, Any]:
+    found: dict[str, Any] = {"seed": pair.seed, "off": None, "on": None}
+    files = _files(result, pair)
+    for part, luma in zip(("off", "on"), pair.mean_luma, strict=True):
+        if luma is not None:
+            found[part] = {
+                "png": "data:image/png;base64," + _base64(*files[part]),
+                "mean_luma": round(luma, 3),
+            }
+    return found
 
 
 def command(result: Result, seed: int) -> str:
-    """The command that paints the same, with names of model, module and control as the server has them."""
-    settings, names = result.settings, result.made_with
-    words = ["singdiffusion", "generate", settings.prompt, "--out", "out", "--model", str(names["model"])]
+    """Return the command that paints the same, with the server's names of model, module and control."""
+    settings, record, first = result.settings, result.record, result.settings.first_step
+    shorts = {class_name: short for short, class_name in SCHEDULERS.items()}
     options: dict[str, Any] = {
         "--negative": settings.negative_prompt,
         "--seed": seed,
-        "--steps": settings.steps,
-        "--guidance": f"{settings.guidance:g}",
-        "--scheduler": "" if settings.scheduler == OWN else settings.scheduler,
+        "--steps": settings.num_inference_steps,
+        "--guidance": f"{settings.guidance_scale:g}",
+        "--scheduler": "" if settings.scheduler == OWN else shorts.get(settings.scheduler, settings.scheduler),
         "--width": settings.width,
         "--height": settings.height,
-        "--first-prompt": settings.first_prompt,
-        "--color": settings.color,
+        "--module": "" if first.color else record.module or NO_MODULE,
+        "--method": first.method,
+        "--first-prompt": first.prompt,
+        "--first-negative": first.negative_prompt,
+        "--first-guidance": "" if first.guidance_scale is None else f"{first.guidance_scale:g}",
+        "--color": first.color,
+        "--control": settings.control,
+        "--dtype": result.explicit.get("torch_dtype", ""),
+        "--device": result.explicit.get("device", ""),
     }
-    if not settings.color:
-        options["--module"] = names["module"]
-        options["--method"] = "" if settings.method == OFF else settings.method.rpartition("-")[2]
-    options["--control"] = settings.control
-    options |= {
-        f"--{name}": names[name] for name, usual in (("dtype", "float32"), ("device", "cpu")) if names[name] != usual
-    }
+    option_like = settings.prompt.startswith("-")
+    prompt = [settings.prompt]
+    words = [
+        "singdiffusion",
+        "generate",
+        *([] if option_like else prompt),
+        "--out",
+        "out",
+        "--model",
+        str(record.model),
+    ]
     for name, value in options.items():
         if value != "":
             words += [name, str(value)]
-    if settings.method != OFF or settings.color:
+    if not settings.is_off:
         words.append("--compare")
-    return shlex.join(words)
+    return shlex.join([*words, "--", *prompt] if option_like else words)

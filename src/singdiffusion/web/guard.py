@@ -1,7 +1,7 @@
-"""What the server lets in: the few paths that the page and Gradio's client ask for, small requests, plain values.
+"""Let in only the paths that the page and Gradio's client need, small requests, and plain values.
 
-Gradio serves more than this page needs, files and uploads among it, and looks for files in every value that it gets. Here there are none:
-pictures travel inside the answers. What is turned away gets a status of the 400s and one line.
+Gradio also serves files and uploads, and looks for files in every value that it receives. This page needs neither: pictures travel
+inside the answers. A refused request gets a status of the 400s and one line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .settings import FirstStep
+
 LARGEST = 256 * 1024  # bytes of a request; the page's own have a few thousand
+PLAIN = "must be a text, a number, true, false or null"
 
 _EXACT = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
 _UNDER = ("/assets/", "/static/", "/svelte/")
@@ -29,7 +32,7 @@ _API = (
 )
 _PREFIX = "/gradio_api/"
 
-# All from here, nothing from elsewhere; Gradio's own scripts are inline and make functions of templates.
+# Everything from this server. Gradio's own scripts are inline and make functions of templates.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
@@ -47,7 +50,12 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Refused(Exception):
-    """A request that goes no further: its HTTP status and one line."""
+    """A refused request.
+
+    Args:
+        status: of HTTP.
+        line: the reason.
+    """
 
     def __init__(self, status: int, line: str):
         super().__init__(line)
@@ -55,10 +63,10 @@ class Refused(Exception):
 
 
 class Guard:
-    """ASGI middleware before Gradio's application.
+    """ASGI middleware in front of Gradio's application.
 
     Args:
-        app: Gradio's.
+        app: Gradio's application.
         page: the ``gr.Blocks`` whose functions may be called.
     """
 
@@ -78,7 +86,7 @@ class Guard:
 
         try:
             if not allowed(scope["path"]):
-                raise Refused(404, "there is no such page here")
+                raise Refused(404, "there is no such page on this server")
             if scope["method"] == "POST":
                 receive = _again(self._checked(scope, await _body(scope, receive)), receive)
         except Refused as refused:
@@ -87,7 +95,11 @@ class Guard:
         await self.app(scope, receive, headed)
 
     def _checked(self, scope: Scope, body: bytes) -> bytes:
-        """The body of a call, if it is one that a function of the page can take."""
+        """Return the body of a call.
+
+        Raises:
+            Refused: no function of the page can take it.
+        """
         path = scope["path"].rstrip("/")
         if path == _PREFIX + "queue/join":
             request = _object(body)
@@ -101,39 +113,47 @@ class Guard:
     def _by_name(self, name: str) -> Any:
         found = {fn.api_name: fn for fn in self.page.fns.values() if fn.api_visibility == "public"}
         if name not in found:
-            raise Refused(404, f"there is no function {name[:40]!r} here; there are {', '.join(map(str, found))}")
+            raise Refused(404, f"there is no function {name[:40]!r}; there are {', '.join(map(str, found))}")
         return found[name]
 
     def _by_index(self, index: Any) -> Any:
         if not isinstance(index, int) or index not in self.page.fns:
-            raise Refused(422, "fn_index: there is no such function here; reload the page")
+            raise Refused(422, "fn_index names no function of this page; reload it")
         return self.page.fns[index]
 
     def _check_values(self, request: dict[str, Any], fn: Any) -> None:
         values = request.get("data")
         if not isinstance(values, list):
-            raise Refused(422, "data: it must be a list of the function's values")
+            raise Refused(422, "data must be a list of the function's values")
         if len(values) != len(fn.inputs):
-            raise Refused(
-                422, f"data: {fn.api_name or 'this function'} takes {len(fn.inputs)} values, not {len(values)}"
-            )
-        if any(isinstance(value, list | dict) for value in values):
-            raise Refused(422, "data: every value must be a text, a number, true, false or null")
+            name = fn.api_name or "this function"
+            raise Refused(422, f"data must have {len(fn.inputs)} values for {name}, not {len(values)}")
+        if not all(map(_is_harmless, values)):
+            raise Refused(422, f"every value in data {PLAIN}")
 
     def _check_names(self, given: dict[str, Any], fn: Any) -> None:
         known = inspect.signature(fn.fn).parameters
         unknown = [name for name in given if name not in known]
         if unknown:
-            raise Refused(422, f"{unknown[0][:40]}: {fn.api_name} has no such setting; it has {', '.join(known)}")
+            raise Refused(422, f"{unknown[0][:40]} is not a setting of {fn.api_name}; it has {', '.join(known)}")
         for name, parameter in known.items():
             if parameter.default is parameter.empty and name not in given:
-                raise Refused(422, f"{name}: it is missing")
-        if any(isinstance(value, list | dict) for value in given.values()):
-            raise Refused(422, "every value must be a text, a number, true, false or null")
+                raise Refused(422, f"{name} is missing")
+        if not all(map(_is_harmless, given.values())):
+            raise Refused(422, f"every value {PLAIN}")
+
+
+def _is_harmless(value: Any) -> bool:
+    """Whether Gradio finds no file in a value: a plain one, or an object with nothing but options of the first step."""
+    if isinstance(value, dict):
+        return value.keys() <= FirstStep.model_fields.keys() and not any(
+            isinstance(each, list | dict) for each in value.values()
+        )
+    return not isinstance(value, list)
 
 
 def allowed(path: str) -> bool:
-    """Whether a path is one that the page or a client asks for."""
+    """Whether the page or a client needs a path."""
     if path in _EXACT:
         return True
     return ".." not in path and (path.startswith(_UNDER) or path.startswith(tuple(_PREFIX + each for each in _API)))
@@ -143,14 +163,18 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused(422, "the request is no JSON") from error
+        raise Refused(422, "the request is not JSON") from error
     if not isinstance(found, dict):
         raise Refused(422, "the request must be a JSON object")
     return found
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """All of it, unless it is too large, by what it says or by what comes."""
+    """Return the whole body.
+
+    Raises:
+        Refused: its length, as announced or as received, is over the limit.
+    """
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if not length.isdigit() or int(length) > LARGEST:
         raise Refused(413, f"the request is too large; at most {LARGEST} bytes are taken")
@@ -165,17 +189,17 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """What was read, once more for the application, and then whatever follows."""
+    """Return a ``receive`` for the application that gives the body that was read, and then what follows."""
     first = True
 
-    async def told() -> Any:
+    async def replay() -> Any:
         nonlocal first
         if first:
             first = False
             return {"type": "http.request", "body": body, "more_body": False}
         return await receive()
 
-    return told
+    return replay
 
 
 async def _answer(send: Send, refused: Refused) -> None:

@@ -1,4 +1,4 @@
-"""Serving the page, and where it listens."""
+"""Serve the page."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import threading
 from collections.abc import Callable
 
 from ..errors import SingDiffusionError
-from . import page
 from .guard import Guard
+from .page import build
 from .studio import Studio
+from .theme import asset, theme
 from .waiting import WaitingRoom
 
 STATE_SESSIONS = 64
 
 
 def free_port(host: str, port: int) -> int:
-    """``port``, or for 0 one that is free.
+    """Return ``port``, or for 0 one that is free.
 
     Raises:
-        SingDiffusionError: it is taken, or the host is not this machine's.
+        SingDiffusionError: the port is taken, or the host is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -27,9 +28,9 @@ def free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
-            said = getattr(error, "strerror", None) or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise SingDiffusionError(
-                f"cannot listen on {host}, port {port}: {said}; choose another --port or --host"
+                f"cannot listen on {host}, port {port}: {reason}; choose another port or host", setting="port"
             ) from error
         return probe.getsockname()[1]
 
@@ -38,9 +39,12 @@ class Server:
     """A page that is being served.
 
     Args:
-        load: makes the studio that paints; called when the address is known to be free.
-        host: address to listen on; 127.0.0.1 is reached from this machine alone.
+        load: returns the studio that paints; called once the address is known to be free.
+        host: address to listen on; only this machine reaches 127.0.0.1.
         port: 0 for a free one.
+
+    Raises:
+        SingDiffusionError: the address cannot be listened on, or ``load`` raises.
     """
 
     def __init__(self, load: Callable[[], Studio], host: str = "127.0.0.1", port: int = 7860):
@@ -48,7 +52,7 @@ class Server:
 
         port = free_port(host, port)
         self.room = WaitingRoom(load)
-        self.page = page.build(self.room)
+        self.page = build(self.room)
         self.page.queue(default_concurrency_limit=None, max_size=1000)
         _, self.url, _ = self.page.launch(
             server_name=host,
@@ -66,8 +70,8 @@ class Server:
             max_file_size=0,
             state_session_capacity=STATE_SESSIONS,
             app_kwargs={"middleware": [Middleware(Guard, page=self.page)], "docs_url": None, "redoc_url": None},
-            theme=page.theme(),
-            css=page.asset("style.css"),
+            theme=theme(),
+            css=asset("style.css"),
         )
 
     def wait(self) -> None:

@@ -6,7 +6,8 @@ const $ = (selector) => element.querySelector(selector);
 const make = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
-    if (key in node && key !== "list") node[key] = value; else node.setAttribute(key, value);
+    if (key in node && key !== "list") node[key] = value;
+    else node.setAttribute(key, value);
   }
   node.append(...children);
   return node;
@@ -38,13 +39,13 @@ function download(file, name, text) {
 }
 
 function compare(pair) {
-  const alone = pair.with === null;
+  const alone = !pair.on;
   const figure = make("figure", { className: "compare" + (alone ? " alone" : "") });
   // a strip gets bands at its sides: the slider needs room, and the window has an end
   figure.style.setProperty("--ratio", Math.min(3, Math.max(1 / 3, pair.width / pair.height)));
-  const greys = pair.greys.map((grey) => `mean grey ${grey}`);
-  if (!alone) figure.append(make("img", { src: uri(pair.with), alt: `${pair.prompt}, with SingDiffusion, ${greys[1]}`, className: "with" }));
-  figure.append(make("img", { src: uri(pair.without), alt: `${pair.prompt}, without SingDiffusion, ${greys[0]}`, className: "without" }));
+  const lumas = pair.mean_luma.map((luma) => `mean luma ${luma}`);
+  if (!alone) figure.append(make("img", { src: uri(pair.on), alt: `${pair.prompt}, with SingDiffusion, ${lumas[1]}`, className: "with" }));
+  figure.append(make("img", { src: uri(pair.off), alt: `${pair.prompt}, without SingDiffusion, ${lumas[0]}`, className: "without" }));
   if (alone) return figure;
   const slider = make("input", { type: "range", min: 0, max: 100, value: 50, step: 1 });
   slider.setAttribute("aria-label", "Before and after: how much of the picture without SingDiffusion is shown");
@@ -67,9 +68,9 @@ function words(command) {
 function facts(pair) {
   const list = make("p", { className: "facts" });
   list.append(make("q", {}, pair.prompt), make("span", {}, `seed ${pair.seed}`), make("span", {}, `${pair.seconds} s`));
-  const greys = make("span", { className: "greys" }, "mean grey ", make("b", { className: "without" }, String(pair.greys[0])));
-  if (pair.greys.length > 1) greys.append(" → ", make("b", { className: "with" }, String(pair.greys[1])));
-  list.append(greys);
+  const lumas = make("span", { className: "lumas" }, "mean luma ", make("b", { className: "without" }, String(pair.mean_luma[0])));
+  if (pair.mean_luma.length > 1) lumas.append(" → ", make("b", { className: "with" }, String(pair.mean_luma[1])));
+  list.append(lumas);
   return list;
 }
 
@@ -79,33 +80,33 @@ function render() {
   shown.replaceChildren();
   element.querySelector(".empty").hidden = Boolean(pair);
   if (pair) {
-    const files = make("p", { className: "downloads" }, "Download, with settings inside: ", download(pair.without, pair.name + "-off.png", "without"));
-    if (pair.with !== null) files.append(" ", download(pair.with, pair.name + ".png", "with"), " ", download(pair.both, pair.name + "-compare.png", "side by side"));
+    const files = make("p", { className: "downloads" }, "Download, with settings inside: ", download(pair.off, pair.name + "-without.png", "without"));
+    if (pair.on) files.append(" ", download(pair.on, pair.name + "-with_sing.png", "with"), " ", download(pair.compare, pair.name + "-compare.png", "side by side"));
     const brightness = make("div", { className: "brightness" });
     brightness.innerHTML = pair.histogram;  // ours; the prompt in it is escaped
     const command = make("details", { className: "command" }, make("summary", {}, "The same on the command line"), words(pair.command));
     const key = make("p", { className: "histogram-key", ariaHidden: "true" }, make("span", { className: "without" }, "without"));
-    if (pair.with !== null) key.append(make("span", { className: "with" }, "with SingDiffusion"));
+    if (pair.on) key.append(make("span", { className: "with" }, "with SingDiffusion"));
     shown.append(compare(pair), facts(pair), files, brightness, key, command);
   }
   const strip = $(".session");
   strip.hidden = session.length < 2;
   $(".session ul").replaceChildren(...session.map((each, i) => {
-    const button = make("button", { type: "button" }, make("img", { src: uri(each.without), alt: "" }));
-    if (each.with !== null) button.append(make("img", { src: uri(each.with), alt: "" }));
+    const button = make("button", { type: "button" }, make("img", { src: uri(each.off), alt: "" }));
+    if (each.on) button.append(make("img", { src: uri(each.on), alt: "" }));
     button.setAttribute("aria-label", `Show picture ${i + 1} of ${session.length}: ${each.prompt}, seed ${each.seed}`);
     button.setAttribute("aria-pressed", String(i === current));
     button.addEventListener("click", () => {
       current = i;
       render();
-      if ($("progress").hidden) say("");  // what was said was said of another picture
+      if ($("progress").hidden) status("");  // it belongs to another picture
       element.querySelectorAll(".session button")[i].focus();
     });
     return make("li", {}, button);
   }));
 }
 
-function say(text, alert = false) {
+function status(text, alert = false) {
   const line = $(".status");
   line.classList.toggle("failed", alert);
   if (line.textContent !== text) line.textContent = text;
@@ -117,10 +118,11 @@ function update() {
   bar.hidden = value.phase !== "painting";
   element.firstElementChild.setAttribute("aria-busy", String(value.phase === "painting"));
   if (value.phase === "painting") {
-    if (value.total) { bar.max = value.total; bar.value = value.done; } else bar.removeAttribute("value");
+    if (value.total) { bar.max = value.total; bar.value = value.done; }
+    else bar.removeAttribute("value");
   }
-  say(value.text || "", value.phase === "failed");
-  $(".count").textContent = value.count || "";  // for the eye: it changes too often to be read aloud, and the bar says the same
+  status(value.text || "", value.phase === "failed");
+  $(".count").textContent = value.count || "";  // not read aloud: it changes too often, and the bar has the same number
   if (value.phase === "done" && value.id !== element.dataset.seen) {
     element.dataset.seen = value.id;
     session = [...value.pairs, ...session].slice(0, KEPT);

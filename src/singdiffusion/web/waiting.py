@@ -1,4 +1,4 @@
-"""One picture at a time, in the order of asking; those who wait are few, and whoever comes after them is told so at once."""
+"""Paint one request at a time, in the order of asking; when too many wait, further ones are refused at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..errors import SingDiffusionError
 from .settings import Settings
 from .studio import Result, Studio
 
-EVERY = 0.2  # seconds between two reports of progress; the picture itself is told at once
+EVERY = 0.2  # seconds between two reports of progress; the result itself follows at once
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a request stands.
+    """Progress of a request.
 
     Attributes:
-        ahead: requests that come first.
-        part: ``without`` or ``with``; empty while it waits.
-        step, steps: of that part.
+        ahead: requests that are painted before it.
+        part: ``off`` or ``on``; empty while it waits.
+        step, steps: denoising steps of that part, done and in all.
     """
 
     ahead: int = 0
@@ -41,13 +41,13 @@ class _Ticket:
 
 
 class WaitingRoom:
-    """Requests of all visitors before one studio.
+    """The queue of all visitors' requests for one studio.
 
-    One thread loads the model, and it alone paints, as long as the server lives: where two threads of a process compute, OpenMP keeps
-    workers for each, and on a machine of two cores painting takes twice as long (``benchmarks/serve.py``).
+    A single thread loads the model and paints, as long as the server lives. With two computing threads OpenMP keeps workers for
+    each, and on two cores painting takes twice as long (``benchmarks/serve.py``).
 
     Args:
-        load: makes the studio.
+        load: returns the studio.
     """
 
     def __init__(self, load: Callable[[], Studio]):
@@ -56,7 +56,7 @@ class WaitingRoom:
         self.studio = self._painter.submit(load).result()
 
     async def paint(self, settings: Settings) -> AsyncIterator[Progress | Result]:
-        """Progress every now and then, and last the pictures. Closing it stops the painting after the step it is at.
+        """Yield progress several times per second, and last the pictures. Closing the iterator stops the painting after a step.
 
         Raises:
             SingDiffusionError: the request cannot be met, or too many wait already.
@@ -70,7 +70,9 @@ class WaitingRoom:
         work = asyncio.get_running_loop().run_in_executor(
             self._painter, self.studio.paint, settings, ticket.on_step, ticket.cancelled
         )
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be there to hear it
+        work.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # read it, or asyncio warns when the visitor is gone
         try:
             while not work.done():
                 yield ticket.progress if ticket.progress.part else Progress(ahead=self._tickets.index(ticket))
@@ -81,7 +83,7 @@ class WaitingRoom:
             self._tickets.remove(ticket)
 
     def close(self) -> None:
-        """Stop after the step that is being painted."""
+        """Stop after the current step."""
         for ticket in self._tickets:
             ticket.cancelled.set()
         self._painter.shutdown(wait=True, cancel_futures=True)

@@ -11,8 +11,9 @@ from .pareto import pareto
 from .remedies import remedies
 
 evaluate = typer.Typer(
-    help="Measure what the first step does to a model: brightness, fidelity, the curve over guidance, and other remedies side by side. "
-    "Pictures are kept and not painted twice; `accelerate launch -m singdiffusion evaluate ...` shares the work.",
+    help="Measure what the first step does to a model.\n\n"
+    "Brightness, fidelity, the curve over the guidance scale, and other remedies side by side. Pictures are kept and not painted "
+    "twice; `accelerate launch -m singdiffusion evaluate ...` shares the work.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

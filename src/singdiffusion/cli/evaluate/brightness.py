@@ -20,9 +20,14 @@ def brightness(
     out: Out = Path("out/brightness"),
     options: PaintOptions,
 ) -> None:
-    """Mean luma of pictures, without and with SingDiffusion: the paper's table, for any models and modules side by side.
+    """Measure the mean luma of pictures, without and with.
 
-    Example: singdiffusion evaluate brightness --model tiny --model tiny-v --pictures 16 --out out/brightness
+    The paper's table, for any models and modules side by side.
+
+    \b
+    Example:
+      singdiffusion evaluate brightness --model tiny --model tiny-v \\
+        --pictures 16 --out out/brightness
     """
     run = start(chosen.models, chosen.modules, chosen.method, guidance, out, options)
     from ...evaluate.brightness import measure

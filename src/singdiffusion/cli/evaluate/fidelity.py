@@ -24,9 +24,14 @@ def fidelity(
     out: Out = Path("out/fidelity"),
     options: PaintOptions,
 ) -> None:
-    """How near pictures are to real ones (FID, where its network is available) and how well they fit their captions, without and with SingDiffusion.
+    """Compare pictures with real ones and with their captions.
 
-    Example: singdiffusion evaluate fidelity --pictures 64 --guidance 1 --out out/fidelity
+    The distance to real pictures (FID, where its network is available) and a text score, without and with SingDiffusion.
+
+    \b
+    Example:
+      singdiffusion evaluate fidelity --pictures 64 --guidance 1 \\
+        --out out/fidelity
     """
     scales = scales_of(guidance, (1.0, 7.5))
     run = start(chosen.models, chosen.modules, chosen.method, scales[0], out, options)

@@ -27,9 +27,14 @@ def pareto(
     out: Out = Path("out/pareto"),
     options: PaintOptions,
 ) -> None:
-    """Text score against distance over the guidance scale, without and with SingDiffusion, and where each curve is better.
+    """Draw text score against distance over the guidance scale.
 
-    Example: singdiffusion evaluate pareto --pictures 64 --guidance 1.5 --guidance 4 --guidance 8 --out out/pareto
+    Without and with SingDiffusion, and where each curve is better.
+
+    \b
+    Example:
+      singdiffusion evaluate pareto --pictures 64 --out out/pareto \\
+        --guidance 1.5 --guidance 4 --guidance 8
     """
     from ...errors import SingDiffusionError
     from ...evaluate.reports.paper import GUIDANCE

@@ -55,9 +55,14 @@ def remedies(
     out: Out = Path("out/remedies"),
     options: PaintOptions,
 ) -> None:
-    """Every remedy that the model can have, side by side: brightness, distance, text score, time, memory, what must be trained.
+    """Compare every remedy that the model can have.
 
-    Example: singdiffusion evaluate remedies --pictures 4 --crowd 64 --out out/remedies
+    Brightness, distance, text score, time, memory, and what must be trained.
+
+    \b
+    Example:
+      singdiffusion evaluate remedies --pictures 4 --crowd 64 \\
+        --out out/remedies
     """
     from ... import tiny
 

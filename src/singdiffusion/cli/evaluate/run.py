@@ -15,7 +15,7 @@ import typer
 from ...choices import scheduler_class
 from ...painting.schedulers import set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import check_json, console, extra, finite, hush, progress
+from ..common import announce, check_json, console, extra, finite, hush, progress
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class Run:
         """Load a model, with everything that its pictures depend on."""
         from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
+        from ...painting.bases import load_model
 
         options = self.options
-        pipe = self._load(model)
+        pipe = load_model(model, self.device, options.dtype, options.model_config)
         if options.scheduler is not None:
             set_scheduler(pipe, options.scheduler)
         height, width = whole_size(pipe, options.height, options.width)
@@ -88,15 +89,6 @@ class Run:
             options.batch,
             controls_for(pipe, model, options.control),
         )
-
-    def _load(self, model: str) -> Any:
-        from ...painting.bases import load_model
-        from ...painting.devices import choose_dtype
-
-        dtype = choose_dtype(self.options.dtype, self.device)
-        pipe = load_model(model, dtype, self.options.model_config)
-        needed = choose_dtype(self.options.dtype, self.device, type(pipe).__name__)
-        return pipe.to(self.device) if needed == dtype else pipe.to(self.device, needed)
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return what a reader of the report needs, by diffusers' names of the settings."""
@@ -122,9 +114,7 @@ class Run:
         if not self.processes.first:
             yield lambda count: None
             return
-        from ...painting.devices import describe
-
-        console.print(f"{painter.model}: {describe(painter.pipe)}", highlight=False, markup=False)
+        announce(painter.model, painter.pipe)
         with progress(f"Painting {painter.model}", pictures) as advance:
             yield advance
 

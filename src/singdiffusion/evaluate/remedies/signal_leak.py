@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from ... import tiny
 from ...core.dct import from_low_frequencies, low_frequencies
-from ...data.encode import MANIFEST, STATISTICS, Base
+from ...data.base import Base
+from ...data.manifest import MANIFEST, STATISTICS
 from ...errors import SingDiffusionError
 from ...files import read_json
 from ...modules import SingConfig, SingModule

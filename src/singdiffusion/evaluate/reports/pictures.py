@@ -1,4 +1,4 @@
-"""Pictures in reports: rows of them inside a page, a grid and two side by side as one picture."""
+"""Pictures in reports: rows of them inside a page, and a grid as one picture."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ...painting.png import plain_png
+from ...painting.png import png
 from ..gallery import EXAMPLES
 
 
 def data_uri(image: Image.Image) -> str:
     """Return a picture as a PNG inside a URI, for a page that needs no other files."""
-    return "data:image/png;base64," + base64.b64encode(plain_png(image)).decode()
+    return "data:image/png;base64," + base64.b64encode(png(image, optimize=True)).decode()
 
 
 def rows(labelled: Sequence[tuple[str, Sequence[Image.Image]]], prompts: Sequence[str]) -> str:
@@ -80,11 +80,3 @@ def grid(
 def _zoomed(image: Image.Image, zoom: int) -> Image.Image:
     image = image.convert("RGB")
     return image if zoom == 1 else image.resize((image.width * zoom, image.height * zoom), Image.Resampling.LANCZOS)
-
-
-def side_by_side(off: Image.Image, on: Image.Image) -> Image.Image:
-    """Return one picture: without on the left, with SingDiffusion on the right."""
-    page = Image.new("RGB", (off.width + on.width + 4, off.height), "#8a8f98")
-    page.paste(off.convert("RGB"), (0, 0))
-    page.paste(on.convert("RGB"), (off.width + 4, 0))
-    return page
