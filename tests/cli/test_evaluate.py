@@ -54,7 +54,7 @@ def brightness(tmp_path_factory):
 def test_the_brightness_report(brightness):
     out, printed, err = brightness
     assert str(out / "index.html") in printed
-    assert err.splitlines()[0] == "tiny: cpu, float32"
+    assert err.splitlines()[0] == "tiny on cpu, float32"
     assert "solid black" in err
     found = json.loads((out / "figures.json").read_text())
     assert found == json.loads((out / "copy" / "f.json").read_text())

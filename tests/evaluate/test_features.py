@@ -111,7 +111,7 @@ def test_the_protocol_is_the_processor_s(tmp_path):
 
 def test_what_is_not_a_clip_model(clip, tmp_path):
     with pytest.raises(
-        SingDiffusionError, match="the CLIP model no/where is no folder here, and the hub did not return"
+        SingDiffusionError, match="the CLIP model no/where is not a folder here, and the hub did not return"
     ):
         ClipImages("no/where")
     with pytest.raises(SingDiffusionError, match=r"is not a CLIP model of pictures and text: weights are missing"):

@@ -92,7 +92,7 @@ def test_what_cannot_be_scored(clip, pictures, tmp_path):
         score.see(pictures, ["bell"])
     with pytest.raises(SingDiffusionError, match="score of no pictures"):
         score.compute()
-    with pytest.raises(SingDiffusionError, match="the CLIP model openai/clip-vit-base-patch32 is no folder here"):
+    with pytest.raises(SingDiffusionError, match="the CLIP model openai/clip-vit-base-patch32 is not a folder here"):
         PictureTextScore("openai/clip-vit-base-patch32")
     bare = save_clip(tmp_path / "bare")
     for file in bare.glob("*token*"):

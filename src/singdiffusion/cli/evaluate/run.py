@@ -15,7 +15,7 @@ import typer
 from ...choices import scheduler_class
 from ...painting.schedulers import set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import check_json, console, extra, finite, hush, progress
+from ..common import announce, check_json, console, extra, finite, hush, progress
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -114,9 +114,7 @@ class Run:
         if not self.processes.first:
             yield lambda count: None
             return
-        from ...painting.devices import describe
-
-        console.print(f"{painter.model}: {describe(painter.pipe)}", highlight=False, markup=False)
+        announce(painter.model, painter.pipe)
         with progress(f"Painting {painter.model}", pictures) as advance:
             yield advance
 

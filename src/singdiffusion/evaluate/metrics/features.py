@@ -230,7 +230,7 @@ def clip_images(source: str | os.PathLike) -> Any:
 
 
 def _missing(source: str | os.PathLike) -> str:
-    what = "cannot be read" if Path(source).is_dir() else "is no folder here, and the hub did not return it"
+    what = "cannot be read" if Path(source).is_dir() else "is not a folder here, and the hub did not return it"
     return f"the CLIP model {source} {what}"
 
 
