@@ -69,7 +69,7 @@ forward pass twice; the second one is not counted.
 
 {large}
 
-Channels-last weights, which the preset `sd15-paper` uses, against the default order. Both ran in turn, each twice, with kept embeddings; below 1
+Channels-last weights against the default order, which the preset `sd15-paper` uses. Both ran in turn, each twice, with kept embeddings; below 1
 channels-last weights are slower:
 
 {formats}
@@ -204,17 +204,17 @@ def _over_computed(figures: Figures) -> dict[str, str]:
     span = lambda ratios: f"{min(ratios):.2g} to {max(ratios):.2g}"  # noqa: E731
     heavy = [
         ratio
-        for ratios in tables.over_computed(figures, "encode", "U-Net, text encoded live").values()
+        for ratios in tables.over_computed(figures, "encode", "U-Net, text computed").values()
         for ratio in ratios
     ]
     kept = [
         ratio
         for ratios in tables.over_computed(
-            figures, *(f"decoder, grid {grid}, embeddings kept" for grid in GRIDS)
+            figures, *(f"decoder, grid {grid}, text cached" for grid in GRIDS)
         ).values()
         for ratio in ratios
     ]
-    live = tables.over_computed(figures, *(f"decoder, grid {grid}, text encoded live" for grid in GRIDS))
+    live = tables.over_computed(figures, *(f"decoder, grid {grid}, text computed" for grid in GRIDS))
     return {
         "heavy": span(heavy),
         "live_sd": span(live["SD-1.5"]),

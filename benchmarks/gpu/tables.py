@@ -36,7 +36,7 @@ class Figures:
             found = [row for row in self.trained() if row["what"] == "U-Net"]
         else:
             name, text = work.rsplit(", ", 1)
-            text = {"text encoded live": "live", "embeddings kept": "kept"}[text]
+            text = {"text computed": "live", "text cached": "kept"}[text]
             found = [row for row in self.trained() if row["what"] == name and row["text"] == text]
         return max((row["rate"]["median"] for row in found if row["base"] == base), default=0.0)
 
@@ -88,7 +88,7 @@ def summary_table(figures: Figures) -> str:
     """Return the main figures of both bases."""
     steps = {row["base"]: row for row in figures.rows("first_step") if row["batch"] == 1 and row["dtype"] == "fp16"}
     encoded = {r["base"]: r for r in reversed(figures.rows("encoder")) if r["what"] == "singdiffusion encode" and r["kind"] == "bf16"}  # fmt: skip
-    decoders = {base: max(figures.best(base, f"decoder, grid {g}, text encoded live") for g in GRIDS) for base in steps}
+    decoders = {base: max(figures.best(base, f"decoder, grid {g}, text computed") for g in GRIDS) for base in steps}
     lines: dict[str, list[str]] = {
         "decoder's first step, share of a guided base step": [percent(r["over_base"]["decoder"]["median"]) for r in steps.values()],
         "the same, share of 50 base steps": [percent(r["over_base"]["decoder"]["median"] / 50) for r in steps.values()],
