@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written(quiet, tmp_path):
         _, err = cli("evaluate", "brightness", *ARGS, "--out", tmp_path / "out", "--cache", small, status=1)
         assert "No space left" in err
         first, *others = [line for line in err.splitlines() if line.strip()]
-        assert first == "tiny: cpu, float32"
+        assert first == "tiny on cpu, float32"
         assert len(others) == 1
         assert not list(small.rglob("*.partial"))
         kept = {file.name: file.read_bytes() for file in small.rglob("*.png")}

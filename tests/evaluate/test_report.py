@@ -17,10 +17,11 @@ from singdiffusion.evaluate.reports import brightness
 from singdiffusion.evaluate.reports.demo import demo_document
 from singdiffusion.evaluate.reports.document import as_json
 from singdiffusion.evaluate.reports.histogram import Series, histogram
-from singdiffusion.evaluate.reports.pictures import grid, side_by_side
+from singdiffusion.evaluate.reports.pictures import grid
 from singdiffusion.evaluate.reports.style import COLORS, series
 from singdiffusion.painting.luma import histogram as counts_of
 from singdiffusion.painting.luma import luma_shares, mean_luma, pixel_lumas
+from singdiffusion.painting.paint import side_by_side
 from singdiffusion.painting.prompts import named
 
 ODD = 'a <dark> & "odd" room'
