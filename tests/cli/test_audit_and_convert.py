@@ -30,7 +30,7 @@ def test_audit(tmp_path):
         "--json",
         tmp_path / "a.json",
     )
-    assert printed.startswith("present: sampling starts from pure noise")
+    assert printed.startswith("present: sampling starts at pure noise")
     found = json.loads((tmp_path / "a.json").read_text())
     assert (found["scheduler"], found["first_timestep"], found["verdict"]) == ("DDIMScheduler", 901, "present")
     assert abs(found["d"] - 7.63) < 0.01

@@ -114,6 +114,10 @@ def test_no_path_with_dots_gets_through(path):
         ("queue/join", b'{"data": [], "fn_index": 999}', 422, "names no function"),
         ("queue/join", b'{"data": [], "fn_index": null}', 422, "names no function"),
         ("call/paint", b"[" * 200_000, 422, "is not JSON"),
+        ("cancel", b"Infinity", 422, "JSON object"),
+        ("cancel", b'{"fn_index": NaN}', 422, "has NaN"),
+        ("reset", b'{"event_id": "\\ud800"}', 422, "not Unicode"),
+        ("queue/join", b'{"data": [], "fn_index": 3, "session_hash": -Infinity}', 422, "has NaN"),
     ],
 )
 def test_what_no_function_can_take_is_refused_in_one_line(guard, path, body, status, line):

@@ -100,14 +100,15 @@ class Guard:
         Raises:
             Refused: no function of the page can take it.
         """
-        path = scope["path"].rstrip("/")
+        path, request = scope["path"].rstrip("/"), _object(body)
+        if path.startswith(_PREFIX + "call/v2/"):
+            self._check_names(request, self._by_name(path.removeprefix(_PREFIX + "call/v2/")))
+            return body
         if path == _PREFIX + "queue/join":
-            request = _object(body)
             self._check_values(request, self._by_index(request.get("fn_index")))
-        elif path.startswith(_PREFIX + "call/v2/"):
-            self._check_names(_object(body), self._by_name(path.removeprefix(_PREFIX + "call/v2/")))
         elif path.startswith(_PREFIX + "call/"):
-            self._check_values(_object(body), self._by_name(path.removeprefix(_PREFIX + "call/")))
+            self._check_values(request, self._by_name(path.removeprefix(_PREFIX + "call/")))
+        _check_answerable({name: value for name, value in request.items() if name != "data"})
         return body
 
     def _by_name(self, name: str) -> Any:
@@ -141,6 +142,18 @@ class Guard:
                 raise Refused(422, f"{name} is missing")
         if not all(map(_is_harmless, given.values())):
             raise Refused(422, f"every value {PLAIN}")
+
+
+def _check_answerable(fields: dict[str, Any]) -> None:
+    """Check fields that FastAPI repeats in its answer when they are wrong, because it fails with status 500 at these values.
+
+    Raises:
+        Refused: one is NaN or infinite, or has half a surrogate pair.
+    """
+    try:
+        json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise Refused(422, "the request has NaN, an infinite number or text that is not Unicode") from error
 
 
 def _is_harmless(value: Any) -> bool:
