@@ -13,6 +13,7 @@ import singdiffusion.cli.evaluate  # noqa: F401  (registers itself)
 from singdiffusion import tiny
 from singdiffusion.cli import app
 from singdiffusion.painting.luma import mean_luma
+from singdiffusion.painting.png import read_settings
 from tests.commands import cli, refused, start
 
 SMALL = ("--steps", 4, "--device", "cpu")
@@ -92,7 +93,7 @@ def test_the_figures_are_those_of_the_pictures_on_the_disk(brightness):
             for seed in range(3):
                 (file,) = folder.rglob(f"{row['id']}-{seed}-*.png")
                 with Image.open(file) as picture:
-                    assert picture.text["prompt"] == row["prompt"]
+                    assert read_settings(picture)["prompt"] == row["prompt"]
                     found_here.append(mean_luma(picture))
             assert row["mean_lumas"] == pytest.approx(found_here)
 
