@@ -352,7 +352,7 @@ def test_the_size_is_the_bases_own_or_must_be_given(model, tokenizer, tmp_path):
         tmp_path / "new",
         "--base",
         model,
-        match="does not say what size its pictures have: say --size PIXELS",
+        match="does not name the size of its pictures; give one in pixels (--size)",
     )
 
 
@@ -372,10 +372,10 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((text, tmp_path / "o2", "--base", model), "is a file; a source is a folder"),
         ((source, text, "--base", model), "cannot write into the folder"),
         ((source, tmp_path / "o3", "--base", tmp_path / "none"), "there is no model"),
-        ((source, tmp_path / "o4", "--base", model, "--size", 17), "--size must be a multiple of 2"),
+        ((source, tmp_path / "o4", "--base", model, "--size", 17), "the size must be a multiple of 2"),
         ((source, tmp_path / "o5", "--base", model, "--size", 16, "--low-frequency", 60), "is too many"),
         ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is not JSON"),
-        ((source, source / "inside", "--base", model), "lies in the source; name a folder of its own"),
+        ((source, source / "inside", "--base", model), "lies in the source; name a folder outside it"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
     ):
         _, err = cli("encode", *args, status=1)

@@ -48,7 +48,7 @@ def test_the_command(world):
     assert "TimeFreeUNet" in printed
     printed, _ = finish(start("sd15-paper", "--dry-run", "--shards", "nowhere"))
     assert '"micro_batch": 16' in printed
-    assert printed.endswith("nowhere has no manifest.json yet, without which the network is not known\n")
+    assert printed.endswith("nowhere has no manifest.json yet; the size of the network follows from it\n")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Audit:
 
     Attributes:
         scheduler: class of the scheduler.
-        steps: denoising steps.
+        num_inference_steps: denoising steps.
         latents: height and width of the latents.
         prediction_type: output of the denoiser.
         terminal_snr: alpha^2 / sigma^2 at the last timestep of training; 0 is pure noise.
@@ -44,7 +44,7 @@ class Audit:
     """
 
     scheduler: str
-    steps: int
+    num_inference_steps: int
     latents: tuple[int, int]
     prediction_type: str
     terminal_snr: float
@@ -67,7 +67,7 @@ class Audit:
             f"{self.verdict}: {self.reason}",
             f"what to do: {self.remedy}",
             *(f"warning: {line}" for line in self.warnings),
-            f"{self.scheduler}, {self.steps} steps, latents of {self.latents[0]} x {self.latents[1]}, "
+            f"{self.scheduler}, {self.num_inference_steps} steps, latents of {self.latents[0]} x {self.latents[1]}, "
             f"{self.prediction_type} prediction, terminal SNR {self.terminal_snr:.3g}",
             f"first timestep {self.first_timestep:g}: alpha {self.alpha:.4g}, sigma {self.sigma:.4g}, "
             f"gain {self.gain:.4g}, d {self.d:.3g}",
@@ -155,7 +155,7 @@ def _judge(scheduler: Any, step: FirstStep, steps: int, latents: tuple[int, int]
         )
     return Audit(
         scheduler=type(scheduler).__name__,
-        steps=steps,
+        num_inference_steps=steps,
         latents=latents,
         prediction_type=prediction,
         terminal_snr=snr,

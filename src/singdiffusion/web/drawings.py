@@ -37,7 +37,7 @@ def verdict(found: Audit, fixed: bool, note: str | None = None) -> str:
         note: another sentence.
     """
     heading, meaning = _VERDICTS[found.verdict]
-    steps = f"{found.steps} step{'s' * (found.steps != 1)}"
+    steps = f"{found.num_inference_steps} step{'s' * (found.num_inference_steps != 1)}"
     chosen = f"With {_short(found.scheduler)} and {steps} the model"
     if found.alpha > _VISIBLE:
         start = f"{chosen} expects a first state that still holds {100 * found.alpha:.2g} % of the picture. It is given pure noise."
