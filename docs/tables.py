@@ -10,8 +10,8 @@ from pathlib import Path
 import diffusers
 
 from singdiffusion import Audit, audit
-from singdiffusion.plugin.first_step import FAMILIES, REFUSED
 from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
+from singdiffusion.plugin.schedulers import FAMILIES, REFUSED
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / "tests" / "files" / "audit"

@@ -21,7 +21,7 @@ import typer
 from PIL import Image
 
 from singdiffusion import cli, tiny
-from singdiffusion.choices import scheduler_class
+from singdiffusion.painting.scheduler_names import scheduler_class
 
 from .commands import ENV
 from .documents import PAGES, ROOT, RUN, SHOWN, blocks, runs

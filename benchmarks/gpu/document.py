@@ -203,15 +203,11 @@ def _over_computed(figures: Figures) -> dict[str, str]:
     """Return best rates over computed ones."""
     span = lambda ratios: f"{min(ratios):.2g} to {max(ratios):.2g}"  # noqa: E731
     heavy = [
-        ratio
-        for ratios in tables.over_computed(figures, "encode", "U-Net, text computed").values()
-        for ratio in ratios
+        ratio for ratios in tables.over_computed(figures, "encode", "U-Net, text computed").values() for ratio in ratios
     ]
     kept = [
         ratio
-        for ratios in tables.over_computed(
-            figures, *(f"decoder, grid {grid}, text cached" for grid in GRIDS)
-        ).values()
+        for ratios in tables.over_computed(figures, *(f"decoder, grid {grid}, text cached" for grid in GRIDS)).values()
         for ratio in ratios
     ]
     live = tables.over_computed(figures, *(f"decoder, grid {grid}, text computed" for grid in GRIDS))

@@ -9,7 +9,7 @@ from typing import Any
 from singdiffusion.modules.decoder import PRESETS
 from singdiffusion.train.config import Data
 
-from .counts import (
+from .counts import (  # fmt: skip
     A100,
     ACCELERATORS,
     ASSUMED,
@@ -37,7 +37,7 @@ from .counts import (
     formats,
     rate,
     works,
-)  # fmt: skip
+)
 from .tables import counted_tables, in_bytes, in_time, number, percent, table
 
 TEMPLATE = Path(__file__).with_name("page.md")

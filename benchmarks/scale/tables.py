@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .counts import (
+from .counts import (  # fmt: skip
     A100,
     ACCELERATORS,
     CACHED,
@@ -27,7 +27,7 @@ from .counts import (
     formats,
     rate,
     works,
-)  # fmt: skip
+)
 
 
 def number(value: float) -> str:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from singdiffusion import SingDiffusionError, tiny
 from singdiffusion.painting.bases import load_model, load_text, load_unet, require_name
-from singdiffusion.painting.schedulers import set_scheduler
+from singdiffusion.painting.scheduler_names import set_scheduler
 from singdiffusion.painting.sizes import check_size, own_size, whole_size
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from singdiffusion.choices import SCHEDULERS, sampler_name
+from singdiffusion.painting.metadata import PictureSettings, settings_from
 from singdiffusion.painting.parameters import parameters
 from singdiffusion.painting.png import png, read_settings
-from singdiffusion.painting.settings import PictureSettings, settings_from
+from singdiffusion.painting.scheduler_names import SCHEDULERS, sampler_name
 
 ParserManager = pytest.importorskip("sd_parsers").ParserManager
 

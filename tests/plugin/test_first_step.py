@@ -7,7 +7,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.plugin.first_step import FAMILIES, first_step_of
+from singdiffusion.plugin.first_step import first_step_of
+from singdiffusion.plugin.schedulers import FAMILIES
 
 from ..conftest import SD15
 from .painting import expected_mean, first_input, noise, run

@@ -9,7 +9,8 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.plugin.first_step import FAMILIES, REFUSED, first_step_of, probe
+from singdiffusion.plugin.first_step import first_step_of
+from singdiffusion.plugin.schedulers import FAMILIES, REFUSED, probe
 
 from ..conftest import SD15
 from .painting import expected_mean, noise, recording

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusion, SingDiffusionError
-from singdiffusion.painting.settings import PictureSettings
+from singdiffusion.painting.metadata import PictureSettings
 from singdiffusion.web.settings import FirstStep, Limits, Settings, read
 
 LIMITS = Limits()

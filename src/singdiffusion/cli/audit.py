@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import scheduler_class
+from ..painting.scheduler_names import scheduler_class
 from . import app
 from .common import check_json, hush, write_json
 from .options import Figures, Scheduler, Steps

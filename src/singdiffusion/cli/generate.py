@@ -16,7 +16,7 @@ from .common import announce, check_json, console, control_image, finite, hush, 
 from .options import Device, Dtype, Guidance, Height, Method, Model, ModelConfig, Negative, Scheduler, Steps, Width
 
 if TYPE_CHECKING:
-    from ..painting.settings import PictureSettings
+    from ..painting.metadata import PictureSettings
 
 
 @app.command()
@@ -88,9 +88,9 @@ def generate(
     check_json(json)
     hush()
     from ..painting.bases import load_model
+    from ..painting.metadata import settings_of
     from ..painting.prompts import file_names
-    from ..painting.schedulers import set_scheduler
-    from ..painting.settings import settings_of
+    from ..painting.scheduler_names import set_scheduler
     from ..painting.sizes import check_size, own_size, whole_size
 
     started = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..choices import SCHEDULERS
+from ..painting.scheduler_names import SCHEDULERS
 
 Model = Annotated[
     str,

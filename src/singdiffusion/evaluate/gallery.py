@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
+from ..painting.metadata import OFF, ON, PictureSettings, settings_from
 from ..painting.png import png
 from ..painting.prompts import Prompt, slug
-from ..painting.settings import OFF, ON, PictureSettings, settings_from
 from .digests import digest
 from .processes import Processes
 

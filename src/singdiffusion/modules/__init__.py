@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .config import SingConfig
 from .decoder import MeanDecoder
-from .module import METHODS, SingModule
+from .sing_module import METHODS, SingModule
 
 if TYPE_CHECKING:
     from .unet import TimeFreeUNet

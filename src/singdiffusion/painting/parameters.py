@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import Any
 
 from .. import __version__
-from ..choices import sampler_name
-from .settings import PictureSettings
+from .metadata import PictureSettings
+from .scheduler_names import sampler_name
 
 NEGATIVE = "Negative prompt:"
 

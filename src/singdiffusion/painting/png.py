@@ -9,8 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .. import __version__
+from .metadata import PictureSettings
 from .parameters import parameters
-from .settings import PictureSettings
 
 SETTINGS = "singdiffusion"  # key of the text chunk with the settings as JSON
 PARAMETERS = "parameters"  # key that AUTOMATIC1111's web UI and its relatives read

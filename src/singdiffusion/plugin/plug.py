@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.singular import first_step
 from ..errors import SingDiffusionError
-from ..modules.module import Moments
+from ..modules.sing_module import Moments
 from .calls import runs_elsewhere
 from .first_step import first_step_of
 from .hooks import Hook, Owner

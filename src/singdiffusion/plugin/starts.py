@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import SingDiffusionError
 from ..modules import SingModule
-from ..modules.module import Moments
+from ..modules.sing_module import Moments
 from ..modules.text import prompts_per_picture
 from .fits import require_latents, shares_text
 from .pipelines import Embeddings, PipelineSpec

@@ -9,13 +9,13 @@ from typing import Any
 
 from PIL import Image
 
-from ..choices import SCHEDULERS
 from ..evaluate.reports.histogram import Series, histogram
 from ..painting.luma import luma_shares
+from ..painting.metadata import COMPARE, PictureSettings
 from ..painting.paint import side_by_side
 from ..painting.png import png
 from ..painting.prompts import slug
-from ..painting.settings import COMPARE, PictureSettings
+from ..painting.scheduler_names import SCHEDULERS
 from ..plugin import Audit
 from .settings import NO_MODULE, OWN
 from .studio import Pair, Result

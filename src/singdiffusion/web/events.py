@@ -13,7 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import SingDiffusionError
-from ..painting.settings import ON
+from ..painting.metadata import ON
 from . import drawings
 from .settings import NO_MODULE, Settings, read
 from .studio import Result

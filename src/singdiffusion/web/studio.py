@@ -12,12 +12,12 @@ from typing import Any
 from PIL import Image
 
 from .. import tiny
-from ..choices import SCHEDULERS, scheduler_class
 from ..errors import SingDiffusionError
 from ..painting.devices import differs_from_auto
 from ..painting.luma import mean_luma
+from ..painting.metadata import OFF, ON, PictureSettings, settings_of
 from ..painting.paint import paint
-from ..painting.settings import OFF, ON, PictureSettings, settings_of
+from ..painting.scheduler_names import SCHEDULERS, scheduler_class
 from ..painting.sizes import check_size, own_size
 from ..plugin import Audit, SingDiffusion, audit
 from ..plugin.color import parse_color

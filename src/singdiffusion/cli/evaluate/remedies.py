@@ -11,16 +11,7 @@ import typer
 from ..options import Guidance
 from .crowds import Crowds
 from .groups import expand
-from .options import (
-    MODEL,
-    MODULE,
-    CrowdOptions,
-    Out,
-    PaintOptions,
-    PicturesPerPrompt,
-    Prompts,
-    pictures_of_captions,
-)
+from .options import MODEL, MODULE, CrowdOptions, Out, PaintOptions, PicturesPerPrompt, Prompts, pictures_of_captions
 from .run import start
 
 

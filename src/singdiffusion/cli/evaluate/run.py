@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...choices import scheduler_class
-from ...painting.schedulers import set_scheduler
+from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
 from ..common import announce, check_json, console, extra, finite, hush, progress
 from .options import PaintOptions

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...plugin.pipelines import untouched
-from .schedulers import changed, lacks, same_course, scheduled, timed
+from .rescheduled import changed, lacks, same_course, scheduled, timed
 
 _SPACING = {"timestep_spacing": "trailing"}
 

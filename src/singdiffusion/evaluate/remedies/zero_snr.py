@@ -21,7 +21,7 @@ from typing import Any
 
 from ...plugin.first_step import first_step_of
 from ...plugin.pipelines import untouched
-from .schedulers import PURE_NOISE, changed, lacks, same_course, scheduled, timed
+from .rescheduled import PURE_NOISE, changed, lacks, same_course, scheduled, timed
 
 GUIDANCE_RESCALE = 0.7  # [ZT] section 3.4
 

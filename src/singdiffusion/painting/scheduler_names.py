@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line
 
 
 class SchedulerChoice(NamedTuple):
@@ -62,3 +62,24 @@ def scheduler_class(name: str) -> str:
 def sampler_name(class_name: str) -> str:
     """Return the name that artists' tools use for a scheduler's class, such as "Euler a"; of an unknown one the class's own."""
     return _SAMPLERS.get(class_name, class_name.removesuffix("Scheduler"))
+
+
+def set_scheduler(pipe: Any, name: str) -> None:
+    """Give the pipeline another scheduler, made from the configuration of its own.
+
+    Args:
+        pipe: a diffusers pipeline.
+        name: short name or class; see ``painting.scheduler_names.scheduler_class``.
+
+    Raises:
+        SingDiffusionError: the name is unknown, or the scheduler needs a package that is not installed.
+    """
+    import diffusers
+
+    class_name = scheduler_class(name)
+    try:
+        pipe.scheduler = getattr(diffusers, class_name).from_config(pipe.scheduler.config)
+    except ImportError as error:  # DPMSolverSDEScheduler needs torchsde
+        raise SingDiffusionError(
+            f"the scheduler {name} needs a package that is not installed: {one_line(error)}", setting="scheduler"
+        ) from error
