@@ -277,4 +277,6 @@ def test_a_command_whose_extra_is_not_installed_names_it(installed, extra, comma
     done = installed("singdiffusion", *command.split(), status=1)
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
-    assert line.endswith(f"not installed: pip install 'singdiffusion[{extra}]'")
+    assert line.endswith(
+        f"not installed: install singdiffusion with its extra '{extra}' (in a clone: pip install '.[{extra}]')"
+    )

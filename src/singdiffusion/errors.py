@@ -35,6 +35,11 @@ def one_line(error: BaseException, longest: int = 240) -> str:
     return textwrap.shorten(line, longest, placeholder=" ...")
 
 
+def install_hint(extra: str) -> str:
+    """Return how to install the packages of an extra of this package, which is not on an index."""
+    return f"install singdiffusion with its extra {extra!r} (in a clone: pip install '.[{extra}]')"
+
+
 @contextmanager
 def one_line_error(what: str) -> Iterator[None]:
     """Turn an error of a library inside the block into one line: ``what``, a colon, and the first line of its message.

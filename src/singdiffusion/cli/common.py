@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, install_hint
 
 console = Console(stderr=True)
 
@@ -111,7 +111,7 @@ def extra(name: str, command: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise SingDiffusionError(
-            f"{command} needs {error.name}, which is not installed: pip install 'singdiffusion[{name}]'"
+            f"{command} needs {error.name}, which is not installed: {install_hint(name)}"
         ) from error
 
 

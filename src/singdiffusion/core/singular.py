@@ -31,7 +31,7 @@ def as_sample(prediction: str, output: Tensor, x_1: Tensor, alpha: float = 0.0) 
         sample:  output,    v_prediction:  alpha x_1 - sigma output,    epsilon:  (x_1 - sigma output) / alpha.
 
     At t = 1, where alpha = 0, v is -x_0. Epsilon is x_1 itself there and carries no information on x_0, so it needs an alpha above 0.
-    Such a network takes x_1 for the state at the base's last timestep, with the alpha of that timestep ([OMS]).
+    Such a network treats x_1 as the state at the base's last timestep, with the alpha of that timestep ([OMS]).
 
     Args:
         prediction: ``sample``, ``v_prediction`` or ``epsilon``.
@@ -118,8 +118,8 @@ def first_step(
         c_f -> (sigma^2 I + alpha^2 Sigma_f)^(1/2) c_f,      c_f -> sigma c_f at all other frequencies.
 
     So x ~ N(alpha y_bar, sigma^2 I + alpha^2 Sigma), which has q's covariance at the low frequencies too. The step is linear in x_1, so
-    seeds stay comparable, and Sigma = 0 gives ``mean``. Frames of a video share their brightness: of F frames the sum over sqrt(F) is
-    scaled, with F Sigma_f.
+    seeds stay comparable, and Sigma = 0 gives ``mean``. Frames of a video share their brightness: the sum of the F
+    frames divided by sqrt(F) is scaled, with covariance F Sigma_f.
 
     Args:
         y_bar: estimate of E[x_0 | prompt], shape (B, ...).

@@ -23,6 +23,10 @@ class Scores:
     """Scores of the pictures of one remedy on one model at one guidance scale.
 
     Attributes:
+        model: its name.
+        remedy: how sampling started.
+        guidance_scale: of all pictures.
+        pictures: how many were painted.
         fidelity: per extractor.
         text: how well the pictures fit their captions; None where that was not asked for.
         mean_luma, mean_luma_std: mean over pictures of their mean luma, 0..255, and its standard deviation.
@@ -73,6 +77,12 @@ def score(
     """Paint what is missing, then read the pictures from the disk, a batch at a time, and measure them.
 
     Args:
+        painter: the model, and how it paints.
+        remedy: how sampling starts.
+        jobs: captions with seeds; one picture each.
+        guidance_scale: of all pictures.
+        real: real pictures to compare with, by extractor.
+        text: scores pictures with their captions; None: not wanted.
         advance: called with the number of pictures that are done.
     """
     gallery = painter.paint(remedy, jobs, guidance_scale, advance)

@@ -85,7 +85,7 @@ class SingDiffusion:
 
     @property
     def enabled(self) -> bool:
-        """Whether a pipeline is plugged in and ``disabled()`` does not suspend the first step."""
+        """Whether ``enable`` was called and ``disabled()`` does not suspend it; also true for a pipeline that stays as it is."""
         return self._pipeline is not None and self._active
 
     @property
@@ -111,18 +111,18 @@ class SingDiffusion:
             pipe: a pipeline of a class in ``pipelines.PIPELINES``.
             method: ``mean``, the paper's step, or ``moments``, which also restores the variance; by default ``moments`` where the
                 module predicts the covariance.
-            prompt: for the first step alone, in place of the pipeline's own, to steer color and light.
+            prompt: for the first step alone, in place of the pipeline's own, to steer colour and light.
             negative_prompt: likewise; only with ``prompt``.
-            guidance_scale: of the first step alone; by default the pipeline's own.
+            guidance_scale: of the first step alone; by default the module's own, if it has one, otherwise the pipeline's.
             color: "#rrggbb", a CSS color name or (red, green, blue) within 0..255. The first step starts from the mean latent of
-                this flat color, through the pipeline's own VAE, whatever the prompt; no module is needed.
+                this flat colour, through the pipeline's own VAE, whatever the prompt; no module is needed.
 
         Returns:
             Itself, so that ``SingDiffusion.from_pretrained(...).enable(pipe)`` is one line.
 
         Raises:
-            SingDiffusionError: the pipeline's class is unknown, its latent space or text does not fit the module, one of the
-                two is already plugged in elsewhere, or an option is wrong.
+            SingDiffusionError: the pipeline's class is unknown, its latent space or text does not fit the module, this object is
+                enabled on another pipeline, or another SingDiffusion on this one, or an option is wrong.
         """
         steering = Steering.checked(method, prompt, negative_prompt, guidance_scale, color)
         self._require_free(pipe)

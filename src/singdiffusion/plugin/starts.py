@@ -1,4 +1,4 @@
-"""Where sampling starts: mean and covariance of x_0 for one call of a pipeline, from a module or from a flat color."""
+"""Where sampling starts: mean and covariance of x_0 for one call of a pipeline, from a module or from a flat colour."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Start(Protocol):
 
 
 class FlatColorStart:
-    """The mean latent of one color, whatever the prompt.
+    """The mean latent of one colour, whatever the prompt.
 
     Raises:
         SingDiffusionError: the pipeline has no VAE.

@@ -31,7 +31,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, install_hint
 from .path import PATH, as_time
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -179,7 +179,7 @@ def ode_adaptive(denoiser: Denoiser, x: Tensor, start: float = 1.0, rtol: float 
         from scipy.integrate import solve_ivp
         from scipy.optimize import brentq
     except ImportError as error:
-        raise SingDiffusionError("the adaptive solver needs SciPy: pip install 'singdiffusion[theory]'") from error
+        raise SingDiffusionError(f"the adaptive solver needs SciPy: {install_hint('theory')}") from error
     x = _finite(x.double())
     if float(PATH.sigma(start)) <= atol:
         return _predict(denoiser, x, as_time("start", start))

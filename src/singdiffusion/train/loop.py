@@ -363,5 +363,15 @@ class Trainer:
 def train(
     config: Config, report: Callable[[str], None] = print, advance: Advance = lambda _: None, cpu: bool = False
 ) -> dict[str, Any]:
-    """Train the run of a configuration, or resume it; see ``Trainer`` and ``Trainer.run``."""
+    """Train a module as a configuration describes, or resume the run if its folder has a checkpoint.
+
+    Args:
+        config: the run.
+        report: takes messages for the user; called on the main process only.
+        advance: takes the figures of each step.
+        cpu: train on the CPU even where there is something faster.
+
+    Returns:
+        The figures of the last validation, as ``Trainer.run`` returns them.
+    """
     return Trainer(config, report, cpu).run(advance)

