@@ -22,8 +22,9 @@ HEAD = """\
 
 *Written by `make docs` from the command line itself; a test compares the two.*
 
-`--help` after a command prints the same. Every command exits with 0, with 1 if it failed (one line gives the reason), with 2 if it was
-called wrongly, or with 130 if it was interrupted. `--json FILE` writes a command's figures.
+`--help` after a command prints the same. A command that succeeds exits with status 0. Other statuses are 1 if it failed (a message gives the
+reason), 2 if it was called wrongly, 130 if it was interrupted by Ctrl-C, and 143 if SIGTERM stopped `train`, which writes a checkpoint first.
+`--json FILE` writes a command's figures.
 """
 
 

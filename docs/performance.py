@@ -43,14 +43,14 @@ to one guided step of the base's own U-Net, and in addition to the memory of the
 | the same U-Net, prompt and negative prompt in one batch | {batched_over_base_step:.2f} | {published_extra_mib:,.0f} |
 | `MeanDecoder` (`sd15`, {decoder_parameters:.1f} M parameters, float32), mean and covariance | {decoder_over_base_step:.5f} | {decoder_extra_mib:,.0f} |
 
-The decoder takes {decoder_ms:.1f} ms, {decoder_percent:.3f} % of a base step. That is {published_over_decoder:,.0f} times cheaper than the published first step.
+The decoder takes {decoder_ms:.1f} ms, {decoder_percent:.3f} % of a base step. The published first step takes {published_over_decoder:,.0f} times as long.
 
 The decoder's step on a GPU is limited by the host: on one NVIDIA H200 it takes 2.5 % to 13 % of a guided base step
 ([measured on a GPU](gpu.md#the-first-step)).
 
 **There is no decoder for Stable Diffusion's latents in this package.** It has to be trained first ([how](training.md),
-`--config sd15-decoder`; [what that costs](scale.md)). It is not shown that {decoder_parameters:.0f} million parameters suffice for captions from
-the web.
+`--config sd15-decoder`; [what that costs](scale.md)). It is not shown that {decoder_parameters:.1f} million parameters (6.7 without the covariance)
+suffice for captions from the web.
 
 A whole picture of the embedded model, time with SingDiffusion over time without, in {pairs} pairs of pictures:
 
@@ -234,7 +234,8 @@ def quality_tables(found: dict[str, Any]) -> str:
     """Return a table per guidance scale."""
     parts = []
     head = [
-        "first step", "stated: W1", "miss", "spread", "open: W1", "spread", "mean", "new: W1", "miss", "paper", "Fréchet",
+        "first step", "stated: W1", "stated: miss", "stated: spread", "open: W1", "open: spread", "open: mean", "new: W1", "new: miss",
+        "paper", "Fréchet",
     ]  # fmt: skip
     for scale in ("1", "7.5"):
         guidance = "Without guidance (scale 1)" if scale == "1" else f"With guidance (scale {scale})"
@@ -251,7 +252,12 @@ def quality_tables(found: dict[str, Any]) -> str:
 
 def effect_words(found: dict[str, Any]) -> str:
     """Return what the tables show, with a table of ``mean`` beside ``moments``."""
-    rows = [["", "without guidance: `mean`", "`moments`", "with guidance: `mean`", "`moments`"], ["---"] * 5]
+    head = [
+        f"{guidance}: `{method}`"
+        for guidance in ("without guidance", "with guidance")
+        for method in ("mean", "moments")
+    ]
+    rows = [["", *head], ["---"] * 5]
     figures = {
         "W1, open captions": lambda of: of["open"]["w1"],
         "W1, stated captions": lambda of: of["stated"]["w1"],

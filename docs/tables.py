@@ -38,12 +38,11 @@ COMPATIBILITY = """\
 `tests/plugin/test_schedulers.py` runs a real `StableDiffusionPipeline` with every class below: in every timestep spacing, sigma option and
 zero-SNR rescale that the class has, for epsilon, v and sample prediction, at 4, 10, 20 and 50 steps (`make test-all`; `make test` runs 4 and
 50 steps with epsilon). It asserts that the U-Net's first input is $\\alpha \\bar y + \\sigma x_1$ to 1e-5. Where the scheduler's own `add_noise` and
-`scale_model_input` can confirm the table, they are compared with it too. The flow matching classes are read for the audit only; pipelines
-that use them stay as they are.
+`scale_model_input` can confirm the table, they are compared with it too. The FlowMatch classes are read for the audit only.
 
 {families}
 A class that is not here is probed: its `add_noise` and `scale_model_input` at the first timestep must agree with one of these families.
-Otherwise it is refused, and the line gives the values that were found. Refused by name:
+Otherwise it is refused, and the message gives the values that were found. Refused by name:
 
 {refused}
 ## Pipelines
@@ -55,7 +54,8 @@ prompt, lists of generators, guidance 1, callbacks, a scheduler that is changed 
 These stay as they are, with one warning:
 
 {untouched}
-- every other pipeline whose scheduler matches flows (Stable Diffusion 3, Flux, ...): $\\alpha$ is 0 where they start
+- every pipeline class that is in neither list, if its scheduler's class begins with `FlowMatch` (Stable Diffusion 3, Flux, ...): $\\alpha$ is 0
+  where it starts
 - a call of an inpainting pipeline below strength 1: it starts from a picture
 
 AnimateDiff's FreeNoise is refused, because it changes the prompt from frame to frame. FreeInit has not been tried. With `moments` all frames
@@ -112,7 +112,7 @@ singdiffusion audit stable-diffusion-v1-5/stable-diffusion-v1-5
 
 | verdict | d | what it means | what to do |
 |---|---|---|---|
-| absent | below 0.2 | sampling starts where training ended; the loss disappears in the noise | nothing |
+| absent | below 0.2 | sampling starts where training ended; the loss disappears in the noise | nothing, unless there is [a warning](#combinations-that-break) |
 | mild | 0.2 to 2 | very dark and very bright pictures lose a little | a module or a colour helps a little |
 | present | 2 or more | the eye sees it: pictures are pulled to average grey | a module for this latent space, or a flat colour; the model stays as it is |
 
@@ -130,8 +130,8 @@ out in it. So larger latents show the flaw more: SDXL loses more than SD-1.5 wit
 - **first timestep**: where sampling starts. It depends on scheduler, spacing and steps. With `leading` spacing, fewer steps start earlier and
   lose more.
 - **alpha** ($\\alpha$): how much of the picture the model expects to see there. Sampling gives it none.
-- **sigma / alpha** ($\\sigma / \\alpha$): the factor by which an error of a noise prediction grows in its estimate of the picture. v-prediction removes this
-  division by $\\alpha$, but not the bias.
+- **sigma / alpha** ($\\sigma / \\alpha$; `gain` in the command's output and in JSON): the factor by which an error of a noise prediction grows in its
+  estimate of the picture. v-prediction removes this division by $\\alpha$, but not the bias.
 
 `singdiffusion audit` prints the same for one model, with the reason and the remedy as sentences. `--json FILE` writes it.
 

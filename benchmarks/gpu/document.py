@@ -32,7 +32,7 @@ All run in turn. The columns with these names are times over that of the base st
 
 {first_steps}
 
-The decoder's step takes {decoder_low} to {decoder_high} of a guided base step. It is {cheaper_low} to {cheaper_high} times cheaper than the published one. Four pictures
+The decoder's step takes {decoder_low} to {decoder_high} of a guided base step. The published one takes {cheaper_low} to {cheaper_high} times as long as the decoder's. Four pictures
 take {four_over_one} times as long as one (SD-1.5, fp16).
 
 Extra memory is the peak of a first step and a base step with the module loaded, less the peak of a base step without it (batch 1, fp16):
@@ -45,7 +45,7 @@ than in the table that compares first steps, where it takes turns with the U-Net
 {parts}
 
 The host is the limit, not arithmetic: of the {whole_ms} ms of the whole step for SD-1.5, the GPU is busy for {busy_ms} ms. One step launches {launches} kernels and waits for
-the GPU {syncs} times. On two CPU cores arithmetic takes the time, so the decoder is cheaper there by a larger factor ([performance](performance.md)).
+the GPU {syncs} times. On two CPU cores arithmetic takes the time, so the decoder's advantage is larger there ([performance](performance.md)).
 
 Calls of a diffusers pipeline, from embeddings to latents (fp16, DDIM, batch 1), with SingDiffusion and without, pair by pair:
 
