@@ -57,9 +57,7 @@ def test_clean_resizing_does_not_alias():
 def test_inception_without_torch_fidelity():
     if importlib.util.find_spec("torch_fidelity"):
         pytest.skip("torch-fidelity is installed")
-    with pytest.raises(
-        SingDiffusionError, match=r"pip install 'singdiffusion\[inception\]'\): No module named 'torch_fid"
-    ):
+    with pytest.raises(SingDiffusionError, match=r"pip install '\.\[inception\]'\)\): No module named 'torch_fid"):
         make_extractor("inception")
 
 
