@@ -22,8 +22,8 @@ help:
 	@echo "make performance   all of docs/performance.md, with the pictures' brightness and other decoders (an hour)"
 
 $(DONE): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	  { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13; say make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11, which the versions in constraints.txt need; name a newer one, such as make PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -92,7 +92,7 @@ def require_values(command, values):
         assert values["base"], "the module must record its latent space and its text encoder"
         assert values["bring_text"], "a module for several models brings its text encoder"
         for name in ("source", "base"):
-            text = str(values[name])
+            text = str(values[name]).rstrip("/")
             assert text.count("/") != 1, f"convert takes folders, and {text} looks like a hub id"
 
 

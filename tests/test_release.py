@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +19,11 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import singdiffusion
+from singdiffusion.compat import toml
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "singdiffusion"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = toml().loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # extras for users; the others are for developers
 OURS = (

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers import CLIPModel, CLIPProcessor
 
 from singdiffusion import MeanDecoder, Schedule, SingDiffusion, SingDiffusionError, TimeFreeUNet, tiny
+from singdiffusion.compat import embeddings_of
 from singdiffusion.core.singular import guided_mean
 from singdiffusion.modules import SingModule
 from singdiffusion.plugin.fits import shares_text
@@ -313,10 +314,10 @@ class Features(CLIPModel):
     """torchmetrics 1.9 expects tensors, as transformers 4 returned; transformers 5 returns an output that contains them."""
 
     def get_image_features(self, *args, **kwargs):
-        return super().get_image_features(*args, **kwargs).pooler_output
+        return embeddings_of(super().get_image_features(*args, **kwargs))
 
     def get_text_features(self, *args, **kwargs):
-        return super().get_text_features(*args, **kwargs).pooler_output
+        return embeddings_of(super().get_text_features(*args, **kwargs))
 
 
 def test_torchmetrics_scores_with_the_encoder():

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from singdiffusion.compat import transformers_dtype
 from singdiffusion.core.schedule import Schedule
 
 from . import text, vae
@@ -194,7 +195,8 @@ def load_text(folder: Path) -> CLIPTextModel:
     """Return the trained text encoder of this folder, frozen."""
     if not (folder / "text_encoder").exists():
         raise SystemExit(f"error: no trained text encoder in {folder}; run the stage `base` first")
-    return CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval().requires_grad_(False)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **transformers_dtype(torch.float32))
+    return encoder.eval().requires_grad_(False)
 
 
 def load_unet(folder: Path) -> UNet2DConditionModel:

@@ -20,7 +20,9 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, log_softmax, normalize, pad
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+from singdiffusion.compat import clip_image_processor, transformers_dtype
 
 from . import text
 from .pictures import SIZE, Picture, World, article, in_words, load_world
@@ -224,13 +226,13 @@ def load(folder: Path) -> CLIPModel:
     """Return a trained encoder, in float32."""
     if not folder.exists():
         raise SystemExit(f"error: no trained encoder in {folder}; run the stage `encoder` first")
-    return CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    return CLIPModel.from_pretrained(folder, **transformers_dtype(torch.float32))
 
 
 def processor(folder: Path) -> CLIPProcessor:
     """Return a processor: this folder's tokenizer, and pictures resized to 64 x 64 (bicubic) in -1..1."""
     side = {"height": SIZE, "width": SIZE}
-    levels = CLIPImageProcessorPil(
+    levels = clip_image_processor()(
         size=side, crop_size=side, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return CLIPProcessor(levels, _tokenizer(folder))

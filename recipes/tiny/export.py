@@ -16,6 +16,7 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from singdiffusion import tiny
+from singdiffusion.compat import diffusers_dtype, hub_names, hub_vocabulary, transformers_dtype
 from singdiffusion.modules import SingConfig, SingModule, layout
 from singdiffusion.modules.text import fingerprint
 
@@ -126,16 +127,21 @@ def _save_pipeline(pipe: StableDiffusionPipeline, trained: Path, folder: Path) -
 
 
 def _complete_text(trained: Path, folder: Path) -> None:
-    """Add files and a setting that transformers 5 leaves out.
+    """Add what transformers 5 leaves out: files that other tools read, names as on the hub, and a setting.
 
-    Other tools read ``vocab.json`` and ``merges.txt``. "dtype" makes the half-precision text encoder load in float32
-    unless another dtype is asked for, as diffusers' models do.
+    "dtype" makes the half-precision text encoder load in float32 unless another dtype is asked for, as diffusers' models do.
     """
-    for name in ("vocab.json", "merges.txt"):
-        if (folder / "tokenizer").exists():
-            shutil.copy(trained / "tokenizer" / name, folder / "tokenizer")
+    if (folder / "tokenizer").exists():
+        _copy_vocabulary(trained, folder / "tokenizer")
+    hub_names(folder / "text_encoder")
     file = folder / "text_encoder" / "config.json"
     _write_json(file, json.loads(file.read_text()) | {"dtype": "float32"})
+
+
+def _copy_vocabulary(trained: Path, folder: Path) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(trained / "tokenizer" / name, folder)
+    hub_vocabulary(folder)
 
 
 def _save_small(network: ModelMixin, folder: Path) -> None:
@@ -243,21 +249,26 @@ def _export_variants(folder: Path, target: Path, unseen: World) -> None:
     """Write the parts in which the variants differ from the base."""
 
     def v(partial: Path) -> None:
-        _save_small(UNet2DConditionModel.from_pretrained(folder / "v_unet", dtype=torch.float16), partial / "unet")
+        _save_small(
+            UNet2DConditionModel.from_pretrained(folder / "v_unet", **diffusers_dtype(torch.float16)), partial / "unet"
+        )
         scheduler = base.scheduler()
         scheduler.register_to_config(prediction_type="v_prediction")
         scheduler.save_pretrained(partial / "scheduler")
 
     def community(partial: Path) -> None:
         _save_small(
-            UNet2DConditionModel.from_pretrained(folder / "community_unet", dtype=torch.float16), partial / "unet"
+            UNet2DConditionModel.from_pretrained(folder / "community_unet", **diffusers_dtype(torch.float16)),
+            partial / "unet",
         )
-        encoder: nn.Module = CLIPTextModel.from_pretrained(folder / "community_text", dtype=torch.float16)
+        encoder: nn.Module = CLIPTextModel.from_pretrained(
+            folder / "community_text", **transformers_dtype(torch.float16)
+        )
         encoder.save_pretrained(partial / "text_encoder")
         _complete_text(folder, partial)
 
     def controlnet(partial: Path) -> None:
-        _save_small(ControlNetModel.from_pretrained(folder / "controlnet", dtype=torch.float16), partial)
+        _save_small(ControlNetModel.from_pretrained(folder / "controlnet", **diffusers_dtype(torch.float16)), partial)
         (partial / "hints").mkdir()
         for name in _hints(unseen):
             variants.hint(unseen, name).convert("1").save(partial / "hints" / f"{name}.png", optimize=True)
@@ -277,7 +288,10 @@ def export_encoder(folder: Path, target: Path, docs: Path) -> None:
         _shrink(partial / "model.safetensors")
         processor = encoder.processor(folder)
         processor.save_pretrained(partial)
-        processor.image_processor.save_pretrained(partial)  # preprocessor_config.json, which other tools read
+        # as on the hub: transformers 4 fails on what 5 writes into processor_config.json
+        (partial / "processor_config.json").unlink()
+        processor.image_processor.save_pretrained(partial)
+        _copy_vocabulary(folder, partial)
 
     _write(target / "encoder", save)
     runs = json.loads((target / "training.json").read_text()) | {"encoder": histories(folder)["encoder"]}

@@ -25,13 +25,14 @@ class SingDiffusionError(ValueError):
 
 
 def one_line(error: BaseException, longest: int = 240) -> str:
-    """Return the first line of an error's message, or the name of its class where it has none.
+    """Return the first line of an error's message, with the second where it ends in a colon, or the name of its class.
 
     Args:
         error: of any library.
         longest: characters to keep; a longer line ends with "...".
     """
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first, *others = (str(error).strip() or type(error).__name__).splitlines()
+    line = " ".join([first, *others[:1]]) if first.endswith(":") else first
     return textwrap.shorten(line, longest, placeholder=" ...")
 
 

@@ -1,9 +1,10 @@
 """A real, small CLIP model with random weights and the embedded models' tokenizer, in transformers' layout."""
 
 import torch
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from singdiffusion import tiny
+from singdiffusion.compat import clip_image_processor, hub_vocabulary
 
 SIDE, WIDTH = 32, 8
 
@@ -21,6 +22,7 @@ def save_clip(folder, seed=0, **images):
     torch.manual_seed(seed)
     CLIPModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    hub_vocabulary(folder)
     size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
-    CLIPImageProcessorPil(**(size | images)).save_pretrained(folder)
+    clip_image_processor()(**(size | images)).save_pretrained(folder)
     return folder

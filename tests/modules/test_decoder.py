@@ -195,7 +195,7 @@ def test_truncated_weights(folder, tenths):
 
 def test_no_weights(folder):
     (folder / WEIGHTS).unlink()
-    assert_refused(folder, "cannot be read")
+    assert_refused(folder, "has no weights")
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,26 @@ def test_weights_in_a_bin_file(pipe, sing, sing_folder):
     np.testing.assert_array_equal(run(pipe), on)
 
 
+@pytest.mark.parametrize("options", [{}, {"variant": "fp16"}, {"safe_serialization": False}])
+def test_weights_in_shards(pipe, sing, sing_folder, options):
+    on = run(sing.enable(pipe)._pipeline)
+    sing.disable()
+    (sing_folder / WEIGHTS).unlink()
+    sing.module.network.save_pretrained(sing_folder / "module", max_shard_size="40KB", **options)
+    shards = sorted((sing_folder / "module").glob("diffusion_pytorch_model*-of-*"))
+    assert len(shards) > 1
+    SingDiffusion.from_pretrained(sing_folder).enable(pipe)
+    np.testing.assert_array_equal(run(pipe), on)
+    shards[0].unlink()
+    refuse(sing_folder, "cannot be read")
+
+
+def test_an_index_without_a_map(sing_folder):
+    (sing_folder / WEIGHTS).rename(sing_folder / "module" / "other.safetensors")
+    (sing_folder / f"{WEIGHTS}.index.json").write_text('{"weight_map": ["other.safetensors"]}')
+    refuse(sing_folder, "index.json has no weight_map")
+
+
 def test_a_subfolder(sing, tmp_path):
     sing.save_pretrained(tmp_path / "deep" / "er")
     assert SingDiffusion.from_pretrained(tmp_path, subfolder="deep/er").module.config == sing.module.config
@@ -118,7 +138,7 @@ def test_truncated_weights(sing_folder, tenths):
 
 def test_missing_weights(sing_folder):
     (sing_folder / WEIGHTS).unlink()
-    refuse(sing_folder, "cannot be read")
+    refuse(sing_folder, "has no weights: one of diffusion_pytorch_model.safetensors")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -148,7 +168,7 @@ def test_an_unexpected_tensor(sing_folder):
 def test_weights_of_other_shapes(sing_folder):
     file = sing_folder / "module/config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"block_out_channels": [16, 64]}))
-    assert str(sing_folder) in refuse(sing_folder, "cannot be read.*shape")
+    assert str(sing_folder) in refuse(sing_folder, "do not match its config.json: .* has shape")
 
 
 def test_an_unknown_key_of_a_unet(sing_folder):
@@ -184,7 +204,7 @@ def test_a_pickle_is_never_run(sing_folder, tmp_path, write):
 
     (sing_folder / WEIGHTS).unlink()
     write({"conv_in.weight": Trap()}, (sing_folder / WEIGHTS).with_suffix(".bin"))
-    refuse(sing_folder, "cannot be read")
+    refuse(sing_folder, "is not read because it could run code")
     assert not bait.exists()
 
 

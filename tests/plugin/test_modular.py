@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("diffusers.modular_pipelines", reason="this diffusers has no modular pipelines")
+
 from diffusers import ClassifierFreeGuidance
 from diffusers.modular_pipelines import SequentialPipelineBlocks, StableDiffusionXLAutoBlocks
 

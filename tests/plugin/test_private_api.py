@@ -4,10 +4,8 @@ import threading
 
 import pytest
 import torch
-from diffusers import ClassifierFreeGuidance
 
 from singdiffusion.plugin.calls import local_of_call, runs_elsewhere
-from singdiffusion.plugin.modular import _guidance
 from singdiffusion.plugin.starts import is_offloaded
 
 from .painting import run
@@ -23,6 +21,10 @@ def test_offload_device_is_set_by_model_offloading_and_nothing_else(pipe):
 
 def test_a_guider_that_is_disabled():
     """``_enabled``: without it a disabled guider's scale would count."""
+    pytest.importorskip("diffusers.modular_pipelines", reason="this diffusers has no modular pipelines")
+    from diffusers import ClassifierFreeGuidance
+
+    from singdiffusion.plugin.modular import _guidance
 
     class Components:
         guider = ClassifierFreeGuidance(guidance_scale=5.0)

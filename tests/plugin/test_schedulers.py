@@ -39,6 +39,8 @@ def options_of(name):
 
 def make(name, options, prediction="epsilon"):
     """A scheduler with SD-1.5's betas where the class takes them; None where it refuses the combination."""
+    if not hasattr(diffusers, name):
+        pytest.skip(f"diffusers {diffusers.__version__} has no {name}")
     cls = getattr(diffusers, name)
     known = set(inspect.signature(cls.__init__).parameters)
     given = {"prediction_type": prediction} | options
@@ -161,7 +163,7 @@ def test_the_table_agrees_with_the_scheduler_itself(name, options):
     "name", [name for family in FAMILIES for name in family.classes if name.startswith("FlowMatch")]
 )
 def test_flows_start_from_noise_alone(name):
-    scheduler = getattr(diffusers, name)()
+    scheduler = make(name, {})
     scheduler.set_timesteps(10)
     step = first_step_of(scheduler)
     assert (step.alpha, step.sigma, step.scale, step.noise_scale) == (0, 1, 1, 1)

@@ -252,7 +252,7 @@ def test_latents_without_a_prompt_are_refused(pipe, sing):
     sing.enable(pipe)
     run(pipe)  # what it leaves behind must not be taken for this call's
     with pytest.raises(SingDiffusionError, match="without encoding a prompt"):
-        pipe.prepare_latents(1, 4, 16, 16, torch.float32, "cpu", torch.Generator())
+        pipe.prepare_latents(1, 4, 16, 16, torch.float32, torch.device("cpu"), torch.Generator())
 
 
 def test_what_others_put_on_the_pipeline_stays(pipe, sing):

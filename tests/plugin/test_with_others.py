@@ -60,7 +60,7 @@ def test_a_lora_loaded_and_fused_as_people_do(pipe, sing, tmp_path):
     pipe.unet.delete_adapters("default")
     sing.enable(pipe)
     plain = run(pipe)
-    pipe.load_lora_weights(tmp_path)
+    pipe.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
     with_lora = run(pipe)
     assert not np.array_equal(with_lora, plain)
     pipe.fuse_lora()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..compat import has_transparency
 from ..errors import one_line
 
 MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
@@ -69,7 +70,7 @@ def _rgb(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         notes = ("16 bits to 8",)
     elif upright.mode == "CMYK":
         notes = ("CMYK to RGB",)
-    if upright.has_transparency_data:
+    if has_transparency(upright):
         over = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
         notes = (*notes, "transparent, on white")

@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from ..compat import named_weights
+
 SAMPLED = 64  # numbers of each weight that go into a digest
 
 
@@ -22,7 +24,7 @@ def weights_digest(networks: dict[str, Any]) -> str:
     """
     found = hashlib.sha256()
     for name, network in sorted(networks.items()):
-        for key, weight in sorted(network.state_dict().items()):
+        for key, weight in sorted(named_weights(network).items()):
             found.update(f"{name}.{key} {tuple(weight.shape)} {weight.dtype}".encode())
             flat = weight.detach().flatten()
             found.update(flat[:: max(1, len(flat) // SAMPLED)].double().cpu().numpy().tobytes())

@@ -17,8 +17,7 @@ from ..core.covariance import factor_count, from_factors
 from ..core.dct import from_low_frequencies, low_frequencies
 from ..errors import SingDiffusionError
 from .config import network_options
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+from .weights import WEIGHTS
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"cross_attention_dim": 128, "width": 384, "layers": 2},

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors.torch import load_file
-from torch import Tensor
 
+from ..compat import hub_names, hub_vocabulary, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error, validation_line
 from ..files import read_json
 from .config import SingConfig
-from .decoder import WEIGHTS, MeanDecoder
+from .decoder import MeanDecoder
+from .weights import load_weights, read_weights, require_complete, require_finite
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
@@ -66,86 +65,26 @@ def read_network(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Modu
     name = config.get("_class_name")
     if name not in NETWORKS:
         raise SingDiffusionError(f"{where} holds a {name}; known networks: {', '.join(NETWORKS)}")
-    read = _read_decoder if name == "MeanDecoder" else _read_unet
-    with one_line_error(f"the weights in {where} cannot be read (missing or damaged)"):
-        network = read(where, config, torch_dtype or torch.float32)
+    network = (_read_decoder if name == "MeanDecoder" else _read_unet)(config, where).to(torch_dtype or torch.float32)
     require_finite(network, where)
     return network.eval().requires_grad_(False)
 
 
-def _read_decoder(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
-    """Return a ``MeanDecoder`` with the weights in its folder."""
+def _read_decoder(config: dict[str, Any], where: Path) -> torch.nn.Module:
     try:
-        network = MeanDecoder.from_config(config).to(dtype)
+        network = MeanDecoder.from_config(config)
     except SingDiffusionError as error:
-        raise SingDiffusionError(f"{folder / 'config.json'}: {error}") from error
-    variant = _variant(folder)
-    file = WEIGHTS if variant is None else WEIGHTS.replace(".safetensors", f".{variant}.safetensors")
-    load_weights(network, load_file(folder / file), folder)
+        raise SingDiffusionError(f"{where / 'config.json'}: {error}") from error
+    load_weights(network, read_weights(where), where)
     return network
 
 
-def _read_unet(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> torch.nn.Module:
-    """Return a ``TimeFreeUNet`` with the weights in its folder."""
+def _read_unet(config: dict[str, Any], where: Path) -> torch.nn.Module:
     from .unet import TimeFreeUNet
 
-    loaded: Any = TimeFreeUNet.from_pretrained(
-        str(folder), dtype=dtype, variant=_variant(folder), local_files_only=True, output_loading_info=True
-    )
-    network, report = loaded
-    require_complete(network, report, folder)
+    network = TimeFreeUNet.empty(config, where)
+    network.take_weights(read_weights(where), where)
     return network
-
-
-def _variant(folder: Path) -> str | None:
-    """Return "fp16" where the weights have that name only, as half-precision weights are published."""
-    names = [file.name for file in folder.glob("diffusion_pytorch_model*")]
-    return "fp16" if names and all(".fp16." in name for name in names) else None
-
-
-def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], where: Any) -> None:
-    """Copy weights into a network. A network on the meta device takes the tensors themselves, with their dtype.
-
-    Args:
-        network: its weights are replaced.
-        weights: by name.
-        where: their origin, for messages.
-
-    Raises:
-        SingDiffusionError: a weight is missing, unexpected, or of another shape.
-    """
-    expected = network.state_dict()
-    _require_same_names(set(expected) - set(weights), set(weights) - set(expected), where)
-    for key, value in expected.items():
-        if weights[key].shape != value.shape:
-            raise SingDiffusionError(
-                f"the weights in {where} do not match its config.json: {key} has shape {tuple(weights[key].shape)}, "
-                f"and its configuration needs {tuple(value.shape)}"
-            )
-    on_meta = any(value.is_meta for value in expected.values())
-    network.load_state_dict({key: weights[key].contiguous() for key in expected}, assign=on_meta)
-
-
-def require_complete(network: Any, report: Any, where: Any) -> None:
-    """Raise SingDiffusionError if weights were missing, which loaders fill with noise, or belong to another network.
-
-    Args:
-        network: as diffusers or transformers loaded it.
-        report: their loading information.
-        where: the folder, for messages.
-    """
-    missing = list(report["missing_keys"]) or [key for key, value in network.state_dict().items() if value.is_meta]
-    _require_same_names(missing, report["unexpected_keys"], where)
-
-
-def _require_same_names(missing: Collection[str], unexpected: Collection[str], where: Any) -> None:
-    """Raise SingDiffusionError if names of weights are missing, or are unexpected."""
-    if missing:
-        raise SingDiffusionError(f"the weights in {where} lack {len(missing)} tensors, such as {min(missing)}")
-    if unexpected:
-        raise SingDiffusionError(
-            f"the weights in {where} do not match its config.json: {min(unexpected)} has no place in that network"
-        )
 
 
 def require_match(network: Any, config: SingConfig, where: Any) -> None:
@@ -157,13 +96,6 @@ def require_match(network: Any, config: SingConfig, where: Any) -> None:
             raise SingDiffusionError(
                 f"{where} contradicts itself: {key} is {getattr(config, key)} in {CONFIG} and {theirs} in its network"
             )
-
-
-def require_finite(network: torch.nn.Module, where: Any) -> None:
-    """Raise SingDiffusionError, naming the tensor, if a weight is NaN or infinite."""
-    for key, value in network.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise SingDiffusionError(f"the weights in {where} are damaged: {key} has NaN or infinite values")
 
 
 def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
@@ -180,7 +112,7 @@ def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded: Any = CLIPTextModel.from_pretrained(
             folder / "text_encoder",
-            dtype=torch_dtype or torch.float32,
+            **transformers_dtype(torch_dtype or torch.float32),
             local_files_only=True,
             output_loading_info=True,
         )
@@ -207,6 +139,8 @@ def write(folder: Path, config: SingConfig, network: Any, tokenizer: Any, text_e
         if text_encoder is not None:
             tokenizer.save_pretrained(partial / "tokenizer")
             text_encoder.save_pretrained(partial / "text_encoder")
+            hub_vocabulary(partial / "tokenizer")
+            hub_names(partial / "text_encoder")
         (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
         _swap(partial, folder)
     finally:

@@ -7,6 +7,7 @@ The paper is Zhang, Yin, Li and Xie, "Tackling the Singularities at the Endpoint
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 from .config import network_options
+from .weights import load_weights
 
 
 class _NoTime(nn.Module):
@@ -67,6 +69,34 @@ class TimeFreeUNet(UNet2DConditionModel):
         return self(x_1, torch.zeros((), device=x_1.device), prompt_embeds).sample
 
     @classmethod
+    def empty(cls, config: Mapping[str, Any], where: Any) -> TimeFreeUNet:
+        """Return the network of a configuration on the meta device, without weights.
+
+        Args:
+            config: as in ``config.json``; keys that this version of diffusers does not have are ignored.
+            where: its origin, for messages.
+
+        Raises:
+            SingDiffusionError: the configuration makes no U-Net, or one that needs a time embedding.
+        """
+        with one_line_error(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
+            return cls.from_config(network_options(config))
+
+    def take_weights(self, weights: Mapping[str, Tensor], where: Any) -> None:
+        """Copy published weights into the network. Those of an unused time embedding, which the authors' file has, are skipped.
+
+        Args:
+            weights: by name.
+            where: their origin, for messages.
+
+        Raises:
+            SingDiffusionError: they are a denoiser's, or a weight is missing, unexpected, or of another shape.
+        """
+        if any(".time_emb_proj." in key or ".emb_layers." in key for key in weights):
+            raise SingDiffusionError(f"{where} is a denoiser, which takes the time; a module has no time input")
+        load_weights(self, {key: value for key, value in weights.items() if not key.startswith(_UNUSED)}, where)
+
+    @classmethod
     def from_unet(cls, unet: UNet2DConditionModel) -> TimeFreeUNet:
         """Return a module that starts from a base's denoiser, with all its weights except those of the time embedding.
 
@@ -83,6 +113,7 @@ class TimeFreeUNet(UNet2DConditionModel):
         return module.to(unet.dtype)
 
 
+_UNUSED = ("time_embedding.", "time_embed.")  # in diffusers' layout and in the original one
 _TIME_OPTIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim")
 
 

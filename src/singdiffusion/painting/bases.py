@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from ..compat import diffusers_dtype, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
 from .devices import AUTO, choose_device, choose_dtype
@@ -99,7 +100,7 @@ def load_unet(model: str) -> Any:
         return pipe.unet
     require_name(model)
     with one_line_error(f"the U-Net of {model} cannot be read"):
-        return UNet2DConditionModel.from_pretrained(model, subfolder="unet", dtype=torch.float32)
+        return UNet2DConditionModel.from_pretrained(model, subfolder="unet", **diffusers_dtype(torch.float32))
 
 
 def require_name(model: str) -> None:
@@ -125,7 +126,7 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     index = _index(Path(model) if is_local else _from_hub(model, [INDEX]))
     dtype = choose_dtype(torch_dtype, device, _classes(index))
     with one_line_error(f"the model {model} {'cannot be read' if is_local else NOT_RETURNED}"):
-        return DiffusionPipeline.from_pretrained(model, dtype=dtype).to(device)
+        return DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype)).to(device)
 
 
 def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index: Mapping[str, Any]) -> Any:
@@ -143,7 +144,7 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         with one_line_error(f"the model {file} cannot be read"):
-            return pipeline.from_single_file(str(file), dtype=dtype, **options)
+            return pipeline.from_single_file(str(file), **diffusers_dtype(dtype), **options)
     except SingDiffusionError as error:
         if config is not None:
             raise
@@ -170,7 +171,7 @@ def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -
     library, kind = source
     if library != "transformers":
         raise SingDiffusionError(f"its {name} is of the library {library}, not of transformers")
-    options = {} if name.startswith("tokenizer") else {"dtype": dtype}
+    options = {} if name.startswith("tokenizer") else transformers_dtype(dtype)
     return getattr(transformers, kind).from_pretrained(str(folder / name), local_files_only=True, **options)
 
 

@@ -1,13 +1,11 @@
 """Layouts in which others publish modules: SingDiffusion's authors, OneMoreStep, single files.
 
 Every layout holds the same network, a U-Net without time. All weights must be present, of the right shape and finite.
-No code in a file is run: pickles are read with ``weights_only``.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +13,16 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
 from ..modules import SingConfig, layout
-from ..modules.config import network_options
 from ..modules.unet import TimeFreeUNet
+from ..modules.weights import read_weights, require_finite
 from .keys import PREFIX, original_name
 
-WEIGHT_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.bin",
-)
 SD_SCALING = 0.18215  # of the VAE of Stable Diffusion 1.x and 2.x
-_TIME_WEIGHTS = ("time_embedding.", "time_embed.")  # unused ones, which the authors' file still has
 
 # U-Nets of single files without a configuration, by the width of their text; other options have diffusers' defaults.
 _UNETS = {
@@ -103,15 +93,12 @@ def _read_folder(folder: Path, config: SingConfig | None, **changes: Any) -> Pub
         config: how the module is used; None: as the authors' module is, with ``changes``.
     """
     unet = read_json(folder / "config.json")
-    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise SingDiffusionError(f"{folder} has no weights: one of {', '.join(WEIGHT_FILES)}")
-    return Published(unet, _read_weights(file), config or _config_of(unet, folder, **changes), folder)
+    return Published(unet, read_weights(folder), config or _config_of(unet, folder, **changes), folder)
 
 
 def _read_single(file: Path, unet: dict[str, Any] | None) -> Published:
     """Return the module in a file in the original key layout; ``convert`` writes both configurations into its metadata."""
-    weights = _read_weights(file)
+    weights = read_weights(file)
     inner = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)} or weights
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata() or {}
@@ -122,7 +109,7 @@ def _read_single(file: Path, unet: dict[str, Any] | None) -> Published:
     if not isinstance(unet, dict):
         unet = _unet_of(inner, file)
     config = layout.parse_config(metadata["sing_config"], where) if "sing_config" in metadata else None
-    diffusers_names = {original_name(name, unet): name for name in _empty_network(unet, file).state_dict()}
+    diffusers_names = {original_name(name, unet): name for name in TimeFreeUNet.empty(unet, file).state_dict()}
     renamed = {diffusers_names.get(key, key): value for key, value in inner.items()}
     return Published(unet, renamed, config or _config_of(unet, file), file)
 
@@ -139,28 +126,6 @@ def _unet_of(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     return dict(_UNETS[width])
 
 
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    """Return all tensors of a file, mapped from disk where the format allows it."""
-    with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
-        except pickle.UnpicklingError as error:
-            raise SingDiffusionError(
-                f"{file} holds more than weights, or is damaged; it is not read because it could run code"
-            ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise SingDiffusionError(f"{file} holds no table of weights")
-    return loaded
-
-
-def _is_zip(file: Path) -> bool:
-    """Return whether a file is a zip archive, which can be mapped; files of torch before 1.6 are not."""
-    with file.open("rb") as opened:
-        return opened.read(2) == b"PK"
-
-
 def _config_of(unet: Mapping[str, Any], where: Any, **changes: Any) -> SingConfig:
     """Return the configuration of a module of this U-Net for Stable Diffusion's latents, with changes."""
     width, size = unet.get("cross_attention_dim"), unet.get("sample_size")
@@ -175,12 +140,6 @@ def _config_of(unet: Mapping[str, Any], where: Any, **changes: Any) -> SingConfi
     )
 
 
-def _empty_network(unet: Mapping[str, Any], where: Any) -> TimeFreeUNet:
-    """Return the network of this configuration on the meta device, without weights."""
-    with one_line_error(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
-        return TimeFreeUNet.from_config(network_options(unet))
-
-
 def assemble(found: Published, torch_dtype: torch.dtype | None = None) -> TimeFreeUNet:
     """Return the network with its weights, which are copied only where their dtype changes.
 
@@ -191,10 +150,8 @@ def assemble(found: Published, torch_dtype: torch.dtype | None = None) -> TimeFr
     Raises:
         SingDiffusionError: the network is a denoiser, or a weight is missing, unexpected, of another shape or not finite.
     """
-    if any(".time_emb_proj." in key or ".emb_layers." in key for key in found.weights):
-        raise SingDiffusionError(f"{found.source} is a denoiser, which takes the time; a module has no time input")
-    network = _empty_network(found.unet, found.source)
-    weights = {key: value for key, value in found.weights.items() if not key.startswith(_TIME_WEIGHTS)}
-    layout.load_weights(network, weights, found.source)
-    layout.require_finite(network, found.source)
-    return (network if torch_dtype is None else network.to(torch_dtype)).eval()
+    network = TimeFreeUNet.empty(found.unet, found.source)
+    network.take_weights(found.weights, found.source)
+    network = network if torch_dtype is None else network.to(torch_dtype)
+    require_finite(network, found.source)
+    return network.eval()

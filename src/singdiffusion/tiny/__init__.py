@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..compat import diffusers_dtype, transformers_dtype
 from ..errors import SingDiffusionError
 
 if TYPE_CHECKING:
@@ -125,16 +126,16 @@ def load_pipeline(torch_dtype: torch.dtype | None = None, model: str = "tiny") -
 
     dtype = torch_dtype or torch.float32
     loaders: dict[str, Any] = {
-        "unet": lambda at: diffusers.UNet2DConditionModel.from_pretrained(at, dtype=dtype),
-        "controlnet": lambda at: diffusers.ControlNetModel.from_pretrained(at, dtype=dtype),
+        "unet": lambda at: diffusers.UNet2DConditionModel.from_pretrained(at, **diffusers_dtype(dtype)),
+        "controlnet": lambda at: diffusers.ControlNetModel.from_pretrained(at, **diffusers_dtype(dtype)),
         "scheduler": lambda at: diffusers.DDIMScheduler.from_pretrained(at),
-        "text_encoder": lambda at: transformers.CLIPTextModel.from_pretrained(at, dtype=dtype),
+        "text_encoder": lambda at: transformers.CLIPTextModel.from_pretrained(at, **transformers_dtype(dtype)),
     }
     parts = {name: loaders[name](str(_present(_HERE / at))) for name, at in _PARTS[_known(model)].items()}
     pipeline = (
         diffusers.StableDiffusionControlNetPipeline if "controlnet" in parts else diffusers.StableDiffusionPipeline
     )
-    return pipeline.from_pretrained(str(folder()), dtype=dtype, local_files_only=True, **parts)
+    return pipeline.from_pretrained(str(folder()), **diffusers_dtype(dtype), local_files_only=True, **parts)
 
 
 def hints() -> dict[str, Image.Image]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..compat import toml
 from ..errors import SingDiffusionError, validation_line
 
 
@@ -255,8 +255,8 @@ def read(source: str) -> dict[str, Any]:
                 f"{source} is neither a readable file nor a preset ({', '.join(preset_names())})"
             ) from error
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return toml().loads(text)
+    except toml().TOMLDecodeError as error:
         raise SingDiffusionError(f"{source} is not TOML: {error}") from error
 
 
@@ -296,6 +296,6 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return toml().loads(f"value = {text}")["value"]
+    except toml().TOMLDecodeError:
         return None if text == "none" else text

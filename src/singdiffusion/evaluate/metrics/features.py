@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ... import tiny
+from ...compat import clip_image_processor, embeddings_of, require_safe_pickle, transformers_dtype
 from ...errors import SingDiffusionError, install_hint, one_line, one_line_error
 from ..digests import weights_digest
 
@@ -83,7 +84,7 @@ class ClipImages(nn.Module):
         self.protocol = f"{preprocessing_description(self._images)}; image embeddings of {self.num_features} numbers"
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.network.get_image_features(self._images(pictures).to(self.network.device)).pooler_output
+        return embeddings_of(self.network.get_image_features(self._images(pictures).to(self.network.device)))
 
 
 class Inception(nn.Module):
@@ -116,6 +117,7 @@ class Inception(nn.Module):
                 + one_line(error)
             ) from error
         file = inception_weights() if weights is None else Path(weights)
+        require_safe_pickle(file)
         # torch-fidelity itself would unpickle anything
         with one_line_error(f"{file} does not hold Inception's weights"):
             torch.load(file, map_location="cpu", weights_only=True)
@@ -202,7 +204,9 @@ def clip_model(source: str | os.PathLike) -> Any:
     from transformers import CLIPModel
 
     with one_line_error(_missing(source)):
-        loaded: Any = CLIPModel.from_pretrained(str(source), dtype=torch.float32, output_loading_info=True)
+        loaded: Any = CLIPModel.from_pretrained(
+            str(source), **transformers_dtype(torch.float32), output_loading_info=True, ignore_mismatched_sizes=True
+        )
     network, report = loaded
     # transformers gives random weights to the missing parts, for example of a text encoder alone
     if report["missing_keys"] or report["mismatched_keys"]:
@@ -216,10 +220,8 @@ def clip_images(source: str | os.PathLike) -> Any:
     Raises:
         SingDiffusionError: there is no ``preprocessor_config.json``.
     """
-    from transformers import CLIPImageProcessorPil
-
     with one_line_error(_missing(source)):
-        processor = CLIPImageProcessorPil.from_pretrained(str(source))
+        processor = clip_image_processor().from_pretrained(str(source))
 
     def prepare(pictures: Tensor) -> Tensor:
         arrays = list(pictures.cpu().numpy())

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import tiny
+from ...compat import embeddings_of
 from ...errors import SingDiffusionError, one_line_error
 from .features import clip_images, clip_model, digest_of, label_of, preprocessing_description
 
@@ -111,21 +112,17 @@ class PictureTextScore:
 
 
 class _Embeddings(nn.Module):
-    """A CLIP model as torchmetrics calls it; since version 5 transformers returns embeddings inside an output object."""
+    """A CLIP model as torchmetrics calls it, which wants tensors."""
 
     def __init__(self, network: Any):
         super().__init__()
         self.network, self.config = network, network.config
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        return _embeddings(self.network.get_image_features(pixel_values))
+        return embeddings_of(self.network.get_image_features(pixel_values))
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return _embeddings(self.network.get_text_features(input_ids, attention_mask))
-
-
-def _embeddings(found: Any) -> Tensor:
-    return found if isinstance(found, Tensor) else found.pooler_output
+        return embeddings_of(self.network.get_text_features(input_ids, attention_mask))
 
 
 class _Reader:

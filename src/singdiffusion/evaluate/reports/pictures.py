@@ -6,8 +6,9 @@ import base64
 import html
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from ...compat import lettering
 from ...painting.png import png
 from ..gallery import EXAMPLES
 
@@ -61,17 +62,18 @@ def grid(
     width, height = (side * zoom for side in pairs[0][1][0].size)
     count = min(columns, len(pairs[0][1]))
     block = CAPTION + 2 * (height + GAP)
-    font, small = ImageFont.load_default(15), ImageFont.load_default(13)
-    widest = max(font.getlength(f"“{prompt}”") for prompt, _, _ in pairs)
+    titles = [lettering(f"“{prompt}”", 15) for prompt, _, _ in pairs]
+    widest = max(font.getlength(title) for title, font in titles)
     across = max(MARGIN + count * (width + GAP) + 12, int(widest) + 24)
     page = Image.new("RGB", (across, len(pairs) * block + 12), "#f4f4f2")
     draw = ImageDraw.Draw(page)
-    for i, (prompt, *both) in enumerate(pairs):
+    for i, ((_, *both), (title, font)) in enumerate(zip(pairs, titles, strict=True)):
         top = i * block + 8
-        draw.text((12, top), f"“{prompt}”", fill="#1c1917", font=font)
+        draw.text((12, top), title, fill="#1c1917", font=font)
         for j, ((words, ink), images) in enumerate(zip(GRID_ROWS, both, strict=True)):
             y = top + CAPTION - 4 + j * (height + GAP)
-            draw.multiline_text((12, y + height / 2 - 14), words, fill=ink, font=small)
+            label, small = lettering(words, 13)
+            draw.multiline_text((12, y + height / 2 - 14), label, fill=ink, font=small)
             for k, image in enumerate(images[:count]):
                 page.paste(_zoomed(image, zoom), (MARGIN + k * (width + GAP), y))
     return page

@@ -1,0 +1,158 @@
+"""Differences between versions of Python, torch, diffusers, transformers and Pillow, each with the version that ends it.
+
+When the lowest version in pyproject.toml reaches that version, remove the difference from this file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .errors import SingDiffusionError
+
+SINCE = {
+    "FlowMatchLCMScheduler": (0, 34),
+    "StableDiffusionPAGImg2ImgPipeline": (0, 31),
+    "use_exponential_sigmas": (0, 31),
+    "use_beta_sigmas": (0, 31),
+    "use_flow_sigmas": (0, 32),
+    "modular_pipelines": (0, 35),
+}
+"""What the lowest version of diffusers lacks, with the version that has it: classes, options of schedulers, and a package."""
+
+
+def release(package: str) -> tuple[int, int]:
+    """Return major and minor version of an installed package, such as (0, 42)."""
+    major, minor = re.findall(r"\d+", version(package))[:2]
+    return int(major), int(minor)
+
+
+def toml() -> Any:
+    """Return the module that reads TOML. Ends with Python 3.11, which has tomli as ``tomllib``."""
+    return import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def require_safe_pickle(file: Path) -> None:
+    """Check that torch reads a pickle without running code in it.
+
+    Ends with torch 2.6: before, a file could run code even with ``weights_only`` (CVE-2025-32434).
+
+    Raises:
+        SingDiffusionError: torch is older.
+    """
+    if release("torch") < (2, 6):
+        raise SingDiffusionError(
+            f"{file} is a pickle, from which torch {version('torch')} can run code (CVE-2025-32434); "
+            "take a .safetensors file, or torch 2.6 or newer"
+        )
+
+
+def diffusers_dtype(dtype: Any) -> dict[str, Any]:
+    """Return the argument of diffusers' ``from_pretrained`` and ``from_single_file`` that sets the precision.
+
+    Ends with diffusers 0.40, which has ``dtype`` and warns about ``torch_dtype``.
+    """
+    return {"dtype" if release("diffusers") >= (0, 40) else "torch_dtype": dtype}
+
+
+def transformers_dtype(dtype: Any) -> dict[str, Any]:
+    """Return the argument of transformers' ``from_pretrained`` that sets the precision.
+
+    Ends with transformers 4.56, which has ``dtype`` beside ``torch_dtype``.
+    """
+    return {"dtype" if release("transformers") >= (4, 56) else "torch_dtype": dtype}
+
+
+def clip_image_processor() -> Any:
+    """Return the class that prepares pictures for CLIP with Pillow, without torchvision.
+
+    Ends with transformers 5.4, which has ``CLIPImageProcessorPil``, and whose ``CLIPImageProcessor`` needs torchvision.
+    """
+    import transformers
+
+    name = "CLIPImageProcessorPil" if release("transformers") >= (5, 4) else "CLIPImageProcessor"
+    return getattr(transformers, name)
+
+
+def has_transparency(picture: Any) -> bool:
+    """Return whether a Pillow picture has an alpha channel or a transparent color.
+
+    Ends with Pillow 10.1, whose pictures have this as ``has_transparency_data``.
+    """
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        return True
+    return picture.mode == "P" and picture.palette.mode.endswith("A")
+
+
+def lettering(text: str, size: int) -> tuple[str, Any]:
+    """Return a text that Pillow's own font can draw, and that font.
+
+    Ends with Pillow 10.1; before, the font has one size and only the letters of Latin-1.
+    """
+    from PIL import ImageFont
+
+    if release("pillow") >= (10, 1):
+        return text, ImageFont.load_default(size)
+    return text.encode("latin-1", "replace").decode("latin-1"), ImageFont.load_default()
+
+
+def embeddings_of(found: Any) -> Any:
+    """Return the embeddings (B, D) that a CLIP model computes of pictures or text.
+
+    Ends with transformers 5.0, which returns them inside an output object.
+    """
+    return getattr(found, "pooler_output", found)
+
+
+def named_weights(network: Any) -> dict[str, Any]:
+    """Return name -> weight of a network, with the same names in every version.
+
+    Ends with transformers 5.6, in which a ``CLIPTextModel`` has no prefix ``text_model.``.
+    """
+    weights = network.state_dict()
+    prefix = "text_model." if all(name.startswith("text_model.") for name in weights) else ""
+    return {name.removeprefix(prefix): weight for name, weight in weights.items()}
+
+
+def hub_names(folder: Path) -> None:
+    """Rename the weights of a text encoder that ``save_pretrained`` wrote to the names that files on the hub have.
+
+    Since 5.6 transformers writes a ``CLIPTextModel`` without the prefix ``text_model.``, which older versions cannot read. All versions
+    read the names with it. Ends with transformers 5.6.
+
+    Args:
+        folder: holds ``config.json`` and ``model.safetensors``; other models are left as they are.
+    """
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    weights = load_file(file) if file.is_file() else {}
+    if "embeddings.token_embedding.weight" in weights:
+        save_file({f"text_model.{name}": value for name, value in weights.items()}, file, metadata={"format": "pt"})
+
+
+def hub_vocabulary(folder: Path) -> None:
+    """Write a tokenizer that ``save_pretrained`` wrote as older versions and other tools read it.
+
+    Since 5.0 transformers writes ``tokenizer.json`` only, and not ``vocab.json`` and ``merges.txt``; and tokenizers writes pairs of tokens
+    into it since 0.20, which older versions cannot read. All versions read two tokens with a space between. Ends with transformers 5.0.
+
+    Args:
+        folder: holds ``tokenizer.json``; tokenizers without one are left as they are.
+    """
+    from tokenizers import Tokenizer
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return
+    if not (folder / "vocab.json").exists():
+        Tokenizer.from_file(str(file)).model.save(str(folder))
+    content = json.loads(file.read_text("utf-8"))
+    pairs = content["model"].get("merges", [])
+    content["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,0 +1,134 @@
+"""Weights of a network: read from any file that diffusers writes, checked, and put into the network.
+
+Networks are built from their configuration and filled here rather than by ``from_pretrained``, whose checks and messages differ between
+versions of diffusers.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..compat import require_safe_pickle
+from ..errors import SingDiffusionError, one_line_error
+from ..files import read_json
+
+STEM = "diffusion_pytorch_model"
+WEIGHTS = f"{STEM}.safetensors"
+# in this order, as diffusers prefers them; the fp16 variants count where there are no others
+FILES = tuple(f"{STEM}{variant}.{kind}" for kind in ("safetensors", "bin") for variant in ("", ".fp16"))
+
+
+def read_weights(source: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file, or of the weights in a folder, mapped from disk where the format allows it.
+
+    No code in a file is run: pickles are read with ``weights_only``.
+
+    Args:
+        source: a file, or a folder with one of ``FILES``, or with an index ``<name>.index.json`` of one of them and its shards.
+
+    Raises:
+        SingDiffusionError: there are no weights, or a file is missing, damaged, or holds something else.
+    """
+    weights: dict[str, Tensor] = {}
+    for file in [source] if source.is_file() else _weight_files(source):
+        with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
+            weights |= load_file(file) if file.suffix == ".safetensors" else _read_pickle(file)
+    return weights
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files with a folder's weights: one, or all shards that an index names."""
+    for name in FILES:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = next((folder / each for each in _indices(name) if (folder / each).is_file()), None)
+        if index is not None:
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(each, str) for each in shards.values()):
+                raise SingDiffusionError(f"{index} has no weight_map, which names the file of each weight")
+            return [folder / Path(each).name for each in sorted(set(shards.values()))]
+    raise SingDiffusionError(f"{folder} has no weights: one of {', '.join(FILES)}")
+
+
+def _indices(name: str) -> list[str]:
+    """Return the names of an index that diffusers writes: for a variant since 0.31, and before."""
+    stem, *variant, kind = name.split(".")
+    return [".".join([stem, kind, "index", *variant, "json"]), ".".join([stem, kind, *variant, "index", "json"])]
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    require_safe_pickle(file)
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file))
+    except pickle.UnpicklingError as error:
+        raise SingDiffusionError(
+            f"{file} holds more than weights, or is damaged; it is not read because it could run code"
+        ) from error
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise SingDiffusionError(f"{file} holds no table of weights")
+    return loaded
+
+
+def _is_zip(file: Path) -> bool:
+    """Return whether a file is a zip archive, which can be mapped; files of torch before 1.6 are not."""
+    with file.open("rb") as opened:
+        return opened.read(2) == b"PK"
+
+
+def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], where: Any) -> None:
+    """Copy weights into a network. A network on the meta device takes the tensors themselves, with their dtype.
+
+    Args:
+        network: its weights are replaced.
+        weights: by name.
+        where: their origin, for messages.
+
+    Raises:
+        SingDiffusionError: a weight is missing, unexpected, or of another shape.
+    """
+    expected = network.state_dict()
+    _require_same_names(set(expected) - set(weights), set(weights) - set(expected), where)
+    for key, value in expected.items():
+        if weights[key].shape != value.shape:
+            raise SingDiffusionError(
+                f"the weights in {where} do not match its config.json: {key} has shape {tuple(weights[key].shape)}, "
+                f"and its configuration needs {tuple(value.shape)}"
+            )
+    on_meta = any(value.is_meta for value in expected.values())
+    network.load_state_dict({key: weights[key].contiguous() for key in expected}, assign=on_meta)
+
+
+def require_complete(network: Any, report: Any, where: Any) -> None:
+    """Raise SingDiffusionError if weights were missing, which loaders fill with noise, or belong to another network.
+
+    Args:
+        network: as transformers loaded it.
+        report: its loading information.
+        where: the folder, for messages.
+    """
+    missing = list(report["missing_keys"]) or [key for key, value in network.state_dict().items() if value.is_meta]
+    _require_same_names(missing, report["unexpected_keys"], where)
+
+
+def _require_same_names(missing: Collection[str], unexpected: Collection[str], where: Any) -> None:
+    """Raise SingDiffusionError if names of weights are missing, or are unexpected."""
+    if missing:
+        raise SingDiffusionError(f"the weights in {where} lack {len(missing)} tensors, such as {min(missing)}")
+    if unexpected:
+        raise SingDiffusionError(
+            f"the weights in {where} do not match its config.json: {min(unexpected)} has no place in that network"
+        )
+
+
+def require_finite(network: torch.nn.Module, where: Any) -> None:
+    """Raise SingDiffusionError, naming the tensor, if a weight is NaN or infinite."""
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise SingDiffusionError(f"the weights in {where} are damaged: {key} has NaN or infinite values")
