@@ -10,7 +10,7 @@ help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too"
 	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
-	@echo "make test-oldest, test-newest   the quick tests on the lowest and on the newest versions of what we depend on"
+	@echo "make test-oldest, test-newest, test-forge, test-invokeai   the quick tests on other versions of what we depend on"
 	@echo "make dist      wheel and sdist into dist/, checked; the same bytes every time"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
 	@echo "make docs      the documentation as a site -> build/site/index.html"
@@ -43,26 +43,28 @@ test-slow: $(DONE)
 
 test-all: test test-slow
 
-# Environments of their own. Oldest: the versions that pyproject.toml begins with, torch apart (CONTRIBUTING.md). Newest: what is out today,
-# torch apart; no file pins it, so that a new version of another package shows up before a release, and not in between.
-PARTS := .[test,evaluate,theory,train,web]
-OLDEST := .venv-oldest
+# Environments of their own, in .venv-NAME, with the versions in environments/NAME.txt. oldest: the lowest that pyproject.toml takes, torch
+# apart. forge, invokeai: those of two programs that artists use (docs/compatibility.md). newest: what is out today, torch apart; no file
+# pins it, so that a new version of another package shows up before a release, and not in between.
+PARTS := test,evaluate,theory,train
 NEWEST := .venv-newest
 
-.PHONY: test-oldest test-newest dist
-$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
-	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e "$(PARTS)"
+.PHONY: test-oldest test-forge test-invokeai test-newest dist
+.venv-%/.installed: environments/%.txt pyproject.toml
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check -c environments/$*.txt -e ".[$(PARTS)$(if $(filter invokeai,$*),$(comma)web)]"
 	@touch $@
 
-test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n auto -m "not slow"
+comma := ,
+
+test-oldest test-forge test-invokeai: test-%: .venv-%/.installed
+	.venv-$*/bin/python -m pytest -n auto --dist loadgroup -m "not slow" -rs
 
 test-newest:
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	grep '^torch==' constraints.txt > $(NEWEST)/torch.txt
-	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/torch.txt --upgrade --upgrade-strategy eager -e "$(PARTS)"
-	$(NEWEST)/bin/python -m pytest -n auto -m "not slow"
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(NEWEST)/torch.txt --upgrade --upgrade-strategy eager -e ".[$(PARTS),web]"
+	$(NEWEST)/bin/python -m pytest -n auto --dist loadgroup -m "not slow" -rs
 
 dist: $(DONE)
 	rm -rf dist

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 from pathlib import Path
 
 import diffusers
 
 from singdiffusion import Audit, audit
+from singdiffusion.compat import SINCE
 from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 from singdiffusion.plugin.schedulers import FAMILIES, REFUSED
 
@@ -77,7 +79,37 @@ A module's configuration holds its latent space: channels, and the VAE's scaling
 
 If only `prompt_embeds` are passed, a module that must read the prompt as text needs one for the first step:
 `sing.enable(pipe, prompt="...")`.
+
+## Versions
+
+`pip install` changes no torch, numpy, diffusers, transformers or huggingface_hub that you have, from these versions on. None has an upper bound.
+
+| package | from | |
+|---|---|---|
+{floors}
+The extra `web` needs Gradio 6, which needs huggingface_hub 0.33.5. Differences between versions are in `src/singdiffusion/compat.py`. Of what
+the tables above name, older versions of diffusers lack:
+
+| | since diffusers |
+|---|---|
+{since}
+### Environments
+
+The quick tests ran in these environments. The same seed gave the same pictures in all of them, to 1 of 255
+(`tests/painting/test_same_picture.py`). Without a GPU, torch's CUDA builds run on the CPU.
+
+{environments}
+- The lowest versions, Forge's and InvokeAI's: `make test-oldest`, `make test-forge`, `make test-invokeai`. Their pins are in `environments/`.
+- The others were installed by hand: pip with the pins of the environment that the line names, and the torch that it names.
+- Skipped are tests of what a version lacks, of Gradio where it is not installed, and of what needs another package. `-rs` names each.
+- Forge pins Pillow 9.5 and accelerate 0.21, too. The extra `train` needs accelerate 0.31; the other commands run with 0.21.
 """
+
+NOTES = {
+    "torch": "below 2.6, modules in `.bin` files are refused: torch could run code from them (CVE-2025-32434)",
+    "safetensors": "reads float8, in which some of the embedded weights are",
+    "accelerate": "0.31 for the extra `train`",
+}
 
 AUDIT = """\
 # Is my model affected?
@@ -143,6 +175,39 @@ The audit warns of them:
 """
 
 
+def floors() -> str:
+    """Return the rows of a table: the lowest version of each package that the core needs."""
+    project = (HERE.parent / "pyproject.toml").read_text()
+    python = re.search(r'requires-python = ">=([\d.]+)"', project)
+    needed = project.split("dependencies = [", 1)[1].split("\n]", 1)[0]
+    pairs = [("Python", python[1] if python else ""), *re.findall(r'"([\w_]+)>=([\d.]+)"', needed)]
+    return "\n".join(f"| {name} | {version} | {NOTES.get(name, '')} |" for name, version in pairs) + "\n"
+
+
+def since() -> str:
+    """Return the rows of a table: what older versions of diffusers lack."""
+    return "\n".join(f"| `{name}` | {major}.{minor} |" for name, (major, minor) in SINCE.items()) + "\n"
+
+
+def environments() -> str:
+    """Return a table of the environments in which the tests ran, from environments.json, which is kept by hand."""
+    rows = json.loads((HERE / "environments.json").read_text())
+    columns = (
+        "environment",
+        "Python",
+        "torch",
+        "diffusers",
+        "transformers",
+        "numpy",
+        "passed",
+        "failed",
+        "skipped",
+        "date",
+    )
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(str(row[key]) for key in columns) + " |" for row in rows)]) + "\n"
+
+
 def families() -> str:
     """Return a section with a table for each family of schedulers."""
     parts = []
@@ -195,6 +260,9 @@ def pages() -> dict[str, str]:
         "audit.md": AUDIT.format(rows="\n".join(rows), warnings=_bullets(warnings)).rstrip() + "\n",
         "compatibility.md": COMPATIBILITY.format(
             families=families(),
+            floors=floors(),
+            since=since(),
+            environments=environments(),
             refused=_bullets([f"`{name}`: {reason}" for name, reason in REFUSED.items()]),
             pipelines=_bullets([f"`{name}`" for name in PIPELINES]),
             untouched=_bullets([f"`{name}`: {reason}" for name, reason in UNTOUCHED.items()]).rstrip(),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,6 +254,27 @@ def test_transformers_alone_loads_the_encoder(tmp_path):
     command = [sys.executable, "-c", code, tiny.encoder_folder()]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip() == "torch.Size([1, 2]) torch.float32 False False", done.stderr[-500:]
+
+
+def test_transformers_alone_loads_every_text_encoder_and_tokenizer(tmp_path):
+    """Files with the names of the hub, which transformers 4 and 5 both read; it fills missing weights with noise."""
+    code = (
+        "import sys; from pathlib import Path; from transformers import AutoTokenizer, CLIPTextModel, CLIPTokenizer\n"
+        "for folder in sys.argv[1:]:\n"
+        "    model, report = CLIPTextModel.from_pretrained(folder, output_loading_info=True)\n"
+        "    print(len(model.state_dict()), list(report['missing_keys']), list(report['unexpected_keys']))\n"
+        "    tokenizer = Path(folder).parent / 'tokenizer'\n"
+        "    if tokenizer.exists():\n"
+        "        print([kind.from_pretrained(tokenizer)('a cat').input_ids for kind in (AutoTokenizer, CLIPTokenizer)])\n"
+        "print('singdiffusion' in sys.modules)"
+    )
+    folders = sorted(Path(tiny.__file__).parent.glob("*/text_encoder"))
+    assert [folder.parent.name for folder in folders] == ["base", "community", "decoder", "unet"]
+    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True, cwd=tmp_path)
+    ids = tiny.load_pipeline().tokenizer("a cat").input_ids
+    weights, tokens = "52 [] []", str([ids, ids])
+    expected = [weights, tokens, weights, weights, tokens, weights, tokens, "False"]
+    assert done.stdout.splitlines() == expected, done.stderr[-500:]
 
 
 def test_the_encoder_is_small():

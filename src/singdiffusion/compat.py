@@ -52,6 +52,23 @@ def require_safe_pickle(file: Path) -> None:
         )
 
 
+def accelerator() -> str:
+    """Return the type of the fastest device here, such as "cuda", "xpu" or "mps", or "cpu".
+
+    Ends with torch 2.6, which has ``torch.accelerator``.
+    """
+    import torch
+
+    if hasattr(torch, "accelerator"):
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return "cpu" if found is None else found.type
+    if torch.cuda.is_available():
+        return "cuda"
+    if hasattr(torch, "xpu") and torch.xpu.is_available():
+        return "xpu"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def diffusers_dtype(dtype: Any) -> dict[str, Any]:
     """Return the argument of diffusers' ``from_pretrained`` and ``from_single_file`` that sets the precision.
 

@@ -228,6 +228,12 @@ def test_a_hugging_face_data_set(base, tmp_path):
         assert found[4] == sources.Skipped("row 4", "has no caption")
         (tmp_path / f"out-{name}").mkdir()
         assert run(source, tmp_path / f"out-{name}", base)["count"] == 4
+        # the private `_fingerprint` behind it: the same for the same rows, another one for others
+        (first, *_), again = source.units(), sources.open_source(str(tmp_path / name), unit_size=2)
+        assert source.digest(first) == again.digest(first)
+    made.select(range(4)).save_to_disk(str(tmp_path / "fewer"))
+    fewer = sources.open_source(str(tmp_path / "fewer"), unit_size=2)
+    assert fewer.digest(first) != source.digest(first)
     with pytest.raises(SingDiffusionError, match="has no split 'test'; it has train"):
         sources.open_source(str(tmp_path / "many"), split="test")
     made.rename_column("text", "words").save_to_disk(str(tmp_path / "odd"))

@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusion, SingDiffusionError
+from singdiffusion.compat import release
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
 
 from ..conftest import make_config, make_module, make_text_encoder
 from ..plugin.test_sing import run
 
+needs_pickles = pytest.mark.skipif(release("torch") < (2, 6), reason="below 2.6, torch reads no pickles")
 WEIGHTS = "module/diffusion_pytorch_model.safetensors"
 
 
@@ -59,6 +61,7 @@ def test_weights_under_the_name_of_the_fp16_variant(pipe, sing, tmp_path):
     np.testing.assert_array_equal(run(pipe), on)
 
 
+@needs_pickles
 def test_weights_in_a_bin_file(pipe, sing, sing_folder):
     """As the authors published the module: tensors in a .bin, which is read without running code."""
     on = run(sing.enable(pipe)._pipeline)
@@ -69,7 +72,9 @@ def test_weights_in_a_bin_file(pipe, sing, sing_folder):
     np.testing.assert_array_equal(run(pipe), on)
 
 
-@pytest.mark.parametrize("options", [{}, {"variant": "fp16"}, {"safe_serialization": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"variant": "fp16"}, pytest.param({"safe_serialization": False}, marks=needs_pickles)]
+)
 def test_weights_in_shards(pipe, sing, sing_folder, options):
     on = run(sing.enable(pipe)._pipeline)
     sing.disable()
@@ -194,6 +199,7 @@ def test_a_damaged_text_encoder(tokenizer, tmp_path, damage):
     refuse(tmp_path / "own", {"missing": "lack 1 tensors", "nan": "has NaN", "cut": "cannot be read"}[damage])
 
 
+@needs_pickles
 @pytest.mark.parametrize("write", [torch.save, lambda weights, file: file.write_bytes(pickle.dumps(weights))])
 def test_a_pickle_is_never_run(sing_folder, tmp_path, write):
     bait = tmp_path / "bait"

@@ -53,6 +53,19 @@ def test_a_name_or_a_dtype_is_taken_as_it_is():
     assert raised.value.setting == "torch_dtype"
 
 
+def test_auto_takes_the_accelerator_of_torch_before_2_6(monkeypatch):
+    monkeypatch.delattr(torch, "accelerator", raising=False)
+    here = {"cuda": False, "xpu": False, "mps": False}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here["cuda"])
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: here["xpu"])
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: here["mps"])
+    assert choose_device() == CPU
+    for kind in ("mps", "xpu", "cuda"):  # each goes before those already there
+        here[kind] = True
+        assert choose_device().type == kind
+
+
+@pytest.mark.skipif(not hasattr(torch, "accelerator"), reason="this torch has no torch.accelerator")
 def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     for found in (CUDA, MPS):

@@ -384,4 +384,5 @@ class HuggingFaceDataset(_Numbered):
             yield Skipped(key, "has no picture") if content is None else _item(key, content, row[self.caption])
 
     def digest(self, unit: str) -> str:
+        # datasets has no public digest of a data set's content; this one also names its cache files
         return _hash([unit, self.unit_size, self.rows._fingerprint])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..compat import accelerator
 from ..errors import SingDiffusionError
 
 AUTO = "auto"
@@ -21,8 +22,7 @@ def choose_device(name: str | torch.device = AUTO) -> torch.device:
         SingDiffusionError: there is no such device here.
     """
     if name == AUTO:
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return torch.device("cpu" if found is None else found.type)
+        return torch.device(accelerator())
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

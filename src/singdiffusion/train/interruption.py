@@ -92,10 +92,11 @@ def one_line_faults(accelerator: Accelerator, checkpoints: CheckpointStore, micr
             f"the device's memory is full with {micro} pictures at once; use a smaller micro_batch, or gradient_checkpointing",
             setting="micro_batch",
         ) from error
-    except RuntimeError as error:
+    except (RuntimeError, ConnectionError, EOFError) as error:
         last = checkpoints.last()
         resumes = "from the start" if last is None else f"after {last.name}"
-        if "DataLoader worker" in str(error):
+        # torch reports a lost worker by its name, or its queue breaks off first
+        if "DataLoader worker" in str(error) or not isinstance(error, RuntimeError):
             raise SingDiffusionError(
                 f"a process that reads batches is gone: {one_line(error)}; run the same command to resume {resumes}"
             ) from error
