@@ -102,13 +102,12 @@ The quick tests ran in these environments. The same seed gave the same pictures 
 - The lowest versions, Forge's and InvokeAI's: `make test-oldest`, `make test-forge`, `make test-invokeai`. Their pins are in `environments/`.
 - The others were installed by hand: pip with the pins of the environment that the line names, and the torch that it names.
 - Skipped are tests of what a version lacks, of Gradio where it is not installed, and of what needs another package. `-rs` names each.
-- Forge pins Pillow 9.5 and accelerate 0.21, too. The extra `train` needs accelerate 0.31; the other commands run with 0.21.
+- Forge pins accelerate 0.21. With it, transformers 4.46 itself loads no pipeline; installing here brings a newer one.
 """
 
 NOTES = {
     "torch": "below 2.6, modules in `.bin` files are refused: torch could run code from them (CVE-2025-32434)",
     "safetensors": "reads float8, in which some of the embedded weights are",
-    "accelerate": "0.31 for the extra `train`",
 }
 
 AUDIT = """\

@@ -77,9 +77,7 @@ def pins(file):
     }
 
 
-# torch: the lowest one is tested by hand (docs/compatibility.md); accelerate: `train` needs a newer one than the core;
-# tomli: Python 3.10 only
-NOT_THE_FLOOR = {"torch", "accelerate", "tomli"}
+NOT_THE_FLOOR = {"torch"}  # the lowest one is tested by hand (docs/compatibility.md)
 
 
 @pytest.mark.parametrize("extra", ["", "train", "evaluate", "theory"])
