@@ -9,7 +9,6 @@ import json
 import re
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ SINCE = {
 
 
 def release(package: str) -> tuple[int, int]:
-    """Return major and minor version of an installed package, such as (0, 42)."""
-    major, minor = re.findall(r"\d+", version(package))[:2]
+    """Return major and minor version of a package, by its name in an import, such as (0, 42)."""
+    major, minor = re.findall(r"\d+", import_module(package).__version__)[:2]
     return int(major), int(minor)
 
 
@@ -45,9 +44,11 @@ def require_safe_pickle(file: Path) -> None:
     Raises:
         SingDiffusionError: torch is older.
     """
+    import torch
+
     if release("torch") < (2, 6):
         raise SingDiffusionError(
-            f"{file} is a pickle, from which torch {version('torch')} can run code (CVE-2025-32434); "
+            f"{file} is a pickle, from which torch {torch.__version__} can run code (CVE-2025-32434); "
             "take a .safetensors file, or torch 2.6 or newer"
         )
 
@@ -113,7 +114,7 @@ def lettering(text: str, size: int) -> tuple[str, Any]:
     """
     from PIL import ImageFont
 
-    if release("pillow") >= (10, 1):
+    if release("PIL") >= (10, 1):
         return text, ImageFont.load_default(size)
     return text.encode("latin-1", "replace").decode("latin-1"), ImageFont.load_default()
 
@@ -170,6 +171,8 @@ def hub_vocabulary(folder: Path) -> None:
     if not (folder / "vocab.json").exists():
         Tokenizer.from_file(str(file)).model.save(str(folder))
     content = json.loads(file.read_text("utf-8"))
-    pairs = content["model"].get("merges", [])
+    pairs = content["model"].get("merges")
+    if pairs is None:  # not of byte pairs
+        return
     content["model"]["merges"] = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

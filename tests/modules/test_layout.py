@@ -85,13 +85,30 @@ def test_weights_in_shards(pipe, sing, sing_folder, options):
     SingDiffusion.from_pretrained(sing_folder).enable(pipe)
     np.testing.assert_array_equal(run(pipe), on)
     shards[0].unlink()
-    refuse(sing_folder, "cannot be read")
+    refuse(sing_folder, f"lacks {shards[0].name}, which diffusion_pytorch_model.*json names")
 
 
 def test_an_index_without_a_map(sing_folder):
     (sing_folder / WEIGHTS).rename(sing_folder / "module" / "other.safetensors")
     (sing_folder / f"{WEIGHTS}.index.json").write_text('{"weight_map": ["other.safetensors"]}')
     refuse(sing_folder, "index.json has no weight_map")
+    for name in ("../x.safetensors", "/etc/passwd", "config.json", "", "..", 5):
+        (sing_folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"conv_in.weight": name}}))
+        refuse(sing_folder, "it must be a .safetensors file in the same folder")
+
+
+@pytest.mark.parametrize(
+    "change", [torch.Tensor.int, torch.Tensor.bool, pytest.param(torch.Tensor.to_sparse, marks=needs_pickles)]
+)
+def test_weights_that_are_not_dense_floating_point_numbers(sing_folder, change):
+    weights = load_file(sing_folder / WEIGHTS)
+    weights["conv_in.bias"] = change(weights["conv_in.bias"])
+    (sing_folder / WEIGHTS).unlink()
+    if weights["conv_in.bias"].is_sparse:
+        torch.save(weights, (sing_folder / WEIGHTS).with_suffix(".bin"))
+    else:
+        save_file(weights, sing_folder / WEIGHTS)
+    refuse(sing_folder, "conv_in.bias is .*; they must be dense floating-point numbers")
 
 
 def test_a_subfolder(sing, tmp_path):
@@ -143,7 +160,7 @@ def test_truncated_weights(sing_folder, tenths):
 
 def test_missing_weights(sing_folder):
     (sing_folder / WEIGHTS).unlink()
-    refuse(sing_folder, "has no weights: one of diffusion_pytorch_model.safetensors")
+    refuse(sing_folder, "has no weights; it needs one of diffusion_pytorch_model.safetensors")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -301,7 +301,7 @@ def test_invalid_sources_and_targets(authors, tokenizer, make_pipe, tmp_path):
     for source, target, options, line in (
         (tmp_path / "nowhere", "ours", {}, "there is no file or folder"),
         (tmp_path / "empty", "ours", {}, "is not a module: it has neither config.json"),
-        (tmp_path / "bare", "ours", {}, "has no weights: one of"),
+        (tmp_path / "bare", "ours", {}, "has no weights; it needs one of"),
         (authors[0] / "diffusion_pytorch_model.bin", "ours", {}, "is not a .safetensors file"),
         (authors[0], "kept", {}, "exists and is not a SingDiffusion module"),
         (authors[0], "nowhere/one.safetensors", {}, "there is no folder"),

@@ -39,8 +39,20 @@ def read_weights(source: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for file in [source] if source.is_file() else _weight_files(source):
         with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
-            weights |= load_file(file) if file.suffix == ".safetensors" else _read_pickle(file)
+            read = load_file(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        _require_plain(read, file)
+        weights |= read
     return weights
+
+
+def _require_plain(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Raise SingDiffusionError if a tensor is not of dense floating-point numbers."""
+    for key, value in weights.items():
+        if not value.is_floating_point() or value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise SingDiffusionError(
+                f"{file} holds no usable weights: {key} is {value.dtype}, {value.layout}; "
+                "they must be dense floating-point numbers"
+            )
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -50,11 +62,27 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = next((folder / each for each in _indices(name) if (folder / each).is_file()), None)
         if index is not None:
-            shards = read_json(index).get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(each, str) for each in shards.values()):
-                raise SingDiffusionError(f"{index} has no weight_map, which names the file of each weight")
-            return [folder / Path(each).name for each in sorted(set(shards.values()))]
-    raise SingDiffusionError(f"{folder} has no weights: one of {', '.join(FILES)}")
+            return _shards(index, Path(name).suffix)
+    raise SingDiffusionError(
+        f"{folder} has no weights; it needs one of {', '.join(FILES)}, or one of these in shards with its .index.json"
+    )
+
+
+def _shards(index: Path, suffix: str) -> list[Path]:
+    """Return the files that an index names, all in its folder and of its format."""
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise SingDiffusionError(f"{index} has no weight_map, which names the file of each weight")
+    for name in shards.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
+            raise SingDiffusionError(
+                f"{index} names the file {name!r:.80}; it must be a {suffix} file in the same folder"
+            )
+    files = [index.parent / name for name in sorted(set(shards.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise SingDiffusionError(f"{index.parent} lacks {missing[0]:.80}, which {index.name} names")
+    return files
 
 
 def _indices(name: str) -> list[str]:

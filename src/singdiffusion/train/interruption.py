@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class StopSignal:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if signal.getsignal(number) == self._note:
+                    signal.signal(number, handler)
 
     def _note(self, number: int, _: Any) -> None:
         if self.number and number == signal.SIGINT:
@@ -102,12 +103,19 @@ def one_line_faults(accelerator: Accelerator, checkpoints: CheckpointStore, micr
             ) from error
         if accelerator.num_processes == 1 or not _lost_connection(error):
             raise
+        _ignore_sigterm()
         raise SingDiffusionError(
             f"process {accelerator.process_index} stops: another process of the group is gone; start all of them again "
             f"to resume {resumes}"
         ) from error
     except OSError as error:
         raise SingDiffusionError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def _ignore_sigterm() -> None:
+    """Let a process whose group is gone end by itself: torchrun sends SIGTERM, which would end it before it prints the reason."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _lost_connection(error: RuntimeError) -> bool:
