@@ -82,13 +82,13 @@ If only `prompt_embeds` are passed, a module that must read the prompt as text n
 
 ## Versions
 
-`pip install` changes no torch, numpy, diffusers, transformers or huggingface_hub that you have, from these versions on. None has an upper bound.
+`pip install` replaces a package only if it is older than these versions. None has an upper bound.
 
 | package | from | |
 |---|---|---|
 {floors}
-The extra `web` needs Gradio 6, which needs huggingface_hub 0.33.5. Differences between versions are in `src/singdiffusion/compat.py`. Of what
-the tables above name, older versions of diffusers lack:
+The extra `web` needs Gradio 6, which needs huggingface_hub 0.33.5. Differences between versions are in `src/singdiffusion/compat.py`. Some
+schedulers, pipelines and options in the tables of this page need a newer diffusers:
 
 | | since diffusers |
 |---|---|
@@ -99,10 +99,11 @@ The quick tests ran in these environments. The same seed gave the same pictures 
 (`tests/painting/test_same_picture.py`). Without a GPU, torch's CUDA builds run on the CPU.
 
 {environments}
-- The lowest versions, Forge's and InvokeAI's: `make test-oldest`, `make test-forge`, `make test-invokeai`. Their pins are in `environments/`.
-- The others were installed by hand: pip with the pins of the environment that the line names, and the torch that it names.
+- `make test-oldest`, `make test-forge` and `make test-invokeai` make three of them again, with the torch of `constraints.txt`. Their pins are in
+  `environments/`.
+- The others were installed by hand: the pins that the line names, with another torch or Python.
 - Skipped are tests of what a version lacks, of Gradio where it is not installed, and of what needs another package. `-rs` names each.
-- Forge pins accelerate 0.21. With it, transformers 4.46 itself loads no pipeline; installing here brings a newer one.
+- Forge pins accelerate 0.21, and `pip install` replaces it. With 0.21, Forge's own transformers 4.46 cannot load a pipeline of diffusers.
 """
 
 NOTES = {

@@ -72,4 +72,4 @@ def test_letters_are_text_on_a_page_and_shapes_in_a_file(figure):
 def test_the_png_is_wide_enough_for_print(figure):
     png = plots.files(figure)[".png"]
     assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20]) >= 700
+    assert int.from_bytes(png[16:20], "big") >= 700

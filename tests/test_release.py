@@ -86,7 +86,7 @@ def test_the_oldest_environment_has_the_floors_and_the_other_one_fits_the_ranges
     for line in EXTRAS[extra] if extra else PROJECT["dependencies"]:
         needed = Requirement(line)
         name, (floor,) = canonicalize_name(needed.name), needed.specifier
-        if needed.marker is None or needed.marker.evaluate():
+        if needed.marker is None:  # tomli is for Python 3.10 only
             assert newest[name] in needed.specifier
             assert oldest[name] in needed.specifier
             assert name in NOT_THE_FLOOR or oldest[name] == Version(floor.version), name

@@ -70,6 +70,13 @@ def accelerator() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def is_sharded(module: Any) -> bool:
+    """Return whether FSDP 2 shards a module over processes. Ends with torch 2.6; accelerate uses FSDP 2 only from there on."""
+    from torch.distributed import fsdp
+
+    return hasattr(fsdp, "FSDPModule") and isinstance(module, fsdp.FSDPModule)
+
+
 def diffusers_dtype(dtype: Any) -> dict[str, Any]:
     """Return the argument of diffusers' ``from_pretrained`` and ``from_single_file`` that sets the precision.
 

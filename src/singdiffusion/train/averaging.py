@@ -8,8 +8,8 @@ from typing import Any
 
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
+from ..compat import is_sharded
 from ..errors import SingDiffusionError
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.")  # torch.compile and FSDP put these into names
@@ -59,7 +59,7 @@ class AveragedWeights:
     def _reshard(self) -> None:
         """Make FSDP gather the weights again: it would use those that it gathered before they changed."""
         for module in self.model.modules():
-            if isinstance(module, FSDPModule):
+            if is_sharded(module):
                 module.reshard()
 
     def state(self) -> dict[str, Tensor] | None:

@@ -15,7 +15,8 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
     Args:
         command: with keyword-only parameters; a group's fields take the place of its parameter in ``--help``.
     """
-    hints = get_type_hints(command, include_extras=True)
+    # get_type_hints of Python 3.10 would wrap a parameter with the default None in Optional and hide its option
+    hints = inspect.get_annotations(command, eval_str=True)
     groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     def run(**options: Any) -> None:

@@ -120,7 +120,7 @@ class Crowd:
         self._outer += exact.mT @ exact
         self._count += len(exact)
         for picture, row in zip(pictures.cpu().numpy(), features.cpu().numpy(), strict=True):
-            self._keep(int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=8).digest()), row)
+            self._keep(int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=8).digest(), "big"), row)
         return features
 
     def _keep(self, digest: int, row: np.ndarray) -> None:
