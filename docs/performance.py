@@ -59,6 +59,7 @@ A whole picture of the embedded model, time with SingDiffusion over time without
 | `tiny-unet`, mean | {unet_10:.3f} | {unet_50:.3f} | {unet_off:.2f}, {unet_on:.2f} |
 | `tiny-decoder`, moments | {decoder_10:.3f} | {decoder_50:.3f} | {decoder_off:.2f}, {decoder_on:.2f} |
 
+{first_picture}
 ## Training: which decoder
 
 $E[x_0 \\mid \\text{{prompt}}]$ does not depend on the noise, so a network without noise as input can reach the same minimum of the loss. Five
@@ -342,6 +343,7 @@ def page() -> str:
     lines = (BUILD / "tiny" / "run-decoder" / "validation.jsonl").read_text().splitlines()
     guided = found["7.5"]
     return PAGE.format(
+        first_picture=first_picture(),
         **step_figures(read("bench-step.json")),
         designs=designs(compared, unet),
         design_words=design_words(compared),
@@ -358,6 +360,40 @@ def page() -> str:
         own=guided[MOMENTS]["open"]["w1"],
         extrapolated=guided[measured.EXTRAPOLATED]["open"]["w1"],
         mean=guided[MEAN]["open"]["w1"],
+    )
+
+
+FIRST_PICTURE = """\
+## Time to the first picture
+
+One picture of the embedded model in 20 steps, each in a new process on two CPU cores, medians of {pairs}
+(`python benchmarks/imports.py --json docs/imports.json`):
+
+| | seconds | imports, seconds | modules imported |
+|---|---|---|---|
+{rows}
+
+`generate` takes {ratio:.2f} times as long as diffusers alone. What it adds to the imports is {added:.1f} s; nearly all others are diffusers' and
+torch's own, and the pipeline needs them. `--help` and `--version` import neither.
+"""
+FIRST_ROWS = {
+    "alone": "diffusers alone, no first step",
+    "before": "`singdiffusion generate` of 0.1.0",
+    "generate": "`singdiffusion generate`, with the first step",
+}
+
+
+def first_picture() -> str:
+    """Return the section about imports, from imports.json; tests/test_docs.py compares the page with it."""
+    found = json.loads((HERE / "imports.json").read_text())
+    row = "| {label} | {seconds:.2f} | {import_seconds:.2f} | {modules:,} |"
+    rows = [row.format(label=label, **found[name]) for name, label in FIRST_ROWS.items() if name in found]
+    alone, ours = found["alone"], found["generate"]
+    return FIRST_PICTURE.format(
+        pairs=found["pairs"],
+        rows="\n".join(rows),
+        ratio=ours["seconds"] / alone["seconds"],
+        added=ours["import_seconds"] - alone["import_seconds"],
     )
 
 

@@ -43,6 +43,10 @@ def test_commands_are_up_to_date():
     assert (DOCS / "commands.md").read_text() == script("commands").page(), "run: make docs"
 
 
+def test_the_time_to_the_first_picture_is_the_measured_one():
+    assert script("performance").first_picture() in (DOCS / "performance.md").read_text()
+
+
 def test_captions_of_the_theory_are_up_to_date():
     page = " ".join((DOCS / "theory.md").read_text().split())
     for name, caption in json.loads((DOCS / "theory" / "theory.json").read_text())["captions"].items():
