@@ -378,7 +378,7 @@ torch's own, and the pipeline needs them. `--help` and `--version` import neithe
 """
 FIRST_ROWS = {
     "alone": "diffusers alone, no first step",
-    "before": "`singdiffusion generate` of 0.1.0",
+    "before": "`singdiffusion generate` of 0.1.0, with the first step",
     "generate": "`singdiffusion generate`, with the first step",
 }
 
