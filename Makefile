@@ -8,7 +8,7 @@ DONE := $(VENV)/.installed
 
 help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
-	@echo "make test      all quick tests            make test-all  the slow ones too"
+	@echo "make test      all quick tests            make test-all  the slow ones too, and those on the lowest versions"
 	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
 	@echo "make test-oldest, test-newest, test-forge, test-invokeai   the quick tests on other versions of what we depend on"
 	@echo "make dist      wheel and sdist into dist/, checked; the same bytes every time"
@@ -41,7 +41,7 @@ test: $(DONE)
 test-slow: $(DONE)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
-test-all: test test-slow
+test-all: test test-slow test-oldest
 
 # Environments of their own, in .venv-NAME, with the versions in environments/NAME.txt. oldest: the lowest that pyproject.toml takes, torch
 # apart. forge, invokeai: those of two programs that artists use (docs/compatibility.md). newest: what is out today, torch apart; no file
