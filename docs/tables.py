@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import re
 from pathlib import Path
 
 import diffusers
 
 from singdiffusion import Audit, audit
-from singdiffusion.compat import SINCE
+from singdiffusion.compat import SINCE, toml
 from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 from singdiffusion.plugin.schedulers import FAMILIES, REFUSED
 
@@ -179,10 +178,9 @@ The audit warns of them:
 
 def floors() -> str:
     """Return the rows of a table: the lowest version of each package that the core needs."""
-    project = (HERE.parent / "pyproject.toml").read_text()
-    python = re.search(r'requires-python = ">=([\d.]+)"', project)
-    needed = project.split("dependencies = [", 1)[1].split("\n]", 1)[0]
-    pairs = [("Python", python[1] if python else ""), *re.findall(r'"([\w_]+)>=([\d.]+)"', needed)]
+    project = toml().loads((HERE.parent / "pyproject.toml").read_text())["project"]
+    needed = [f"Python{project['requires-python']}", *project["dependencies"]]
+    pairs = [line.split(">=") for line in needed]
     return "\n".join(f"| {name} | {version} | {NOTES.get(name, '')} |" for name, version in pairs) + "\n"
 
 

@@ -114,16 +114,16 @@ def has_transparency(picture: Any) -> bool:
     return picture.mode == "P" and picture.palette.mode.endswith("A")
 
 
-def lettering(text: str, size: int) -> tuple[str, Any]:
-    """Return a text that Pillow's own font can draw, and that font.
-
-    Ends with Pillow 10.1; before, the font has one size and only the letters of Latin-1.
-    """
+def default_font(size: int) -> Any:
+    """Return Pillow's own font. Ends with Pillow 10.1; before, it has one size."""
     from PIL import ImageFont
 
-    if release("PIL") >= (10, 1):
-        return text, ImageFont.load_default(size)
-    return text.encode("latin-1", "replace").decode("latin-1"), ImageFont.load_default()
+    return ImageFont.load_default(size) if release("PIL") >= (10, 1) else ImageFont.load_default()
+
+
+def drawable(text: str) -> str:
+    """Return a text that ``default_font`` can draw. Ends with Pillow 10.1; before, the font has only the letters of Latin-1."""
+    return text if release("PIL") >= (10, 1) else text.encode("latin-1", "replace").decode("latin-1")
 
 
 def embeddings_of(found: Any) -> Any:

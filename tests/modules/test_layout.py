@@ -12,14 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusion, SingDiffusionError
-from singdiffusion.compat import release
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
 
-from ..conftest import make_config, make_module, make_text_encoder
+from ..conftest import make_config, make_module, make_text_encoder, needs_pickles
 from ..plugin.test_sing import run
 
-needs_pickles = pytest.mark.skipif(release("torch") < (2, 6), reason="below 2.6, torch reads no pickles")
 WEIGHTS = "module/diffusion_pytorch_model.safetensors"
 
 

@@ -14,16 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusion, SingDiffusionError, TimeFreeUNet
-from singdiffusion.compat import release
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
 from singdiffusion.published.convert import convert
 from singdiffusion.published.keys import PREFIX
 
-from ..conftest import TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
+from ..conftest import TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder, needs_pickles
 from ..plugin.painting import embed, first_input, noise, true_alpha_sigma
 
-pytestmark = pytest.mark.skipif(release("torch") < (2, 6), reason="below 2.6, torch reads no pickles")
+pytestmark = needs_pickles
 
 
 def published_config(module, name="UNet2DConditionModel"):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from ...compat import lettering
+from ...compat import default_font, drawable
 from ...painting.png import png
 from ..gallery import EXAMPLES
 
@@ -62,18 +62,18 @@ def grid(
     width, height = (side * zoom for side in pairs[0][1][0].size)
     count = min(columns, len(pairs[0][1]))
     block = CAPTION + 2 * (height + GAP)
-    titles = [lettering(f"“{prompt}”", 15) for prompt, _, _ in pairs]
-    widest = max(font.getlength(title) for title, font in titles)
+    font, small = default_font(15), default_font(13)
+    titles = [drawable(f"“{prompt}”") for prompt, _, _ in pairs]
+    widest = max(font.getlength(title) for title in titles)
     across = max(MARGIN + count * (width + GAP) + 12, int(widest) + 24)
     page = Image.new("RGB", (across, len(pairs) * block + 12), "#f4f4f2")
     draw = ImageDraw.Draw(page)
-    for i, ((_, *both), (title, font)) in enumerate(zip(pairs, titles, strict=True)):
+    for i, ((_, *both), title) in enumerate(zip(pairs, titles, strict=True)):
         top = i * block + 8
         draw.text((12, top), title, fill="#1c1917", font=font)
         for j, ((words, ink), images) in enumerate(zip(GRID_ROWS, both, strict=True)):
             y = top + CAPTION - 4 + j * (height + GAP)
-            label, small = lettering(words, 13)
-            draw.multiline_text((12, y + height / 2 - 14), label, fill=ink, font=small)
+            draw.multiline_text((12, y + height / 2 - 14), words, fill=ink, font=small)
             for k, image in enumerate(images[:count]):
                 page.paste(_zoomed(image, zoom), (MARGIN + k * (width + GAP), y))
     return page
