@@ -2,12 +2,12 @@
 
 import os
 
-from singdiffusion.modules import SingModule
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Networks this small run fastest on one thread, results do not hang on the machine's core count, and tests run side by side: two processes
 # of two threads on two cores are slower tenfold. Before torch is imported, and for every process that a test starts.
 os.environ["OMP_NUM_THREADS"] = "1"
+# a folder without modules, because those of whoever runs the tests do not count
+os.environ["SINGDIFFUSION_HOME"] = os.path.join(os.path.dirname(__file__), "files", "pictures")
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from singdiffusion import SingDiffusion, TimeFreeUNet
 from singdiffusion.compat import release
-from singdiffusion.modules import SingConfig
+from singdiffusion.modules import SingConfig, SingModule
 from singdiffusion.modules.text import fingerprint
 
 diffusers_logging.set_verbosity_error()

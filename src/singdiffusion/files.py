@@ -59,6 +59,11 @@ def write_whole(file: Path, content: bytes | str) -> Path:
     return file
 
 
+def bare_name(name: str) -> str:
+    """Return a model's or module's name without this machine's folders: of a path that exists only the last part."""
+    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 

@@ -11,7 +11,7 @@ from singdiffusion import SingDiffusion
 
 from ..commands import cli, refused
 from ..conftest import make_module
-from ..published.test_convert import published_config
+from ..published.layouts import unet_config
 
 DATA = Path(__file__).parents[1] / "files" / "audit"
 
@@ -52,9 +52,9 @@ def test_audit_fails_in_one_line(tmp_path):
 def test_convert(tmp_path):
     module, folder = make_module(), tmp_path / "authors"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(published_config(module)))
+    (folder / "config.json").write_text(json.dumps(unet_config(module)))
     torch.save(module.state_dict(), folder / "diffusion_pytorch_model.bin")
-    assert "latents of 4 channels, text of width 16" in cli("convert", folder, tmp_path / "ours")[0]
+    assert "latents of 4 channels, text of width 16" in cli("convert", folder, tmp_path / "ours", "--no-text")[0]
     assert torch.equal(
         SingDiffusion.from_pretrained(tmp_path / "ours").module.network.conv_in.weight,
         module.state_dict()["conv_in.weight"],
@@ -62,7 +62,12 @@ def test_convert(tmp_path):
     cli("convert", tmp_path / "ours", tmp_path / "one.safetensors", "--dtype", "float16")
     assert load_file(tmp_path / "one.safetensors")["model.diffusion_model.out.2.bias"].dtype == torch.float16
     assert "Example:\n    singdiffusion convert" in cli("convert", "--help")[0]
-    refused("convert", tmp_path / "nowhere", tmp_path / "x", match="there is no file or folder")
+    refused("convert", tmp_path / "nowhere", tmp_path / "x", match="there is no such folder")
     refused("convert", folder, tmp_path / "x", "--dtype", "int3", match="unknown dtype")
-    refused("convert", folder, tmp_path / "x", "--bring-text", match="base")
+    refused(
+        "convert",
+        folder,
+        tmp_path / "x",
+        match="pass a base, the model whose text encoder it was trained with (--base)",
+    )
     assert not (tmp_path / "x").exists()

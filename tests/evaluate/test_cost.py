@@ -8,6 +8,7 @@ import pytest
 
 from singdiffusion.evaluate.metrics import cost
 from singdiffusion.evaluate.remedies import FirstStep, Off, Trailing
+from singdiffusion.modules.text import PromptEncoder
 
 
 class Longer(Off):
@@ -41,12 +42,9 @@ def test_memory_counts_what_the_pipeline_does_not_have(pipe, sing_folder):
     module = sum(p.numel() * p.element_size() for p in remedy.module.network.parameters()) / 2**20
     assert cost.extra_memory(pipe, Off()) == 0
     assert cost.extra_memory(pipe, remedy) == pytest.approx(module)
-    remedy.module.text_encoder, remedy.module.tokenizer = (
-        pipe.text_encoder,
-        pipe.tokenizer,
-    )  # shared: nothing more
+    remedy.module.text = PromptEncoder([pipe.tokenizer], [pipe.text_encoder])  # shared: nothing more
     assert cost.extra_memory(pipe, remedy) == pytest.approx(module)
     own = copy.deepcopy(pipe.text_encoder)
-    remedy.module.text_encoder = own
+    remedy.module.text = PromptEncoder([pipe.tokenizer], [own])
     text = sum(t.numel() * t.element_size() for t in [*own.parameters(), *own.buffers()]) / 2**20
     assert cost.extra_memory(pipe, remedy) == pytest.approx(module + text)

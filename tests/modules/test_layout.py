@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 
 from ..conftest import make_config, make_module, make_text_encoder, needs_pickles
 from ..plugin.test_sing import run
@@ -35,13 +35,13 @@ def test_a_loaded_module_paints_the_same(pipe, sing, sing_folder):
     again = SingDiffusion.from_pretrained(sing_folder).enable(pipe)
     np.testing.assert_array_equal(run(pipe), on)
     assert again.module.config == sing.module.config
-    assert again.module.text_encoder is None
+    assert again.module.text is None
 
 
 def test_a_text_encoder_is_saved_and_loaded(tokenizer, tmp_path, pipe):
     encoder = make_text_encoder(tokenizer, 24, seed=4)
     config = make_config(text_width=24, text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(SingModule(make_module(width=24), config, tokenizer, encoder))
+    sing = SingDiffusion(SingModule(make_module(width=24), config, PromptEncoder([tokenizer], [encoder])))
     on = run(sing.enable(pipe)._pipeline)
     sing.disable()
     sing.save_pretrained(tmp_path / "own")
@@ -112,7 +112,7 @@ def test_weights_that_are_not_dense_floating_point_numbers(sing_folder, change):
 def test_a_subfolder(sing, tmp_path):
     sing.save_pretrained(tmp_path / "deep" / "er")
     assert SingDiffusion.from_pretrained(tmp_path, subfolder="deep/er").module.config == sing.module.config
-    with pytest.raises(SingDiffusionError, match="has no sing_config.json"):
+    with pytest.raises(SingDiffusionError, match="is not a module"):
         SingDiffusion.from_pretrained(tmp_path, subfolder="shallow")
 
 
@@ -141,11 +141,14 @@ def test_a_hub_id_in_the_local_cache(sing_folder, tmp_path):
 
 
 def test_sources_that_do_not_exist(tmp_path):
-    refuse("nobody/nothing-at-all", "there is no folder nobody/nothing-at-all, and the hub did not return it")
-    refuse(tmp_path / "x y" / "z", "there is no folder")
-    refuse(tmp_path, "is not a SingDiffusion module: it has no sing_config.json")
+    refuse(
+        "nobody/nothing-at-all",
+        "the module nobody/nothing-at-all is not here: there is no such folder, and it is not in the cache",
+    )
+    refuse(tmp_path / "x y" / "z", "there is no such folder, and it is not a hub id")
+    refuse(tmp_path, "is not a module: it has neither sing_config.json")
     (tmp_path / "file").write_text("")
-    refuse(tmp_path / "file", "is a file")
+    refuse(tmp_path / "file", "is not a .safetensors file")
 
 
 @pytest.mark.parametrize("tenths", range(10))
@@ -202,7 +205,7 @@ def test_an_unknown_key_of_a_unet(sing_folder):
 def test_a_damaged_text_encoder(tokenizer, tmp_path, damage):
     """transformers would fill missing weights with noise."""
     encoder = make_text_encoder(tokenizer)
-    SingModule(make_module(), make_config(), tokenizer, encoder).save_pretrained(tmp_path / "own")
+    SingModule(make_module(), make_config(), PromptEncoder([tokenizer], [encoder])).save_pretrained(tmp_path / "own")
     file = tmp_path / "own" / "text_encoder" / "model.safetensors"
     weights = load_file(file)
     key = sorted(weights)[0]
@@ -281,9 +284,10 @@ def test_saving_replaces_only_modules(sing, tmp_path):
     assert (tmp_path / "photos" / "cat.png").read_text() == "miaow"
 
 
-def test_a_failed_save_leaves_the_old_module(sing, sing_folder):
+def test_a_failed_save_leaves_the_old_module(sing, sing_folder, tokenizer):
     before = (sing_folder / WEIGHTS).read_bytes()
-    broken = SingDiffusion(SingModule(make_module(seed=6), make_config(), "no tokenizer", "no text encoder"))
+    text = PromptEncoder(["no tokenizer"], [make_text_encoder(tokenizer)])
+    broken = SingDiffusion(SingModule(make_module(seed=6), make_config(), text))
     with pytest.raises(AttributeError):  # after the network's weights are written
         broken.save_pretrained(sing_folder)
     assert (sing_folder / WEIGHTS).read_bytes() == before
@@ -292,4 +296,9 @@ def test_a_failed_save_leaves_the_old_module(sing, sing_folder):
 
 def test_a_text_encoder_without_its_tokenizer(tokenizer):
     with pytest.raises(SingDiffusionError, match="needs its tokenizer"):
-        SingModule(make_module(), make_config(), None, make_text_encoder(tokenizer))
+        PromptEncoder([], [make_text_encoder(tokenizer)])
+
+
+def test_a_text_encoder_of_another_width(tokenizer):
+    with pytest.raises(SingDiffusionError, match="takes text of width 16, and its text encoders have width 24"):
+        SingModule(make_module(), make_config(), PromptEncoder([tokenizer], [make_text_encoder(tokenizer, 24)]))

@@ -11,7 +11,7 @@ from diffusers.modular_pipelines import SequentialPipelineBlocks, StableDiffusio
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 from singdiffusion.plugin.modular import add_first_step
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
@@ -65,7 +65,7 @@ def test_without_guidance_and_several_pictures(pipe, tokenizer):
 def test_a_module_with_its_own_text_encoder(pipe, tokenizer):
     encoder = make_text_encoder(tokenizer, TEXT_WIDTH, seed=9).requires_grad_(False)
     config = make_config(vae_scaling_factor=0.13025, text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(SingModule(make_module(), config, tokenizer, encoder))
+    sing = SingDiffusion(SingModule(make_module(), config, PromptEncoder([tokenizer], [encoder])))
     on = run(modular(pipe, sing))
     sing.enable(pipe)
     np.testing.assert_allclose(on, paint(pipe, KEPT), atol=1e-5)

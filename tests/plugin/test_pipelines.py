@@ -20,7 +20,7 @@ from diffusers import (
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 from singdiffusion.plugin.pipelines import PIPELINES
 from singdiffusion.plugin.vae import flat_latents
 
@@ -37,14 +37,11 @@ def sing_for(pipe, tokenizer):
     """A module with random weights for the pipeline's latents and, where it has one, its text."""
     width = SDXL_WIDTH if hasattr(pipe, "text_encoder_2") else TEXT_WIDTH
     scaling = 1.0 if hasattr(pipe, "movq") else pipe.vae.config.scaling_factor
-    own = {}
+    own = None
     if hasattr(pipe, "movq"):
-        own = {
-            "tokenizer": tokenizer,
-            "text_encoder": make_text_encoder(tokenizer, width, seed=3).requires_grad_(False),
-        }
+        own = PromptEncoder([tokenizer], [make_text_encoder(tokenizer, width, seed=3).requires_grad_(False)])
     config = make_config(text_width=width, vae_scaling_factor=scaling)
-    return SingDiffusion(SingModule(make_module(width=width), config, **own))
+    return SingDiffusion(SingModule(make_module(width=width), config, own))
 
 
 def plug(sing, pipe, **options):
@@ -306,7 +303,7 @@ def test_with_a_prompt_of_its_own_embeddings_are_enough(pipe, tokenizer):
     """A module with its own text encoder cannot read the embeddings that a caller passes; its own prompt it can."""
     encoder = make_text_encoder(tokenizer, TEXT_WIDTH + 8, seed=11).requires_grad_(False)
     config = make_config(text_width=TEXT_WIDTH + 8, text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(SingModule(make_module(width=TEXT_WIDTH + 8), config, tokenizer, encoder))
+    sing = SingDiffusion(SingModule(make_module(width=TEXT_WIDTH + 8), config, PromptEncoder([tokenizer], [encoder])))
     positive, negative = embeddings_of(pipe, PROMPT, "")
     given = {"prompt": None, "prompt_embeds": positive, "negative_prompt_embeds": negative}
     sing.enable(pipe)

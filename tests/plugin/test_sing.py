@@ -18,7 +18,7 @@ from diffusers import (
 
 from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 
 from ..conftest import SD15, TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder
 from .painting import NEGATIVE, PROMPT, embed, expected_mean, first_input, noise, recording, run, true_alpha_sigma
@@ -335,7 +335,7 @@ def test_two_pipelines_in_two_threads(make_pipe):
 def own_text_sing(tokenizer, width=TEXT_WIDTH + 8):
     encoder = make_text_encoder(tokenizer, width, seed=11).requires_grad_(False)
     config = make_config(text_width=width, text_fingerprint=fingerprint(encoder))
-    return SingDiffusion(SingModule(make_module(width=width), config, tokenizer, encoder))
+    return SingDiffusion(SingModule(make_module(width=width), config, PromptEncoder([tokenizer], [encoder])))
 
 
 def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
@@ -346,7 +346,7 @@ def test_a_module_with_its_own_text_encoder_reads_the_prompt(pipe, tokenizer):
         [PROMPT, "a page", NEGATIVE], padding="max_length", max_length=16, truncation=True, return_tensors="pt"
     ).input_ids
     with torch.no_grad():
-        first, second, negative = sing.module.text_encoder(tokens)[0].chunk(3)
+        first, second, negative = sing.module.text.text_encoders[0](tokens)[0].chunk(3)
         y_pos = sing.module.network.predict(x_1, torch.cat([first, first, second, second]))
         y_neg = sing.module.network.predict(x_1, torch.cat([negative] * 4))
     alpha, sigma = alpha_sigma_ddim(pipe)

@@ -11,7 +11,7 @@ from peft import LoraConfig
 
 from singdiffusion import SingDiffusion
 from singdiffusion.modules import SingModule
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
 from .painting import PROMPT, expected_mean, first_input, noise, run, true_alpha_sigma
@@ -144,7 +144,8 @@ def test_model_offloading(name, tokenizer):
     on = paint(pipe, options)
     pipe.enable_model_cpu_offload(device="cpu")
     moves = []
-    sing.module.to = lambda device, to=sing.module.to: moves.append(str(device)) or to(device)
+    network = sing.module.network  # its own text encoders stay where they are, because the pipeline's serve
+    network.to = lambda device, to=network.to: moves.append(str(device)) or to(device)
     np.testing.assert_array_equal(paint(pipe, options), on)
     assert moves == ["cpu", "cpu"], "to the pipeline's device, and back"
 
@@ -175,7 +176,9 @@ def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
     encoder = make_text_encoder(tokenizer)
     encoder.load_state_dict(pipe.text_encoder.state_dict())
     other = make_text_encoder(tokenizer, TEXT_WIDTH, seed=1)
-    fine_tuned = SingDiffusion(SingModule(sing.module.network, sing.module.config, tokenizer, encoder))
+    fine_tuned = SingDiffusion(
+        SingModule(sing.module.network, sing.module.config, PromptEncoder([tokenizer], [encoder]))
+    )
     pipe.text_encoder = other  # a community checkpoint's: the module reads the prompt itself
     base = run(pipe, long)
     fine_tuned.enable(pipe)
@@ -193,7 +196,7 @@ def test_stable_diffusion_2_with_a_module_of_stable_diffusion_1(make_pipe, token
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type="v_prediction")
     encoder = make_text_encoder(tokenizer, TEXT_WIDTH, seed=7).requires_grad_(False)
     config = make_config(text_fingerprint=fingerprint(encoder))
-    sing = SingDiffusion(SingModule(make_module(), config, tokenizer, encoder)).enable(pipe)
+    sing = SingDiffusion(SingModule(make_module(), config, PromptEncoder([tokenizer], [encoder]))).enable(pipe)
     for cls in (type(pipe.scheduler), EulerDiscreteScheduler):
         pipe.scheduler = cls.from_config(pipe.scheduler.config)
         got, timestep = first_input(pipe)

@@ -45,6 +45,22 @@ def announce(name: str, pipe: Any) -> None:
     console.print(f"{name} on {describe(pipe)}", markup=False, highlight=False, soft_wrap=True)
 
 
+def module_for(pipe: Any, module: str) -> str:
+    """Return the name of a module; for "auto" that of the module that fits, after a line on stderr about it.
+
+    Raises:
+        SingDiffusionError: none fits, or the one that fits cannot be had.
+    """
+    from ..plugin.choice import choose_for, module_dtype
+
+    choice = choose_for(pipe, module_dtype(pipe)) if module == "auto" else None
+    if choice is None:  # named, or for a pipeline that stays as it is
+        return module
+    for line in (*choice.passed_over, choice.line):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return choice.source
+
+
 class Advance(Protocol):
     """Move a progress bar on by ``count``, with a few words beside it."""
 

@@ -14,24 +14,28 @@ from .common import hush
 @app.command()
 def convert(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A module's folder as written by SingDiffusion's authors (config.json and a .bin file), by OneMoreStep "
-            "(oms_module/) or by this package, or a .safetensors file in the original key layout."
+            help="A module's folder or hub id, in the layout of SingDiffusion's authors (config.json and weights), of OneMoreStep "
+            "(oms_module/) or of this package; or a .safetensors file in the original key layout."
         ),
     ],
     target: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
     base: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the model whose latents and text encoder the module was trained on."),
+        str | None,
+        typer.Option(
+            help="Folder or hub id of the model whose latents and text encoder the module was trained with; by default Stable "
+            "Diffusion 1.5 for the authors' layout, and what OneMoreStep's names."
+        ),
     ] = None,
     bring_text: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--bring-text",
-            help="Copy that model's text encoder into the module, for use with models that have another.",
+            "--bring-text/--no-text",
+            help="Write the text encoders into the module, for use with models that have others; or leave them out. By default "
+            "those that are the module's own are kept.",
         ),
-    ] = False,
+    ] = None,
     unet_config: Annotated[
         Path | None, typer.Option(help="config.json of the U-Net, for a single file without one inside.")
     ] = None,
@@ -41,8 +45,7 @@ def convert(
 ) -> None:
     """Convert a module from or to other tools' formats.
 
-    From the authors' format, OneMoreStep's or a single file into a folder of this package; or from such a folder into a
-    single file.
+    From any layout into a folder of this package or into a single file. Other commands also read a published module as it is.
 
     \b
     Example:

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import SingDiffusionError
 from . import app
-from .common import announce, check_json, console, control_image, finite, hush, progress, write_json
+from .common import announce, check_json, console, control_image, finite, hush, module_for, progress, write_json
 from .options import Device, Dtype, Guidance, Height, Method, Model, ModelConfig, Negative, Scheduler, Steps, Width
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def generate(
     model: Model = "tiny",
     model_config: ModelConfig = None,
     module: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="tiny or tiny-unet (embedded), a module's folder or hub id, or none; tiny by default for the embedded models."
+            help="auto for the one that fits the model, tiny or tiny-unet (embedded), a folder, a hub id, or none."
         ),
-    ] = None,
+    ] = "auto",
     method: Method = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Paint also without SingDiffusion, and both side by side.")
@@ -77,13 +77,13 @@ def generate(
     from .. import files
 
     finite("--guidance", guidance)
-    module = None if color is not None else _module_for(model, module)
+    named = None if color is not None or module == "none" else module
     first = {"method": method, "prompt": first_prompt, "negative_prompt": first_negative} | {
         "guidance_scale": first_guidance,
         "color": color,
     }
     first = {name: value for name, value in first.items() if value is not None}
-    _check(prompts, module, first, compare)
+    _check(prompts, named, first, compare)
     files.output_folder(out)
     check_json(json)
     hush()
@@ -101,11 +101,13 @@ def generate(
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
     followed = control_image(pipe, control, model)
-    sing, first_step = _enabled(pipe, module, first)
+    sing, source, first_step = _enabled(pipe, named, first)
+    if compare and sing is None:
+        raise SingDiffusionError(f"{model} stays as it is, so there is nothing to compare with; leave out --compare")
     own_height, own_width = own_size(pipe)
     settings = settings_of(
         pipe, "", seed, negative_prompt=negative, num_inference_steps=steps, guidance_scale=guidance,
-        height=height or own_height, width=width or own_width, model=model, module=module,
+        height=height or own_height, width=width or own_width, model=model, module=source,
         control=None if control is None else control.name, singdiffusion="off" if sing is None else "on",
         first_step=first_step,
     )  # fmt: skip
@@ -188,26 +190,6 @@ class _Sheet:
         return row | {"singdiffusion": settings.singdiffusion, "mean_luma": luma}
 
 
-def _module_for(model: str, module: str | None) -> str | None:
-    """Return the module that was asked for, None for "none"; by default the embedded models' own.
-
-    Raises:
-        SingDiffusionError: none was named for a model that is not embedded.
-    """
-    from .. import tiny
-
-    if module is not None:
-        return None if module == "none" else module
-    if model in tiny.MODELS:
-        return "tiny"
-    from ..painting.bases import require_name
-
-    require_name(model)
-    raise SingDiffusionError(
-        f"no module is named for {model}; name one that fits it (a folder or a hub id), or none", setting="module"
-    )
-
-
 def _check(prompts: Sequence[str], module: str | None, first: dict[str, Any], compare: bool) -> None:
     """Check, before anything is loaded, what does not depend on the model.
 
@@ -225,12 +207,21 @@ def _check(prompts: Sequence[str], module: str | None, first: dict[str, Any], co
             raise SingDiffusionError("a prompt is not valid UTF-8")
 
 
-def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
-    """Return SingDiffusion enabled on a pipeline, with its options for the record; (None, None) without module and colour."""
-    from ..plugin import SingDiffusion
+def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any, str | None, dict[str, Any] | None]:
+    """Return SingDiffusion enabled on a pipeline, its module's name, and its options for the record.
 
-    if module is None and not first:
-        return None, None
-    sing = SingDiffusion() if module is None else SingDiffusion.from_pretrained(module)
+    All are None without module and color, and for a pipeline that stays as it is.
+    """
+    from ..plugin import SingDiffusion
+    from ..plugin.choice import module_dtype
+    from ..plugin.pipelines import untouched
+
+    reason = untouched(pipe)
+    if reason is not None and (module is not None or first):
+        console.print(f"{type(pipe).__name__} stays as it is: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if reason is not None or (module is None and not first):
+        return None, None, None
+    source = None if module is None else module_for(pipe, module)
+    sing = SingDiffusion() if source is None else SingDiffusion.from_pretrained(source, torch_dtype=module_dtype(pipe))
     sing.enable(pipe, **first)
-    return sing, first if module is None else first | {"method": sing.method}
+    return sing, source, first if source is None else first | {"method": sing.method}

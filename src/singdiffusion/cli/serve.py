@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import SingDiffusionError
+from ..files import bare_name
 from . import app
-from .common import announce, console, control_image, extra, hush, own_hints
+from .common import announce, console, control_image, extra, hush, module_for, own_hints
 from .options import Device, Dtype, Model, ModelConfig
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -25,7 +25,8 @@ def serve(
     module: Annotated[
         list[str] | None,
         typer.Option(
-            help="A module's folder or hub id, or none; may be repeated, for a U-Net and a decoder. By default the embedded ones."
+            help="auto for the one that fits the model, a module's folder or hub id, or none; may be repeated, for a U-Net and a "
+            "decoder. By default auto, and both embedded ones for the embedded models."
         ),
     ] = None,
     control: Annotated[
@@ -58,6 +59,7 @@ def serve(
         from ..web.server import Server
     from ..painting.bases import load_model
     from ..plugin import SingDiffusion
+    from ..plugin.choice import module_dtype
     from ..web.settings import Limits
     from ..web.studio import Studio, examples_of
 
@@ -66,10 +68,12 @@ def serve(
 
     def load() -> Studio:
         pipe = load_model(model, device, dtype, model_config)
-        modules = {name: SingDiffusion.from_pretrained(name) for name in _names(model, module)}
+        precision = module_dtype(pipe)
+        names = _names(model, module, pipe)
+        modules = {name: SingDiffusion.from_pretrained(name, torch_dtype=precision) for name in names}
         controls = _controls(model, pipe, control)
-        names = str if alone else bare_name
-        return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits, names=names)
+        shown = str if alone else bare_name
+        return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits, names=shown)
 
     server = Server(load, host, port)
     try:
@@ -85,24 +89,30 @@ def serve(
         server.close()
 
 
-def _names(model: str, modules: list[str] | None) -> list[str]:
-    """Return the names of the modules to load; both embedded ones by default for the embedded models.
+def _names(model: str, modules: list[str] | None, pipe: Any) -> list[str]:
+    """Return the names of the modules to load; by default both embedded ones, or for other models the one that fits.
+
+    Where none can be had, a line on stderr gives the reason, and the page offers flat colors only.
 
     Raises:
         SingDiffusionError: "none" comes with others.
     """
     from .. import tiny
+    from ..plugin.pipelines import untouched
 
-    if modules is None:
-        return ["tiny-unet", "tiny"] if model in tiny.MODELS else []
-    if "none" in modules and len(modules) > 1:
+    if modules is None and model in tiny.MODELS:
+        return ["tiny-unet", "tiny"]
+    if modules is not None and "none" in modules and len(modules) > 1:
         raise SingDiffusionError("none goes with no other module", setting="module")
-    return [] if modules == ["none"] else modules
-
-
-def bare_name(name: str) -> str:
-    """Return a model's or module's name for other machines: of a path on this machine only the last part."""
-    return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
+    if modules == ["none"] or untouched(pipe) is not None:
+        return []
+    try:
+        return [module_for(pipe, name) for name in modules or ["auto"]]
+    except SingDiffusionError as error:
+        if modules is not None:
+            raise
+        console.print(f"The page has no module: {error}", markup=False, highlight=False, soft_wrap=True)
+        return []
 
 
 def _controls(model: str, pipe: Any, files: list[Path] | None) -> dict[str, Any]:

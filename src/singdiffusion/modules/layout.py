@@ -1,24 +1,29 @@
-"""A module's folder: ``sing_config.json``, ``module/`` and, for a text encoder of its own, ``tokenizer/`` and ``text_encoder/``."""
+"""A module's folder: ``sing_config.json``, ``module/``, a model card and, for text encoders of its own, ``tokenizer*/`` and ``text_encoder*/``."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from ..compat import hub_names, hub_vocabulary, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error, validation_line
 from ..files import read_json
+from . import card
 from .config import SingConfig
 from .decoder import MeanDecoder
-from .weights import load_weights, read_weights, require_complete, require_finite
+from .text import PromptEncoder
+from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete, require_finite
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
+TEXT_PARTS = ("", "_2")  # what the folders of a first and a second text encoder and tokenizer end in, as in diffusers
 
 
 def read_config(folder: Path) -> SingConfig:
@@ -30,7 +35,7 @@ def read_config(folder: Path) -> SingConfig:
     file = folder / CONFIG
     if not file.is_file():
         published = (folder / "config.json").is_file() or (folder / "oms_module").is_dir()
-        hint = f"; to convert a published module: singdiffusion convert {folder} DST" if published else ""
+        hint = "; SingDiffusion.from_pretrained also reads modules as others publish them" if published else ""
         raise SingDiffusionError(f"{folder} is not a SingDiffusion module: it has no {CONFIG}{hint}")
     try:
         return parse_config(file.read_text(encoding="utf-8"), file)
@@ -54,37 +59,58 @@ def parse_config(text: str, where: Any) -> SingConfig:
         raise SingDiffusionError(f"{where}: {validation_line(error, 'the file')}") from error
 
 
-def read_network(folder: Path, torch_dtype: torch.dtype | None) -> torch.nn.Module:
-    """Return the network in ``folder/module``, in evaluation mode.
+def read_network(where: Path, torch_dtype: torch.dtype | None, weights: Path | None = None) -> torch.nn.Module:
+    """Return the network in a module's folder ``module/``, in evaluation mode.
+
+    Args:
+        where: that folder.
+        torch_dtype: of the network; None: that of its weights.
+        weights: their file, or the index of their shards; None: those in ``where``.
 
     Raises:
         SingDiffusionError: the folder is incomplete, a file is damaged, or a weight is missing or not finite.
     """
-    where = folder / "module"
     config = read_json(where / "config.json")
     name = config.get("_class_name")
     if name not in NETWORKS:
         raise SingDiffusionError(f"{where} holds a {name}; known networks: {', '.join(NETWORKS)}")
-    network = (_read_decoder if name == "MeanDecoder" else _read_unet)(config, where).to(torch_dtype or torch.float32)
+    return build_network(config, read_weights(weights or where), where, torch_dtype)
+
+
+def build_network(
+    config: dict[str, Any], weights: Mapping[str, Tensor], where: Any, torch_dtype: torch.dtype | None
+) -> torch.nn.Module:
+    """Return a network with its weights, in evaluation mode. Those of a U-Net are copied only where their dtype changes.
+
+    Args:
+        config: of a ``MeanDecoder`` or of a U-Net without time, whatever its class is called.
+        weights: by name.
+        where: their origin, for messages.
+        torch_dtype: of the network; None: that of the weights.
+
+    Raises:
+        SingDiffusionError: the configuration makes no such network, or a weight is missing, unexpected, of another shape or not finite.
+    """
+    if config.get("_class_name") == "MeanDecoder":
+        network: Any = _new_decoder(config, where)
+        load_weights(network, weights, where)
+        network.to(torch_dtype or next(iter(weights.values())).dtype)
+    else:
+        from .unet import TimeFreeUNet
+
+        network = TimeFreeUNet.empty(config, where)
+        network.take_weights(weights, where)
+    if torch_dtype is not None:
+        torch.nn.Module.to(network, torch_dtype)  # diffusers' own ``to`` prints a line about layers that it has not
     require_finite(network, where)
     return network.eval().requires_grad_(False)
 
 
-def _read_decoder(config: dict[str, Any], where: Path) -> torch.nn.Module:
+def _new_decoder(config: dict[str, Any], where: Any) -> torch.nn.Module:
     try:
-        network = MeanDecoder.from_config(config)
+        return MeanDecoder.from_config(config)
     except SingDiffusionError as error:
-        raise SingDiffusionError(f"{where / 'config.json'}: {error}") from error
-    load_weights(network, read_weights(where), where)
-    return network
-
-
-def _read_unet(config: dict[str, Any], where: Path) -> torch.nn.Module:
-    from .unet import TimeFreeUNet
-
-    network = TimeFreeUNet.empty(config, where)
-    network.take_weights(read_weights(where), where)
-    return network
+        raise SingDiffusionError(f"the configuration in {where}: {error}") from error
 
 
 def require_match(network: Any, config: SingConfig, where: Any) -> None:
@@ -98,31 +124,73 @@ def require_match(network: Any, config: SingConfig, where: Any) -> None:
             )
 
 
-def read_text(folder: Path, torch_dtype: torch.dtype | None) -> tuple[Any, Any]:
-    """Return the tokenizer and the text encoder of a folder, or (None, None) where it has none.
+def read_text(folder: Path, torch_dtype: torch.dtype | None) -> PromptEncoder | None:
+    """Return the tokenizers and text encoders of a folder, or None where it has none.
+
+    Args:
+        folder: of a module or a model, with ``text_encoder/``, ``tokenizer/`` and, for a second one, ``text_encoder_2/``, ``tokenizer_2/``.
+        torch_dtype: of the encoders; float32 by default.
 
     Raises:
         SingDiffusionError: a file is missing or damaged.
     """
-    if not (folder / "text_encoder").is_dir():
-        return None, None
-    from transformers import CLIPTextModel, CLIPTokenizer
+    ends = [end for end in TEXT_PARTS if (folder / f"text_encoder{end}").is_dir()]
+    if not ends:
+        return None
+    encoders = [read_text_encoder(folder / f"text_encoder{end}", torch_dtype) for end in ends]
+    return PromptEncoder([read_tokenizer(folder / f"tokenizer{end}") for end in ends], encoders)
 
+
+def read_tokenizer(folder: Path) -> Any:
+    """Return the CLIP tokenizer in a folder.
+
+    Raises:
+        SingDiffusionError: a file is missing or damaged.
+    """
+    from transformers import CLIPTokenizer
+
+    with one_line_error(f"the tokenizer in {folder} cannot be read"):
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Path | None = None) -> Any:
+    """Return the CLIP text encoder in a folder, frozen; of a whole CLIP model only its text encoder is read.
+
+    Args:
+        folder: with ``config.json``.
+        torch_dtype: of the encoder; float32 by default.
+        weights: their file, or the index of their shards; None: those in ``folder``.
+
+    Raises:
+        SingDiffusionError: it is another kind of model, or a file is missing or damaged.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in ("clip_text_model", "clip"):
+        raise SingDiffusionError(f"the text encoder in {folder} is a {kind}; modules use CLIP's")
+    state = read_weights(weights or folder, TEXT_ENCODER, keep=_is_of_text)
     with one_line_error(f"the text encoder in {folder} cannot be read"):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         loaded: Any = CLIPTextModel.from_pretrained(
-            folder / "text_encoder",
-            **transformers_dtype(torch_dtype or torch.float32),
-            local_files_only=True,
+            None,
+            config=CLIPTextConfig.from_pretrained(folder, local_files_only=True),
+            state_dict=state,
             output_loading_info=True,
+            **transformers_dtype(torch_dtype or torch.float32),
         )
     encoder, report = loaded
-    require_complete(encoder, report, folder / "text_encoder")
-    require_finite(encoder, folder / "text_encoder")
-    return tokenizer, encoder.eval().requires_grad_(False)
+    require_complete(encoder, report, folder)
+    require_finite(encoder, folder)
+    return encoder.eval().requires_grad_(False)
 
 
-def write(folder: Path, config: SingConfig, network: Any, tokenizer: Any, text_encoder: Any) -> None:
+def _is_of_text(key: str) -> bool:
+    """Return whether a CLIP model's tensor belongs to its text encoder; projections are not used, positions are not weights."""
+    others = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
+    return not key.startswith(others) and not key.endswith("position_ids")
+
+
+def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | None) -> None:
     """Write a module's folder, all of it or nothing; a killed process leaves a ``*.partial`` folder beside it.
 
     Raises:
@@ -136,15 +204,21 @@ def write(folder: Path, config: SingConfig, network: Any, tokenizer: Any, text_e
     partial.mkdir(parents=True)
     try:
         network.save_pretrained(partial / "module")
-        if text_encoder is not None:
-            tokenizer.save_pretrained(partial / "tokenizer")
-            text_encoder.save_pretrained(partial / "text_encoder")
-            hub_vocabulary(partial / "tokenizer")
-            hub_names(partial / "text_encoder")
-        (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
+        if text is not None:
+            _write_text(partial, text)
+        (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (partial / "README.md").write_text(card.text(config, network, text), encoding="utf-8")
         _swap(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_text(folder: Path, text: PromptEncoder) -> None:
+    for end, tokenizer, encoder in zip(TEXT_PARTS, text.tokenizers, text.text_encoders, strict=False):
+        tokenizer.save_pretrained(folder / f"tokenizer{end}")
+        encoder.save_pretrained(folder / f"text_encoder{end}")
+        hub_vocabulary(folder / f"tokenizer{end}")
+        hub_names(folder / f"text_encoder{end}")
 
 
 def _swap(new: Path, folder: Path) -> None:

@@ -12,9 +12,10 @@ from torch import Tensor
 from .. import tiny
 from ..core.singular import as_sample, guided_mean
 from ..errors import SingDiffusionError
-from . import layout, text
+from . import layout
 from .config import SingConfig
 from .decoder import MeanDecoder
+from .text import PromptEncoder, prompts_per_picture
 
 METHODS = ("mean", "moments")
 
@@ -25,26 +26,26 @@ Moments = tuple[Tensor, Tensor | None]
 class SingModule:
     """Predicts E[x_0 | prompt] at t = 1; needs no pipeline.
 
-    It imports diffusers only for a U-Net, and transformers only for a text encoder of its own.
+    It imports diffusers only for a U-Net, and transformers only for text encoders of its own.
 
     Args:
         network: ``MeanDecoder``, ``TimeFreeUNet``, or any ``torch.nn.Module`` with ``predict(x_1, prompt_embeds) -> y_bar``.
             Method ``moments`` needs ``predict_moments`` and a true ``predicts_covariance``.
         config: the latent space and the text of the training.
-        tokenizer: that of the training, for bases that have another; None: prompts arrive as embeddings.
-        text_encoder: likewise; both or neither.
+        text: tokenizers and text encoders of the training, for bases that have others; None: prompts arrive as embeddings.
 
     Raises:
-        SingDiffusionError: only one of tokenizer and text encoder is given.
+        SingDiffusionError: the text encoders' width is not the configuration's.
     """
 
-    def __init__(self, network: Any, config: SingConfig, tokenizer: Any = None, text_encoder: Any = None):
-        if (tokenizer is None) != (text_encoder is None):
-            raise SingDiffusionError("a text encoder needs its tokenizer, and a tokenizer its text encoder")
+    def __init__(self, network: Any, config: SingConfig, text: PromptEncoder | None = None):
+        if text is not None and text.width != config.text_width:
+            raise SingDiffusionError(
+                f"the module takes text of width {config.text_width}, and its text encoders have width {text.width}"
+            )
         self.network = network
         self.config = config
-        self.tokenizer = tokenizer
-        self.text_encoder = text_encoder
+        self.text = text
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -63,38 +64,37 @@ class SingModule:
             source: ``"tiny"`` (embedded; or another of ``tiny.MODULES``), or a folder that ``save_pretrained`` wrote.
             torch_dtype: of its weights; float32 by default.
             device: to move it to.
-            text_encoder: whether to load the module's own text encoder; False for a host that encodes prompts itself.
+            text_encoder: whether to load the module's own text encoders; False for a host that encodes prompts itself.
 
         Raises:
             SingDiffusionError: the folder is missing, is not a module, or its files are damaged.
         """
         folder = tiny.module_folder(str(source)) if str(source) in tiny.MODULES else Path(source)
         config = layout.read_config(folder)
-        network = layout.read_network(folder, torch_dtype)
+        network = layout.read_network(folder / "module", torch_dtype or torch.float32)
         layout.require_match(network, config, folder)
-        tokenizer, encoder = layout.read_text(folder, torch_dtype) if text_encoder else (None, None)
-        module = cls(network, config, tokenizer, encoder)
+        module = cls(network, config, layout.read_text(folder, torch_dtype) if text_encoder else None)
         return module if device is None else module.to(device)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write the module's folder: ``sing_config.json``, ``module/``, and ``tokenizer/`` and ``text_encoder/`` where it has them.
+        """Write the module's folder: ``sing_config.json``, ``module/``, a model card, and tokenizers and text encoders where it has them.
 
         All files are written, or none.
 
         Raises:
             SingDiffusionError: the folder exists and is not a module.
         """
-        layout.write(Path(folder), self.config, self.network, self.tokenizer, self.text_encoder)
+        layout.write(Path(folder), self.config, self.network, self.text)
 
     # -- device -------------------------------------------------------------------------------------------------------
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> SingModule:
-        """Move or cast the network and the text encoder, and return the module; ``to(torch.float16)`` only casts, as in torch."""
+        """Move or cast the network and the text encoders, and return the module; ``to(torch.float16)`` only casts, as in torch."""
         if isinstance(device, torch.dtype):
             device, dtype = None, device
-        for network in (self.network, self.text_encoder):
-            if network is not None:
-                network.to(device=device, dtype=dtype)
+        self.network.to(device=device, dtype=dtype)
+        if self.text is not None:
+            self.text.to(device, dtype)
         return self
 
     @property
@@ -107,7 +107,7 @@ class SingModule:
     def encode_prompt(
         self, prompt: str | list[str], negative_prompt: str | list[str] | None = None, num_images_per_prompt: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Return embeddings of prompts and of negative prompts by the module's own text encoder, one row per picture.
+        """Return embeddings of prompts and of negative prompts by the module's own text encoders, one row per picture.
 
         Args:
             prompt: one or several.
@@ -120,11 +120,10 @@ class SingModule:
         Raises:
             SingDiffusionError: the module has no text encoder.
         """
-        if self.text_encoder is None:
+        if self.text is None:
             raise SingDiffusionError("this module has no text encoder of its own")
-        positive, negative = text.prompts_per_picture(prompt, negative_prompt, num_images_per_prompt)
-        device = next(self.text_encoder.parameters()).device
-        both = text.encode(positive + negative, self.tokenizer, self.text_encoder, device)
+        positive, negative = prompts_per_picture(prompt, negative_prompt, num_images_per_prompt)
+        both = self.text.encode(positive + negative)
         return both[: len(positive)], both[len(positive) :]
 
     # -- prediction ---------------------------------------------------------------------------------------------------

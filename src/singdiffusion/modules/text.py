@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import SingDiffusionError
+
 FINGERPRINT = 32  # numbers of a fingerprint
 TOLERANCE = 0.03  # relative: bfloat16 changes a fingerprint by less than 1 %, another encoder by about 100 %
 
@@ -51,11 +53,76 @@ def same_fingerprint(ours: Sequence[float], theirs: Sequence[float]) -> bool:
 
 
 @torch.no_grad()
-def encode(prompts: list[str], tokenizer: Any, text_encoder: Any, device: torch.device) -> Tensor:
-    """Return embeddings (B, L, D) of prompts, padded and cut to the tokenizer's length as StableDiffusionPipeline does."""
-    length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-    tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return text_encoder(tokens.input_ids.to(device))[0]
+def hidden_states(ids: Sequence[Tensor], tokenizers: Sequence[Any], text_encoders: Sequence[Any]) -> Tensor:
+    """Return the embeddings of token ids, as diffusers' pipelines make them.
+
+    One encoder contributes its last hidden states (Stable Diffusion 1 and 2, T5), two their next-to-last ones side by side (SDXL).
+
+    Args:
+        ids: token ids (B, L), one tensor per encoder, on its device.
+        tokenizers: one per encoder; T5's padding is masked.
+        text_encoders: one or two transformers models.
+
+    Returns:
+        Shape (B, L, D), in the encoders' dtype; D is the sum of their widths.
+    """
+    several, found = len(text_encoders) > 1, []
+    for row, tokenizer, encoder in zip(ids, tokenizers, text_encoders, strict=True):
+        given: dict[str, Any] = {"input_ids": row}
+        if "T5" in type(encoder).__name__:
+            given["attention_mask"] = (row != tokenizer.pad_token_id).long()
+        output = encoder(**given, output_hidden_states=several)
+        found.append(output.hidden_states[-2] if several else output.last_hidden_state)
+    return torch.cat(found, -1)
+
+
+class PromptEncoder:
+    """The tokenizers and text encoders of a module: one as in Stable Diffusion, or two as in SDXL.
+
+    Args:
+        tokenizers: one per encoder.
+        text_encoders: frozen transformers models on one device (``hidden_states`` defines what is used of them).
+
+    Raises:
+        SingDiffusionError: there is no encoder, or the numbers of tokenizers and encoders differ.
+    """
+
+    def __init__(self, tokenizers: Sequence[Any], text_encoders: Sequence[Any]):
+        if not text_encoders or len(tokenizers) != len(text_encoders):
+            raise SingDiffusionError(
+                f"every text encoder needs its tokenizer: there are {len(text_encoders)} and {len(tokenizers)}"
+            )
+        self.tokenizers, self.text_encoders = list(tokenizers), list(text_encoders)
+
+    @property
+    def width(self) -> int:
+        """D, the width of the embeddings."""
+        return sum(encoder.config.hidden_size for encoder in self.text_encoders)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoders."""
+        return next(self.text_encoders[0].parameters()).device
+
+    def fingerprint(self) -> tuple[float, ...]:
+        """Return the fingerprints of the encoders, one after the other."""
+        return tuple(value for encoder in self.text_encoders for value in fingerprint(encoder))
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> PromptEncoder:
+        """Move or cast the encoders, and return this object."""
+        for encoder in self.text_encoders:
+            encoder.to(device=device, dtype=dtype)
+        return self
+
+    def encode(self, prompts: list[str]) -> Tensor:
+        """Return embeddings (B, L, D) of prompts, padded and cut to the tokenizers' length as diffusers' pipelines do."""
+        ids = [self._ids(prompts, *pair) for pair in zip(self.tokenizers, self.text_encoders, strict=True)]
+        return hidden_states(ids, self.tokenizers, self.text_encoders)
+
+    def _ids(self, prompts: list[str], tokenizer: Any, encoder: Any) -> Tensor:
+        length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+        tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return tokens.input_ids.to(self.device)
 
 
 def prompts_per_picture(

@@ -7,7 +7,7 @@ versions of diffusers.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +19,73 @@ from ..compat import require_safe_pickle
 from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
 
-STEM = "diffusion_pytorch_model"
-WEIGHTS = f"{STEM}.safetensors"
-# in this order, as diffusers prefers them; the fp16 variants count where there are no others
-FILES = tuple(f"{STEM}{variant}.{kind}" for kind in ("safetensors", "bin") for variant in ("", ".fp16"))
+Stems = Mapping[str, str]
+"""Ending of a file -> the beginning of its name."""
+
+NETWORK: Stems = {"safetensors": "diffusion_pytorch_model", "bin": "diffusion_pytorch_model"}
+TEXT_ENCODER: Stems = {"safetensors": "model", "bin": "pytorch_model"}
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def read_weights(source: Path) -> dict[str, Tensor]:
-    """Return all tensors of a file, or of the weights in a folder, mapped from disk where the format allows it.
+def read_weights(
+    source: Path, stems: Stems = NETWORK, keep: Callable[[str], bool] = lambda key: True
+) -> dict[str, Tensor]:
+    """Return the tensors of a file, or of the weights in a folder, mapped from disk where the format allows it.
 
     No code in a file is run: pickles are read with ``weights_only``.
 
     Args:
-        source: a file, or a folder with one of ``FILES``, or with an index ``<name>.index.json`` of one of them and its shards.
+        source: a file, the index of shards, or a folder with one of these (``choose_weights``).
+        stems: of the names of files.
+        keep: key -> whether this tensor is read.
 
     Raises:
         SingDiffusionError: there are no weights, or a file is missing, damaged, or holds something else.
     """
+    if not source.is_file():
+        names = [file.name for file in source.iterdir() if file.is_file()] if source.is_dir() else []
+        source = source / choose_weights(names, source, stems)
+    files = shards(source) if source.suffix == ".json" else [source]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise SingDiffusionError(f"{source.parent} lacks {missing[0]:.80}, which {source.name} names")
     weights: dict[str, Tensor] = {}
-    for file in [source] if source.is_file() else _weight_files(source):
+    for file in files:
         with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
             read = load_file(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        read = {key: value for key, value in read.items() if keep(key)}
         _require_plain(read, file)
         weights |= read
     return weights
+
+
+def choose_weights(
+    names: Collection[str], where: Any, stems: Stems = NETWORK, variant: str | None = None, half: bool = False
+) -> str:
+    """Return the name of the file with a network's weights, or of the index of its shards.
+
+    Safetensors come before pickles. Then plain files come before the fp16 variant, or after it where half precision is wanted.
+
+    Args:
+        names: of all files of the network's folder.
+        where: that folder, for messages.
+        stems: of the names of files.
+        variant: only this one counts, such as "fp16".
+        half: whether the weights will be used in half precision.
+
+    Raises:
+        SingDiffusionError: there are no weights, or none of this variant.
+    """
+    order = [f".{variant}"] if variant else [".fp16", ""] if half else ["", ".fp16"]
+    wanted = [f"{stem}{each}.{kind}" for kind, stem in stems.items() for each in order]
+    for name in wanted:
+        for candidate in (name, *_indices(name)):
+            if candidate in names:
+                return candidate
+    raise SingDiffusionError(
+        f"{where} has no weights{f' of the variant {variant}' if variant else ''}; "
+        f"it needs one of {', '.join(wanted)}, or one of these in shards with its .index.json"
+    )
 
 
 def _require_plain(weights: Mapping[str, Tensor], file: Path) -> None:
@@ -55,34 +98,22 @@ def _require_plain(weights: Mapping[str, Tensor], file: Path) -> None:
             )
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Return the files with a folder's weights: one, or all shards that an index names."""
-    for name in FILES:
-        if (folder / name).is_file():
-            return [folder / name]
-        index = next((folder / each for each in _indices(name) if (folder / each).is_file()), None)
-        if index is not None:
-            return _shards(index, Path(name).suffix)
-    raise SingDiffusionError(
-        f"{folder} has no weights; it needs one of {', '.join(FILES)}, or one of these in shards with its .index.json"
-    )
+def shards(index: Path) -> list[Path]:
+    """Return the files that an index names, all in its folder and of its format.
 
-
-def _shards(index: Path, suffix: str) -> list[Path]:
-    """Return the files that an index names, all in its folder and of its format."""
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
+    Raises:
+        SingDiffusionError: the index cannot be read, or names something else.
+    """
+    suffix = ".safetensors" if ".safetensors." in index.name else ".bin"
+    mapped = read_json(index).get("weight_map")
+    if not isinstance(mapped, dict) or not mapped:
         raise SingDiffusionError(f"{index} has no weight_map, which names the file of each weight")
-    for name in shards.values():
+    for name in mapped.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(suffix):
             raise SingDiffusionError(
                 f"{index} names the file {name!r:.80}; it must be a {suffix} file in the same folder"
             )
-    files = [index.parent / name for name in sorted(set(shards.values()))]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise SingDiffusionError(f"{index.parent} lacks {missing[0]:.80}, which {index.name} names")
-    return files
+    return [index.parent / name for name in sorted(set(mapped.values()))]
 
 
 def _indices(name: str) -> list[str]:

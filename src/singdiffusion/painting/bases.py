@@ -12,6 +12,7 @@ import transformers
 from ..compat import diffusers_dtype, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
+from ..published.places import folder_of
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
@@ -123,7 +124,7 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     from diffusers import DiffusionPipeline
 
     is_local = Path(model).is_dir()
-    index = _index(Path(model) if is_local else _from_hub(model, [INDEX]))
+    index = _index(folder_of(model, "the model", [INDEX]))
     dtype = choose_dtype(torch_dtype, device, _classes(index))
     with one_line_error(f"the model {model} {'cannot be read' if is_local else NOT_RETURNED}"):
         return DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype)).to(device)
@@ -155,15 +156,7 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
 def _text_folder(model: str) -> Path:
     """Return the folder of a model, downloaded without its large networks where it is a hub id."""
     require_name(model)
-    return Path(model) if Path(model).is_dir() else _from_hub(model, [INDEX, "tokenizer*/*", "text_encoder*/*"])
-
-
-def _from_hub(model: str, patterns: list[str]) -> Path:
-    """Return a folder with the files of a hub id that fit the patterns."""
-    from huggingface_hub import snapshot_download
-
-    with one_line_error(f"the model {model} {NOT_RETURNED}"):
-        return Path(snapshot_download(model, allow_patterns=patterns))
+    return folder_of(model, "the model", [INDEX, "tokenizer*/*", "text_encoder*/*"])
 
 
 def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import SingDiffusionError, one_line
 from ..files import read_json
-from ..published.hub import download
+from ..published.places import folder_of
 from .first_step import FirstStep, first_step_of
 
 CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]
@@ -212,7 +212,7 @@ def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | N
     path = Path(name)
     if path.is_file():
         return _scheduler_from(read_json(path), path), None
-    folder = path if path.is_dir() else download(str(name), CONFIGURATIONS, "file or folder")
+    folder = folder_of(name, "the model", CONFIGURATIONS)
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         raise SingDiffusionError(f"{name} is not a diffusers model: it has no scheduler/scheduler_config.json")

@@ -6,45 +6,60 @@ from typing import Any
 
 from ..errors import SingDiffusionError
 from ..modules import SingConfig, SingModule
+from ..modules.config import Latents
 from ..modules.text import same_encoders
 from .pipelines import PipelineSpec
 
 
+def latents_of(pipe: Any, spec: PipelineSpec) -> Latents | None:
+    """Return a pipeline's latent space, or None without a VAE (decoding is done elsewhere)."""
+    vae = getattr(pipe, spec.autoencoder)
+    if vae is None:
+        return None
+    scaling = vae.config.scaling_factor if spec.scaled else 1.0
+    return Latents(vae.config.latent_channels, scaling, vae.config.get("shift_factor") or 0.0)
+
+
 def require_latents(pipe: Any, spec: PipelineSpec, config: SingConfig) -> None:
     """Raise SingDiffusionError if the pipeline's latents are not those of the module."""
-    vae = getattr(pipe, spec.autoencoder)
-    # without a VAE (decoding is done elsewhere) the denoiser counts; an inpainting U-Net has more channels than the latents
-    channels = vae.config.latent_channels if vae is not None else getattr(pipe, spec.denoiser).config.in_channels
-    if channels != config.latent_channels:
+    mine, theirs = config.latents, latents_of(pipe, spec)
+    # without a VAE the denoiser counts; an inpainting U-Net has more channels than the latents
+    channels = getattr(pipe, spec.denoiser).config.in_channels if theirs is None else theirs.channels
+    if channels != mine.channels:
         raise SingDiffusionError(
-            f"the module is for latents of {config.latent_channels} channels, the pipeline's have {channels}"
+            f"the module is for latents of {mine.channels} channels, the pipeline's have {channels}"
         )
-    if vae is None:
+    if theirs is None or mine.same(theirs):
         return
-    scaling = vae.config.scaling_factor if spec.scaled else 1.0
-    for what, mine, theirs in (
-        ("scaling", config.vae_scaling_factor, scaling),
-        ("shift", config.vae_shift_factor or 0.0, vae.config.get("shift_factor") or 0.0),
-    ):
-        if abs(theirs - mine) > 1e-4 * abs(mine):
-            raise SingDiffusionError(
-                f"the module is for another latent space: VAE {what} factor {mine:g}, the pipeline's is {theirs:g}"
-            )
+    what = "scaling" if not mine.same(theirs._replace(shift=mine.shift)) else "shift"
+    raise SingDiffusionError(
+        f"the module is for another latent space: VAE {what} factor {getattr(mine, what):g}, the pipeline's is "
+        f"{getattr(theirs, what):g}"
+    )
+
+
+def text_width(pipe: Any, spec: PipelineSpec) -> int:
+    """Return the width of a pipeline's prompt embeddings."""
+    denoiser = getattr(pipe, spec.denoiser).config
+    return denoiser.get("caption_channels") or denoiser.cross_attention_dim
+
+
+def text_encoders(pipe: Any) -> list[Any]:
+    """Return a pipeline's text encoders, without those that were removed."""
+    encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
+    return [each for each in encoders if each is not None]
 
 
 def shares_text(pipe: Any, spec: PipelineSpec, module: SingModule) -> bool:
-    """Return whether the pipeline's embeddings serve the module; False: the module encodes prompts with its own encoder.
+    """Return whether the pipeline's embeddings serve the module; False: the module encodes prompts with its own encoders.
 
     Raises:
         SingDiffusionError: they do not, and the module has no text encoder.
     """
-    denoiser = getattr(pipe, spec.denoiser).config
-    width = denoiser.get("caption_channels") or denoiser.cross_attention_dim
-    encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
-    fits = width == module.config.text_width
-    if fits and same_encoders([each for each in encoders if each is not None], module.config.text_fingerprint):
+    width = text_width(pipe, spec)
+    if width == module.config.text_width and same_encoders(text_encoders(pipe), module.config.text_fingerprint):
         return True
-    if module.text_encoder is not None:
+    if module.text is not None:
         return False
     require_width(module, width)
     raise SingDiffusionError(

@@ -12,8 +12,9 @@ from diffusers.schedulers import EulerDiscreteScheduler
 from ..core.singular import first_step
 from ..errors import SingDiffusionError
 from ..modules import SingModule
+from ..modules.text import same_encoders
 from .first_step import first_step_of
-from .fits import require_width
+from .fits import require_width, text_encoders
 
 NAME = "singdiffusion"
 
@@ -65,18 +66,24 @@ class SingDiffusionStep(ModularPipelineBlocks):
         step = first_step_of(components.scheduler)
         x_1 = block.latents.float() / step.noise_scale
         scale = _guidance(components)
-        positive, negative = self._prompt_embeddings(block, scale > 1)
+        positive, negative = self._prompt_embeddings(components, block, scale > 1)
         y_bar, covariance = self.module.guided_moments(x_1, positive, negative, scale, self.method)
         taken = first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         block.latents = (step.scale * taken).to(block.latents.dtype)
         self.set_block_state(state, block)
         return components, state
 
-    def _prompt_embeddings(self, block: Any, needs_negative: bool) -> tuple[Any, Any]:
-        if self.module.text_encoder is not None:
+    def _prompt_embeddings(self, components: Any, block: Any, needs_negative: bool) -> tuple[Any, Any]:
+        width = block.prompt_embeds.shape[-1]
+        if self.module.text is not None and not self._shares_text(components, width):
             return self.module.encode_prompt(block.prompt, block.negative_prompt, block.num_images_per_prompt)
-        require_width(self.module, block.prompt_embeds.shape[-1])
+        require_width(self.module, width)
         return block.prompt_embeds, block.negative_prompt_embeds if needs_negative else None
+
+    def _shares_text(self, components: Any, width: int) -> bool:
+        """Return whether the pipeline's text encoders are those of a module that has its own."""
+        encoders, config = text_encoders(components), self.module.config
+        return bool(encoders) and width == config.text_width and same_encoders(encoders, config.text_fingerprint)
 
 
 def _guidance(components: Any) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 
 from ..errors import SingDiffusionError
 from ..modules import SingModule
-from ..published import load_module
+from ..published import load_module, push_to_hub
+from .choice import choose_for, module_dtype, print_line
 from .first_step import require_start
 from .hooks import Hook
 from .pipelines import PipelineSpec, spec_of, untouched
@@ -46,22 +47,67 @@ class SingDiffusion:
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike, *, torch_dtype: torch.dtype | None = None, device: Any = None, **hub: Any
+        cls,
+        source: str | os.PathLike,
+        *,
+        base: str | os.PathLike | None = None,
+        torch_dtype: torch.dtype | None = None,
+        device: Any = None,
+        variant: str | None = None,
+        **hub: Any,
     ) -> SingDiffusion:
         """Load a module and return the plug-in for it.
 
         Args:
-            source: ``"tiny"`` (embedded; or another of ``tiny.MODULES``), a folder that ``save_pretrained`` wrote, or a hub id.
+            source: ``"tiny"`` (embedded; or another of ``tiny.MODULES``); a folder or hub id in this package's layout, in that of
+                SingDiffusion's authors or in OneMoreStep's; or a ``.safetensors`` file in the original key layout.
+            base: folder or hub id of the model whose latent space and text encoder the module was trained for, where the module
+                does not name it. By default Stable Diffusion 1.5 for the authors' layout.
             torch_dtype: of its weights; float32 by default, whatever the base's: it runs once per picture.
             device: where it stays; by default it follows the pipeline.
+            variant: "fp16" reads only the half-precision files of a repository.
             hub: ``subfolder`` of the folder or repository; ``revision``, ``cache_dir``, ``local_files_only``, ``token``
                 for ``huggingface_hub.snapshot_download``.
 
         Raises:
             SingDiffusionError: there is no such module, or its files are damaged.
         """
-        sing = cls(load_module(source, torch_dtype=torch_dtype, **hub))
+        sing = cls(load_module(source, base=base, torch_dtype=torch_dtype, variant=variant, **hub))
         return sing if device is None else sing.to(device)
+
+    @classmethod
+    def for_pipeline(
+        cls,
+        pipe: Any,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        device: Any = None,
+        report: Callable[[str], None] = print_line,
+        **hub: Any,
+    ) -> SingDiffusion:
+        """Load the module that fits a pipeline, by latent space and text encoder, and return the plug-in for it, not yet enabled.
+
+        The user's own modules (subfolders of ``SINGDIFFUSION_HOME``, or of the platform's user data folder ``singdiffusion``) come
+        before the embedded one, and this before public ones on the hub. For a pipeline that stays as it is no module is loaded.
+
+        Args:
+            pipe: the pipeline.
+            torch_dtype: of the module's weights; by default the pipeline's.
+            device: where the module stays; by default it follows the pipeline.
+            report: takes a line on what was chosen, from where, under whose terms and with which size of download, before anything
+                large is downloaded; by default it goes to stderr.
+            hub: ``cache_dir``, ``local_files_only`` and ``token``, as for ``from_pretrained``.
+
+        Raises:
+            SingDiffusionError: the pipeline's class is unknown, no module fits, or the one that fits cannot be had.
+        """
+        dtype = torch_dtype or module_dtype(pipe)
+        choice = choose_for(pipe, dtype, **hub)
+        if choice is None:
+            return cls()
+        for line in (*choice.passed_over, choice.line):
+            report(line)
+        return cls.from_pretrained(choice.source, torch_dtype=dtype, device=device, **hub)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write the module's folder; see ``SingModule.save_pretrained``.
@@ -69,9 +115,27 @@ class SingDiffusion:
         Raises:
             SingDiffusionError: there is no module, or the folder exists and is not a module.
         """
+        self._require_module().save_pretrained(folder)
+
+    def push_to_hub(self, hub_id: str, **options: Any) -> str:
+        """Write the module, with its model card, into a repository of the hub.
+
+        Args:
+            hub_id: "owner/name"; the repository is made if it is missing.
+            options: ``private``, ``commit_message``, ``revision``, ``create_pr`` and ``token``, as for ``published.push.push_to_hub``.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            SingDiffusionError: there is no module, or the hub refused it.
+        """
+        return push_to_hub(self._require_module(), hub_id, **options)
+
+    def _require_module(self) -> SingModule:
         if self.module is None:
             raise SingDiffusionError("there is no module to save")
-        self.module.save_pretrained(folder)
+        return self.module
 
     def to(self, device: Any = None, dtype: torch.dtype | None = None) -> SingDiffusion:
         """Move or cast the module, as ``SingModule.to``; it stays on a device that is given here."""

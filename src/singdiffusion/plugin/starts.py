@@ -80,7 +80,7 @@ class ModuleStart:
         self._module, self._device, self._steering, self._spec = module, device, steering, spec
         self._method = module.choose_method(steering.method)
         require_latents(pipe, spec, module.config)
-        if spec.embeddings is None and (module.text_encoder is None or steering.prompt is None):
+        if spec.embeddings is None and (module.text is None or steering.prompt is None):
             raise SingDiffusionError(
                 f"{type(pipe).__name__} encodes no prompt; pass enable(pipe, prompt=...) with a module that has "
                 "its own text encoder, or a color"
@@ -122,7 +122,12 @@ class ModuleStart:
         return self._spec.guidance(pipe)
 
     def _move(self, device: torch.device) -> None:
-        self._module.to(self._device or device)
+        """Move what the first step runs: own text encoders stay where they are if the pipeline's serve."""
+        place = self._device or device
+        if self._shares_text:
+            self._module.network.to(place)
+        else:
+            self._module.to(place)
 
     def _prompt_embeddings(
         self, pipe: Any, prompt: EncodedPrompt | None, batch: int, needs_negative: bool

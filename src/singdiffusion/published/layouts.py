@@ -1,157 +1,206 @@
-"""Layouts in which others publish modules: SingDiffusion's authors, OneMoreStep, single files.
+"""Layouts in which modules are published: ours, SingDiffusion's authors', OneMoreStep's. Each is recognised by its files.
 
-Every layout holds the same network, a U-Net without time. All weights must be present, of the right shape and finite.
+Nothing large is read or downloaded here: a ``Published`` holds which files make the module.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from torch import Tensor
-
-from ..errors import SingDiffusionError, one_line_error
-from ..files import read_json
+from ..errors import SingDiffusionError
 from ..modules import SingConfig, layout
-from ..modules.unet import TimeFreeUNet
-from ..modules.weights import read_weights, require_finite
-from .keys import PREFIX, original_name
+from ..modules.config import Latents
+from . import one_more_step
+from .base import SD15, SD_LATENTS, Base
+from .parts import Text, Weights
+from .places import Part, Place, files_in, joined
 
-SD_SCALING = 0.18215  # of the VAE of Stable Diffusion 1.x and 2.x
-
-# U-Nets of single files without a configuration, by the width of their text; other options have diffusers' defaults.
-_UNETS = {
-    768: {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    1024: {
-        "sample_size": 64,
-        "cross_attention_dim": 1024,
-        "attention_head_dim": [5, 10, 20, 20],
-        "use_linear_projection": True,
-    },
-}
+KINDS = {"ours": "this package", "authors": "SingDiffusion's authors", "one-more-step": "OneMoreStep"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published module as it was read.
+    """A module whose layout is known.
 
     Attributes:
-        unet: configuration of its U-Net.
-        weights: by diffusers' names.
-        config: as the layout gives it; what the layout leaves open has the values of Stable Diffusion 1.5.
-        source: file or folder, for messages.
+        kind: among ``KINDS``.
+        config: of the module, without the fingerprint of a text that is not loaded yet.
+        network: its files.
+        text: returns the files of its text encoders, None where it brings none; raises if they are not here.
+        brings_text: whether the text is the module's own; otherwise it is that of its base.
     """
 
-    unet: dict[str, Any]
-    weights: dict[str, Tensor]
+    kind: str
     config: SingConfig
-    source: Path
+    network: Weights
+    text: Callable[[], Text | None]
+    brings_text: bool
+
+    def parts(self, with_text: bool = True) -> list[Part]:
+        """Return all that loading reads."""
+        text = self.text() if with_text else None
+        return [self.network.part, *(text.parts if text else [])]
 
 
-def read(source: Path, unet: dict[str, Any] | None = None) -> Published:
-    """Return the module in a folder or file of any known layout.
+def recognise(
+    place: Place,
+    root: str = "",
+    *,
+    base: Base | None = None,
+    variant: str | None = None,
+    half: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Published:
+    """Return the module in a folder or repository.
 
     Args:
-        source: a folder or a ``.safetensors`` file.
-        unet: configuration of the U-Net, for a single file without one.
+        place: the folder or repository.
+        root: folder of the module there.
+        base: the model that it was trained for, which the authors' layout and OneMoreStep's do not name. By default Stable Diffusion
+            1.5 for the authors' layout.
+        variant: of the weights, such as "fp16".
+        half: whether the weights will be used in half precision.
+        options: as for ``places.Repository``, for the repositories that pointers and defaults name.
 
     Raises:
-        SingDiffusionError: the file or folder is missing, its layout is unknown, or it is damaged.
+        SingDiffusionError: it is no module, its files are incomplete, or its latent space is unknown.
     """
-    if source.is_file():
-        if source.suffix != ".safetensors":
+    options = options or {}
+    at_root, names = files_in(place, root), place.names()
+    latents = None if base is None else base.latents()
+    if layout.CONFIG in at_root:
+        found = _ours(place, root, variant, half)
+    elif any(name.startswith(joined(root, one_more_step.MODULE) + "/") for name in names):
+        found = _one_more_step(place, root, latents, variant, half, options)
+    elif "config.json" in at_root:
+        found = _authors(place, root, latents or SD_LATENTS, variant, half, options)
+    else:
+        model = "; it is a whole model" if "model_index.json" in at_root else ""
+        raise SingDiffusionError(
+            f"{Part(place, root, ()).where} is not a module{model}: it has neither {layout.CONFIG} (ours), nor "
+            f"{one_more_step.MODULE}/ (OneMoreStep), nor config.json (SingDiffusion's authors)"
+        )
+    return found if base is None else _for_base(found, base, variant, half)
+
+
+def _ours(place: Place, root: str, variant: str | None, half: bool) -> Published:
+    config = layout.read_config(Part(place, root, (layout.CONFIG,)).fetch())
+    network = Weights.find(place, joined(root, "module"), variant=variant, half=half)
+    ends = [end for end in layout.TEXT_PARTS if files_in(place, joined(root, f"text_encoder{end}"))]
+    text = lambda: Text.find(place, root, ends, variant, half) if ends else None  # noqa: E731
+    return Published("ours", config, network, text, bool(ends))
+
+
+def _authors(
+    place: Place, root: str, latents: Latents, variant: str | None, half: bool, options: Mapping[str, Any]
+) -> Published:
+    """Return a module whose text is that of its base; only Stable Diffusion 1's width has a default."""
+    where = Part(place, root, ()).where
+    network = Weights.find(place, root, variant=variant, half=half)
+    _refuse_other_networks(network.config(), where)
+    config = config_of(network.config(), latents, where)
+
+    def text() -> Text:
+        if config.text_width != 768:
             raise SingDiffusionError(
-                f"{source} is not a .safetensors file; a .bin is read in a folder with its config.json"
+                f"{where} takes text of width {config.text_width}, which is not Stable Diffusion 1's; pass a base, the model "
+                "whose text encoder it was trained with",
+                setting="base",
             )
-        return _read_single(source, unet)
-    if not source.is_dir():
-        raise SingDiffusionError(f"there is no file or folder {source}")
-    if (source / layout.CONFIG).is_file():
-        return _read_folder(source / "module", layout.read_config(source))
-    if (source / "oms_module").is_dir():
-        # OneMoreStep predicts v = alpha noise - sigma x_0, which is -x_0 at t = 1, and does not normalise its guidance
-        changes = {"prediction": "v_prediction", "normalise_guidance": False, "guidance_scale": 1.0}
-        return _read_folder(source / "oms_module", None, **changes)
-    if (source / "config.json").is_file():
-        return _read_folder(source, None)
-    raise SingDiffusionError(
-        f"{source} is not a module: it has neither config.json (SingDiffusion's authors), nor oms_module/ (OneMoreStep), "
-        f"nor {layout.CONFIG} (ours)"
-    )
+        try:
+            return Base.named(SD15, **{key: value for key, value in options.items() if key != "revision"}).text(
+                half=half
+            )
+        except SingDiffusionError as error:
+            raise SingDiffusionError(
+                f"{where} was trained with the text encoder of Stable Diffusion 1.5, and {error}; pass a base, a folder or hub id "
+                "with that text encoder",
+                setting="base",
+            ) from error
+
+    return Published("authors", config, network, text, brings_text=False)
 
 
-def _read_folder(folder: Path, config: SingConfig | None, **changes: Any) -> Published:
-    """Return the module in a folder with ``config.json`` and weights.
+def _one_more_step(
+    place: Place, root: str, latents: Latents | None, variant: str | None, half: bool, options: Mapping[str, Any]
+) -> Published:
+    network = one_more_step.find_network(place, root, options, variant, half)
+    where, unet = Part(place, root, ()).where, network.config()
+    width = unet.get("cross_attention_dim")
+    latents = latents or one_more_step.latents_of(place, root, width if isinstance(width, int) else 0)
+    config = config_of(unet, latents, where, **one_more_step.USE)
+
+    def text() -> Text:
+        found = one_more_step.find_text(place, root, options, variant, half)
+        _require_width(config, found, where)
+        return found
+
+    return Published("one-more-step", config, network, text, brings_text=True)
+
+
+def _for_base(found: Published, base: Base, variant: str | None, half: bool) -> Published:
+    """Return a module with the latent space of a base, and with its text if the width fits or the module brings none."""
+    latents, where = base.latents(), found.network.part.where
+    changes = {"vae_scaling_factor": latents.scaling, "vae_shift_factor": latents.shift or None}
+    if latents.channels != found.config.latent_channels:
+        raise SingDiffusionError(
+            f"{where} is for latents of {found.config.latent_channels} channels, and {base.place.name} has {latents.channels}",
+            "base",
+        )
+    config = SingConfig.model_validate(found.config.model_dump() | changes)
+    text = base.text(variant, half)
+    if text.width() == config.text_width:
+        config = config.model_copy(update={"text_fingerprint": None})  # computed when the text is loaded
+        return Published(found.kind, config, found.network, lambda: text, found.brings_text)
+    if not found.brings_text:
+        _require_width(config, text, where)
+    return Published(found.kind, config, found.network, found.text, found.brings_text)
+
+
+def config_of(unet: Mapping[str, Any], latents: Latents, where: Any, **changes: Any) -> SingConfig:
+    """Return the configuration of a module with this U-Net.
 
     Args:
-        folder: in diffusers' layout.
-        config: how the module is used; None: as the authors' module is, with ``changes``.
+        unet: its ``config.json``.
+        latents: the latent space.
+        where: its origin, for messages.
+        changes: of the configuration.
+
+    Raises:
+        SingDiffusionError: the U-Net has no width of text, or other latents.
     """
-    unet = read_json(folder / "config.json")
-    return Published(unet, read_weights(folder), config or _config_of(unet, folder, **changes), folder)
-
-
-def _read_single(file: Path, unet: dict[str, Any] | None) -> Published:
-    """Return the module in a file in the original key layout; ``convert`` writes both configurations into its metadata."""
-    weights = read_weights(file)
-    inner = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)} or weights
-    with safe_open(file, "pt") as opened:
-        metadata = opened.metadata() or {}
-    where = f"the metadata of {file}"
-    if unet is None and "unet_config" in metadata:
-        with one_line_error(f"{where} cannot be read"):
-            unet = json.loads(metadata["unet_config"])
-    if not isinstance(unet, dict):
-        unet = _unet_of(inner, file)
-    config = layout.parse_config(metadata["sing_config"], where) if "sing_config" in metadata else None
-    diffusers_names = {original_name(name, unet): name for name in TimeFreeUNet.empty(unet, file).state_dict()}
-    renamed = {diffusers_names.get(key, key): value for key, value in inner.items()}
-    return Published(unet, renamed, config or _config_of(unet, file), file)
-
-
-def _unet_of(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
-    """Return the configuration of a U-Net of Stable Diffusion's size, identified by the width of its text."""
-    keys = (key for key in weights if key.endswith("attn2.to_k.weight"))
-    width = next((weights[key].shape[1] for key in keys), None)
-    if width not in _UNETS:
-        raise SingDiffusionError(
-            f"{file} has no configuration of its U-Net, and is not of SD-1.x or SD-2.x size; pass its config.json",
-            setting="unet_config",
-        )
-    return dict(_UNETS[width])
-
-
-def _config_of(unet: Mapping[str, Any], where: Any, **changes: Any) -> SingConfig:
-    """Return the configuration of a module of this U-Net for Stable Diffusion's latents, with changes."""
-    width, size = unet.get("cross_attention_dim"), unet.get("sample_size")
+    width, size, channels = unet.get("cross_attention_dim"), unet.get("sample_size"), unet.get("in_channels", 4)
     if not isinstance(width, int):
         raise SingDiffusionError(f"the configuration in {where} lacks cross_attention_dim, the width of the text")
+    if channels != latents.channels:
+        raise SingDiffusionError(
+            f"{where} is for latents of {channels!r:.20} channels, and its base has {latents.channels}"
+        )
     return SingConfig(
-        latent_channels=unet.get("in_channels", 4),
-        vae_scaling_factor=SD_SCALING,
+        latent_channels=latents.channels,
+        vae_scaling_factor=latents.scaling,
+        vae_shift_factor=latents.shift or None,
         text_width=width,
         sample_size=size if isinstance(size, int) else None,
         **changes,
     )
 
 
-def assemble(found: Published, torch_dtype: torch.dtype | None = None) -> TimeFreeUNet:
-    """Return the network with its weights, which are copied only where their dtype changes.
+def _refuse_other_networks(config: Mapping[str, Any], where: str) -> None:
+    """Raise SingDiffusionError for a ``config.json`` of something that is no U-Net, such as a text encoder or a VAE."""
+    name = config.get("_class_name")
+    if "model_type" in config or (isinstance(name, str) and "UNet" not in name):
+        raise SingDiffusionError(
+            f"{where} is not a module: its config.json is that of a {name or config['model_type']}"
+        )
 
-    Args:
-        found: as ``read`` returned it.
-        torch_dtype: of the weights; by default their own.
 
-    Raises:
-        SingDiffusionError: the network is a denoiser, or a weight is missing, unexpected, of another shape or not finite.
-    """
-    network = TimeFreeUNet.empty(found.unet, found.source)
-    network.take_weights(found.weights, found.source)
-    network = network if torch_dtype is None else network.to(torch_dtype)
-    require_finite(network, found.source)
-    return network.eval()
+def _require_width(config: SingConfig, text: Text, where: str) -> None:
+    width = text.width()
+    if width != config.text_width:
+        place = text.encoders[0].part.place.name
+        raise SingDiffusionError(
+            f"{where} takes text of width {config.text_width}, and the text encoder in {place} has width {width}"
+        )

@@ -20,6 +20,7 @@ from ..data.shards import LatentDataset, Plan
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..modules import MeanDecoder, SingModule
+from ..modules.text import PromptEncoder
 from ..painting.bases import load_text
 from . import logs, plot
 from .accelerator import make_accelerator
@@ -84,6 +85,7 @@ class Trainer:
         self.checkpoints = CheckpointStore(self.out, config.checkpoints.keep)
         self.log = logs.RunLog(self.out, self.accelerator, config.log.every)
         self.signal = StopSignal()
+        self.figures: dict[str, Any] = {}  # of the last validation
         self._resume()
         self.floor = floor(self.data, self.plan.validation) if self.main else Floor()
 
@@ -325,6 +327,7 @@ class Trainer:
                 self._paint()
         self.model.train()
         if figures:
+            self.figures = figures
             self.log.add_validation(step, figures)
             if self.main:
                 plot.draw(self.out)
@@ -356,8 +359,8 @@ class Trainer:
     def _module(self, state: dict[str, Tensor]) -> SingModule:
         network = self.network_kind.from_config(self.network_config)  # type: ignore[attr-defined]
         network.load_state_dict({plain_name(k).removeprefix("network."): v.float().cpu() for k, v in state.items()})
-        base_text = self.tokenizers[0], self.encoders[0]
-        return make_module(network, self.config, self.data, base_text, self.fine_tuned)
+        base_text = PromptEncoder(self.tokenizers, self.encoders)
+        return make_module(network, self.config, self.data, base_text, self.fine_tuned, self.figures)
 
 
 def train(

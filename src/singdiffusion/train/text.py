@@ -10,16 +10,14 @@ from torch import Tensor
 
 from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError
-from ..modules.text import same_encoders
+from ..modules.text import hidden_states, same_encoders
 from .batches import caption_counts
 
 BLOCK = 64  # captions that are embedded together when the cache is filled
 
 
 class TextEmbedder:
-    """Token ids -> embeddings (B, L, D), as the base's pipeline makes them.
-
-    One encoder contributes its last hidden states (Stable Diffusion 1 and 2, T5), two their penultimate ones side by side (SDXL).
+    """Token ids -> embeddings (B, L, D), as the base's pipeline makes them (``modules.text.hidden_states``).
 
     The cache is filled before training, always in the same blocks. So an embedding is the same to the bit, whenever and in whichever
     process it is computed.
@@ -45,15 +43,8 @@ class TextEmbedder:
     @torch.no_grad()
     def encode(self, ids: list[Tensor]) -> Tensor:
         """Compute embeddings of token ids (B, L), one tensor per encoder."""
-        found = []
-        for row, tokenizer, encoder in zip(ids, self.tokenizers, self.encoders, strict=True):
-            given: dict[str, Any] = {"input_ids": row.to(self.device)}
-            if "T5" in type(encoder).__name__:
-                given["attention_mask"] = (given["input_ids"] != tokenizer.pad_token_id).long()
-            two = len(self.encoders) > 1
-            output = encoder(**given, output_hidden_states=two)
-            found.append(output.hidden_states[-2] if two else output.last_hidden_state)
-        return torch.cat(found, -1).to(self.dtype)
+        there = [row.to(self.device) for row in ids]
+        return hidden_states(there, self.tokenizers, self.encoders).to(self.dtype)
 
     def fill(self, captions: list[bytes], lengths: list[int]) -> None:
         """Compute and keep the embeddings of captions.

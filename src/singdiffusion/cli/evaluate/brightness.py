@@ -39,7 +39,7 @@ def brightness(
     measured, notes, real, painted = [], [], {}, 0
     for model in run.models:
         painter = run.painter(model)
-        remedies, absent = remedies_for(painter.pipe, run.modules, run.method, alone=len(run.models) == 1)
+        remedies, absent = remedies_for(painter.pipe, run.modules_for(painter), run.method, alone=len(run.models) == 1)
         notes += [f"{model}: {line}" for line in [*absent, *truncation_notes(painter.pipe, wanted)]]
         real |= {model: found} if (found := real_mean_lumas(model, wanted)) else {}
         with run.painting(painter, len(remedies) * len(wanted) * pictures) as advance:

@@ -62,7 +62,7 @@ def scored(crowds: Crowds, scales: list[float]) -> tuple[list[Any], list[str], i
     run, found, notes, painted = crowds.run, [], [], 0
     for model in run.models:
         painter = run.painter(model)
-        remedies, absent = remedies_for(painter.pipe, run.modules, run.method, alone=len(run.models) == 1)
+        remedies, absent = remedies_for(painter.pipe, run.modules_for(painter), run.method, alone=len(run.models) == 1)
         notes += [f"{model}: {line}" for line in [*absent, *truncation_notes(painter.pipe, crowds.prompts)]]
         with run.painting(painter, len(remedies) * len(scales) * crowds.number) as advance:
             for scale in scales:

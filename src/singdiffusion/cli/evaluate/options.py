@@ -37,9 +37,12 @@ class ModelOptions:
     models: Annotated[list[str] | None, typer.Option("--model", help=f"{MODEL}; tiny by default; may be repeated.")] = (
         None
     )
-    modules: Annotated[list[str] | None, typer.Option("--module", help=f"tiny (the default), tiny-unet, {MODULE}.")] = (
-        None
-    )
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--module", help=f"auto (the default) for the one that fits the model, tiny, tiny-unet, {MODULE}."
+        ),
+    ] = None
     method: Method = None
 
 

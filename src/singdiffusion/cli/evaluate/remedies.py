@@ -21,7 +21,10 @@ def remedies(
     model: Annotated[str, typer.Option(help=f"{MODEL}.")] = "tiny",
     modules: Annotated[
         list[str] | None,
-        typer.Option("--module", help=f"tiny and tiny-unet by default for the embedded models, {MODULE}."),
+        typer.Option(
+            "--module",
+            help=f"auto for the one that fits the model, {MODULE}. By default auto, and tiny-unet and tiny for the embedded models.",
+        ),
     ] = None,
     prompts: Prompts = None,
     pictures: PicturesPerPrompt = 16,
@@ -35,9 +38,7 @@ def remedies(
     color: Annotated[
         list[str] | None, typer.Option(help="Flat colours to start from, #rrggbb or names; grey by default.")
     ] = None,
-    one_more_step: Annotated[
-        str | None, typer.Option(help="A converted OneMoreStep module's folder or hub id.")
-    ] = None,
+    one_more_step: Annotated[str | None, typer.Option(help="A OneMoreStep module's folder or hub id.")] = None,
     pairs: Annotated[
         int, typer.Option(min=1, max=1000, help="Pictures without and with each remedy, in turn, for its time.")
     ] = 6,
@@ -73,7 +74,7 @@ def remedies(
         crowds.jobs,
         crowds.known,
         crowds.scorer,
-        modules=run.modules,
+        modules=run.modules_for(painter),
         statistics=statistics,
         colors=color or [MID_GREY],
         one_more_step=one_more_step,

@@ -14,7 +14,7 @@ import typer
 
 from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import announce, check_json, console, extra, finite, hush, progress
+from ..common import announce, check_json, console, extra, finite, hush, module_for, progress
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Run:
     out: Path
     options: PaintOptions
     dtypes: dict[str, str] = field(default_factory=dict, init=False)  # by model, as loaded
+    chosen: dict[str, str] = field(default_factory=dict, init=False)  # model -> the module that "auto" stands for
 
     def __post_init__(self) -> None:
         from ... import files
@@ -89,12 +90,21 @@ class Run:
             controls_for(pipe, model, options.control),
         )
 
+    def modules_for(self, painter: Painter) -> list[str]:
+        """Return the modules to measure on a model, with the one that fits it in the place of "auto"."""
+        for name in self.modules:
+            if name == "auto" and painter.model not in self.chosen:
+                self.chosen[painter.model] = module_for(painter.pipe, name)
+        names = (self.chosen[painter.model] if name == "auto" else name for name in self.modules)
+        return list(dict.fromkeys(names))
+
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return what a reader of the report needs, by diffusers' names of the settings."""
         options = self.options
+        named = [name for name in self.modules if name != "auto"]
         return {
             "models": self.models,
-            "modules": self.modules,
+            "modules": list(dict.fromkeys([*named, *self.chosen.values()])),
             "scheduler": options.scheduler,
             "num_inference_steps": options.steps,
             "guidance_scale": self.guidance,
@@ -144,21 +154,14 @@ def start(
     out: Path,
     options: PaintOptions,
 ) -> Run:
-    """Fill in the defaults that depend on each other: the embedded model has a module of its own.
+    """Fill in the defaults, and check the models' names.
 
     Raises:
-        SingDiffusionError: a model that is not embedded needs a module that fits.
+        SingDiffusionError: a name can be no model's.
     """
-    from ... import tiny
-    from ...errors import SingDiffusionError
     from ...painting.bases import require_name
 
     wanted = list(dict.fromkeys(models or ["tiny"]))
-    foreign = [model for model in wanted if model not in tiny.MODELS]
-    for model in foreign:
+    for model in wanted:
         require_name(model)
-    if modules is None and foreign:
-        raise SingDiffusionError(
-            f"{foreign[0]} needs a module that fits: --module FOLDER (or a hub id; singdiffusion convert reads published ones)"
-        )
-    return Run(wanted, list(dict.fromkeys(modules or ["tiny"])), method, guidance, out, options)
+    return Run(wanted, list(dict.fromkeys(modules or ["auto"])), method, guidance, out, options)

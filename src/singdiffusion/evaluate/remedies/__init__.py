@@ -55,7 +55,7 @@ def available(
         embedded: whether the base is one of ``tiny.MODELS``, whose statistics need no folder.
         statistics: for the signal leak, a folder that ``singdiffusion encode`` wrote.
         colors: for flat starts.
-        one_more_step: a converted OneMoreStep module.
+        one_more_step: a OneMoreStep module's folder or hub id.
 
     Raises:
         SingDiffusionError: a module, colour or folder that is named does not exist or cannot be used.
@@ -102,5 +102,5 @@ def _signal_leak(pipe: Any, embedded: bool, folder: Path | None) -> Remedy | Abs
 def _one_more_step(module: str | None) -> Remedy | Absent:
     if module is not None:
         return OneMoreStep(module)
-    reason = "no OneMoreStep module is given; a published one can be converted"
+    reason = "no OneMoreStep module is given"
     return Absent(NAME, TITLE, NEEDS, reason)

@@ -52,4 +52,4 @@ class FirstStep(Plugged):
         return plugged(SingDiffusion(self.module), pipe, method=self.method)
 
     def networks(self) -> list[Any]:
-        return [network for network in (self.module.network, self.module.text_encoder) if network is not None]
+        return [self.module.network, *(self.module.text.text_encoders if self.module.text else [])]

@@ -1,13 +1,12 @@
 """OneMoreStep: a network that predicts v at t = 1, with guidance of its own.
 
 Its estimate of the picture at t = 1 is -v, and the step with it is ours (``core.singular.as_sample``). So it needs only a published
-module that ``singdiffusion convert`` has made into one of ours. Source: Hu, Zheng, Zheng, Wang, Tao, Cham, "One More Step: A Versatile
+module. Source: Hu, Zheng, Zheng, Wang, Tao, Cham, "One More Step: A Versatile
 Plug-and-Play Module for Rectifying Diffusion Schedule Flaws and Enhancing Low-Frequency Controls", CVPR 2024, arXiv 2311.15744.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ...errors import SingDiffusionError
@@ -17,22 +16,18 @@ NAME, TITLE, NEEDS = "one-more-step", "OneMoreStep", "a OneMoreStep module for t
 
 
 class OneMoreStep(FirstStep):
-    """A converted OneMoreStep module.
+    """A OneMoreStep module.
 
     Args:
-        module: its folder or hub id, as converted.
+        module: its folder or hub id, as published or converted.
 
     Raises:
-        SingDiffusionError: the module is not found, was not converted, or is not one of OneMoreStep's.
+        SingDiffusionError: the module is not found, or is not one of OneMoreStep's.
     """
 
     needs = NEEDS
 
     def __init__(self, module: str):
-        if (Path(module) / "oms_module").is_dir():
-            raise SingDiffusionError(
-                f"{module} is in OneMoreStep's own layout; convert it first: singdiffusion convert {module} FOLDER"
-            )
         super().__init__(module, "mean")
         config = self.module.config
         if config.prediction != "v_prediction" or config.alpha != 0:

@@ -1,0 +1,68 @@
+"""The model that a module was trained for: its latent space and its text encoders; nothing else of it is downloaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from .. import tiny
+from ..errors import SingDiffusionError
+from ..files import read_json
+from ..modules.config import Latents
+from ..modules.layout import TEXT_PARTS
+from .parts import Text
+from .places import Part, Place, place_of
+
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+SD_LATENTS = Latents(4, 0.18215)  # Stable Diffusion 1.x and 2.x
+SDXL_LATENTS = Latents(4, 0.13025)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model in diffusers' layout."""
+
+    place: Place
+
+    @classmethod
+    def named(cls, name: str | os.PathLike, **options: Any) -> Base:
+        """Return the base of a folder, a hub id, or "tiny".
+
+        Args:
+            options: as for ``places.Repository``.
+
+        Raises:
+            SingDiffusionError: the name is a file's.
+        """
+        try:
+            return cls(place_of(tiny.folder() if str(name) == "tiny" else name, "the base", **options))
+        except SingDiffusionError as error:
+            raise SingDiffusionError(str(error), setting="base") from error
+
+    def latents(self) -> Latents:
+        """Return the latent space, from the VAE's configuration.
+
+        Raises:
+            SingDiffusionError: the model has no VAE, or its configuration is wrong.
+        """
+        if "vae/config.json" not in self.place.names():
+            raise SingDiffusionError(f"{self.place.name} is not a diffusers model: it has no vae/config.json", "base")
+        vae = read_json(Part(self.place, "vae", ("config.json",)).fetch() / "config.json")
+        found = vae.get("latent_channels", 4), vae.get("scaling_factor", SD_LATENTS.scaling), vae.get("shift_factor")
+        if not all(isinstance(value, int | float) for value in found[:2]) or found[0] != int(found[0]):
+            raise SingDiffusionError(f"{self.place.name}/vae/config.json gives no latent space: {found}", "base")
+        return Latents(int(found[0]), float(found[1]), float(found[2] or 0))
+
+    def text(self, variant: str | None = None, half: bool = False) -> Text:
+        """Return its text encoders and tokenizers.
+
+        Raises:
+            SingDiffusionError: it has none, or a file is missing.
+        """
+        names = self.place.names()
+        ends = [end for end in TEXT_PARTS if any(name.startswith(f"text_encoder{end}/") for name in names)]
+        if not ends:
+            raise SingDiffusionError(f"{self.place.name} has no text_encoder", setting="base")
+        return Text.find(self.place, "", ends, variant, half)
