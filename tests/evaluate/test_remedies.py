@@ -28,9 +28,10 @@ from singdiffusion.evaluate.remedies import (
 from singdiffusion.painting.luma import mean_luma
 from singdiffusion.painting.paint import paint
 
-from ..conftest import SD15
+from ..conftest import SD15, make_module, make_text_encoder
 from ..plugin.painting import embed, expected_mean, noise, recording, run
 from ..plugin.zoo import build, build_untouched
+from ..published.layouts import write_one_more_step
 from .starts import ALPHA, BAR, SIGMA, Stopped, first_under, predicting_v, statistics_for, stop
 
 
@@ -204,9 +205,13 @@ def test_a_pipeline_without_guidance_rescale(tokenizer):
 def test_what_is_not_a_one_more_step_module(pipe, sing_folder, tmp_path):
     with pytest.raises(SingDiffusionError, match="is not a OneMoreStep module: it does not predict v at t = 1"):
         OneMoreStep(str(sing_folder))
-    (tmp_path / "published" / "oms_module").mkdir(parents=True)
-    with pytest.raises(SingDiffusionError, match="singdiffusion convert .*published FOLDER"):
-        OneMoreStep(str(tmp_path / "published"))
+    with pytest.raises(SingDiffusionError, match="is not a module"):
+        OneMoreStep(str(tmp_path))
+
+
+def test_a_one_more_step_module_as_it_is_published(pipe, tokenizer, tmp_path):
+    write_one_more_step(tmp_path / "oms_15_21", make_module(), tokenizer, make_text_encoder(tokenizer, seed=8))
+    assert OneMoreStep(str(tmp_path / "oms_15_21")).unfit(pipe) is None
 
 
 def test_what_is_not_a_color():

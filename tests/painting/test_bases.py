@@ -40,7 +40,12 @@ def test_an_embedded_model_goes_by_its_name():
     ("model", "config", "match", "setting"),
     [
         ("nowhere", None, "there is no model 'nowhere': it is not embedded", "model"),
-        ("owner/name", None, "owner/name is not a file or folder here, and the hub did not return it", None),
+        (
+            "owner/name",
+            None,
+            "the model owner/name is not here: there is no such folder, and it is not in the cache",
+            None,
+        ),
         ("{tmp}", None, "is not a diffusers model: it has no model_index.json", None),
         ("{tmp}/damaged", None, "the model .*damaged cannot be read", None),
         ("{tmp}/damaged", "{tmp}/damaged", "is not a single file, and only these need", "model_config"),

@@ -1,5 +1,7 @@
 """The block for modular pipelines, against the plain pipeline with the plug-in."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from singdiffusion.plugin.modular import add_first_step
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder
 from .test_pipelines import NEGATIVE, PROMPT, paint, sing_for
-from .zoo import KEPT, build
+from .zoo import KEPT, SDXL_WIDTH, build
 
 
 @pytest.fixture
@@ -67,6 +69,20 @@ def test_a_module_with_its_own_text_encoder(pipe, tokenizer):
     config = make_config(vae_scaling_factor=0.13025, text_fingerprint=fingerprint(encoder))
     sing = SingDiffusion(SingModule(make_module(), config, PromptEncoder([tokenizer], [encoder])))
     on = run(modular(pipe, sing))
+    sing.enable(pipe)
+    np.testing.assert_allclose(on, paint(pipe, KEPT), atol=1e-5)
+
+
+def test_the_pipelines_text_encoders_are_shared(pipe, tokenizer):
+    """A module with both of SDXL's reads the pipeline's embeddings: its own encoders do not run."""
+    text = PromptEncoder([pipe.tokenizer, pipe.tokenizer_2], copy.deepcopy([pipe.text_encoder, pipe.text_encoder_2]))
+    config = make_config(vae_scaling_factor=0.13025, text_width=SDXL_WIDTH, text_fingerprint=text.fingerprint())
+    sing = SingDiffusion(SingModule(make_module(width=SDXL_WIDTH), config, text))
+    calls = []
+    for encoder in text.text_encoders:
+        encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    on = run(modular(pipe, sing))
+    assert calls == []
     sing.enable(pipe)
     np.testing.assert_allclose(on, paint(pipe, KEPT), atol=1e-5)
 

@@ -21,6 +21,7 @@ from singdiffusion.published.keys import PREFIX
 
 from ..conftest import TEXT_WIDTH, UNET_SIZE, make_config, make_module, make_text_encoder, needs_pickles
 from ..plugin.painting import first_input, noise, true_alpha_sigma
+from ..plugin.zoo import SDXL_WIDTH, build
 from .layouts import unet_config, write_one_more_step
 
 pytestmark = needs_pickles
@@ -89,6 +90,40 @@ def test_a_base_sets_the_latent_space_and_the_text(authors, make_pipe, tmp_path)
     sing.enable(make_pipe(scaling=0.13025))
     with pytest.raises(SingDiffusionError, match="another latent space"):
         SingDiffusion.from_pretrained(tmp_path / "ours").enable(make_pipe())
+
+
+def test_an_sdxl_as_base_brings_both_text_encoders(tmp_path, tokenizer):
+    pipe, _ = build("StableDiffusionXLPipeline", tokenizer)
+    pipe.save_pretrained(tmp_path / "sdxl")
+    module = make_module(width=SDXL_WIDTH)
+    module.save_pretrained(tmp_path / "authors")
+    (tmp_path / "authors" / "config.json").write_text(json.dumps(unet_config(module)))
+    config = convert_module(tmp_path / "authors", tmp_path / "ours", base=tmp_path / "sdxl", bring_text=True)
+    assert (config.vae_scaling_factor, config.text_width) == (0.13025, SDXL_WIDTH)
+    assert (tmp_path / "ours" / "text_encoder_2" / "model.safetensors").is_file()
+    loaded = SingDiffusion.from_pretrained(tmp_path / "ours")
+    positive, negative, *_ = pipe.encode_prompt("a dark room", negative_prompt="grey")
+    for ours, theirs in zip(loaded.module.encode_prompt("a dark room", "grey"), (positive, negative), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    kept = convert_module(tmp_path / "authors", tmp_path / "thin", base=tmp_path / "sdxl")
+    assert kept.text_fingerprint == config.text_fingerprint
+    assert not (tmp_path / "thin" / "text_encoder").exists()
+
+
+def test_a_text_encoder_of_its_own_is_kept_and_never_lost_in_a_single_file(one_more_step, tmp_path):
+    convert_module(one_more_step[0], tmp_path / "ours")
+    convert_module(tmp_path / "ours", tmp_path / "again")
+    assert SingModule.from_pretrained(tmp_path / "again").text is not None
+    with pytest.raises(SingDiffusionError, match="a single file holds no text encoder") as caught:
+        convert_module(tmp_path / "ours", tmp_path / "one.safetensors")
+    assert caught.value.setting == "bring_text"
+    convert(tmp_path / "ours", tmp_path / "one.safetensors")
+    assert (tmp_path / "one.safetensors").is_file()
+
+
+def test_a_decoder_is_no_single_file(tmp_path):
+    with pytest.raises(SingDiffusionError, match="holds a U-Net, and this module is a MeanDecoder; write a folder"):
+        convert("tiny", tmp_path / "one.safetensors")
 
 
 def test_one_more_step_predicts_the_mean_with_the_other_sign(one_more_step, pipe, tmp_path):

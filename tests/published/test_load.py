@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -396,3 +398,53 @@ def test_ours_in_the_cache_with_a_subfolder(tmp_path, hub, tokenizer, own_encode
     assert load_module("someone/ours", subfolder="deep", **hub).config.text_fingerprint == fingerprint(own_encoder)
     with pytest.raises(SingDiffusionError, match="someone/ours is not a module"):
         load_module("someone/ours", **hub)
+
+
+# -- full size --------------------------------------------------------------------------------------------------------
+
+MAKE = """
+import json, sys, torch
+from pathlib import Path
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+folder = Path(sys.argv[1]) / "oms_module"; folder.mkdir(parents=True)
+config = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+with torch.device("meta"):
+    unet = UNet2DConditionModel(**config)
+weights = {
+    key: torch.zeros(value.shape, dtype=torch.float16) + 0.01
+    for key, value in unet.state_dict().items() if ".time_emb_proj." not in key and not key.startswith("time_embedding.")
+}
+pointer = {"_class_name": "UNet2DConditionWoCTModel", "_name_or_path": "someone/oms_15_21", "subfolder": "oms_module"}
+(folder / "config.json").write_text(json.dumps(config | pointer))
+save_file(weights, folder / "diffusion_pytorch_model.fp16.safetensors")
+"""
+
+LOAD = """
+import resource, sys, time, torch
+import singdiffusion.modules.unet
+from singdiffusion.published import load_module
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, started = peak(), time.monotonic()
+module = load_module(sys.argv[1], torch_dtype=torch.float16, text_encoder=False)
+seconds = time.monotonic() - started
+print(sum(p.numel() * p.element_size() for p in module.network.parameters()), peak() - before, seconds)
+print(module.network.dtype, module.config.prediction)
+"""
+
+
+@pytest.mark.slow
+def test_full_size(tmp_path):
+    """SD-1.5's U-Net in fp16 as OneMoreStep publishes it: memory grows by at most 1.3 times its weights."""
+
+    def python(code):
+        command = [sys.executable, "-c", code, str(tmp_path / "oms")]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    python(MAKE)
+    figures, kind = python(LOAD)
+    size, memory, seconds = map(float, figures.split())
+    print(f"{size / 1e9:.2f} GB of weights, memory {memory / size:.2f} times that, {seconds:.0f} s")
+    assert size == pytest.approx(2 * 831.65e6, rel=1e-3)
+    assert memory < 1.3 * size
+    assert kind == "torch.float16 v_prediction"

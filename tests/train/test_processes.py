@@ -90,7 +90,7 @@ def test_starts_that_exclude_each_other_are_one_line():
         (["--set", "steps=none"], "steps must be a whole number, not None"),
         (["--shards", "nowhere"], "nowhere has no manifest.json: run singdiffusion encode until it is complete"),
         (["--init", "tiny"], "the network has 4 latent channels|the network takes text of width 128"),
-        (["--init-module", "nowhere"], "there is no folder nowhere"),
+        (["--init-module", "nowhere"], "the module nowhere is not here: there is no such folder"),
     ],
 )
 def test_mistakes_are_one_line(world, args, line):

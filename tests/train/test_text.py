@@ -69,7 +69,7 @@ def test_bases_without_text_are_one_line(world, tmp_path):
     for where, match in (
         (tmp_path / "nothing" / "there" / "x", "there is no model"),
         (tmp_path, "is not a diffusers model: it has no model_index.json"),
-        ("owner/name", "owner/name is not a file or folder here, and the hub did not return it"),
+        ("owner/name", "the model owner/name is not here: there is no such folder, and it is not in the cache"),
     ):
         with pytest.raises(SingDiffusionError, match=match):
             load_text(str(where), torch.float32)

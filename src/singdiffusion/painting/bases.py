@@ -16,7 +16,6 @@ from ..published.places import folder_of
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
-NOT_RETURNED = "is not a file or folder here, and the hub did not return it"
 
 
 def load_model(
@@ -123,10 +122,9 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     """Load a folder in diffusers' layout, or a hub id."""
     from diffusers import DiffusionPipeline
 
-    is_local = Path(model).is_dir()
     index = _index(folder_of(model, "the model", [INDEX]))
     dtype = choose_dtype(torch_dtype, device, _classes(index))
-    with one_line_error(f"the model {model} {'cannot be read' if is_local else NOT_RETURNED}"):
+    with one_line_error(f"the model {model} cannot be read"):
         return DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype)).to(device)
 
 

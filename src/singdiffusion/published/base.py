@@ -1,4 +1,4 @@
-"""The model that a module was trained for: its latent space and its text encoders; nothing else of it is downloaded."""
+"""The model that a module was trained for: its latent space and its text encoders; only these are downloaded."""
 
 from __future__ import annotations
 
