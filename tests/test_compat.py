@@ -16,9 +16,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from singdiffusion import SingDiffusionError, compat, tiny
 from singdiffusion.modules import SingModule
+from singdiffusion.modules.weights import read_weights
 from singdiffusion.plugin.pipelines import PIPELINES, UNTOUCHED
 from singdiffusion.plugin.schedulers import FAMILIES
-from singdiffusion.modules.weights import read_weights
 
 CLASSES = [*PIPELINES, *UNTOUCHED, *(name for family in FAMILIES for name in family.classes)]
 OPTIONS = ("use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas")
