@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..errors import one_line
 
 MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}  # a profile's color space -> Pillow's mode of the pictures it fits
 NEAR = 1  # a profile that moves no level by more is taken for sRGB, so that such pictures stay as they are
+EXACT = 0x0100  # littleCMS's cmsFLAGS_NOOPTIMIZE: its table for greys makes levels near black half as bright
 GAMMA_NEAR = 0.05  # relative; libpng also takes a gamma this near to 1 / 2.2 for that of sRGB
 
 
@@ -47,7 +48,7 @@ def _converted(picture: Image.Image, profile: bytes) -> tuple[Image.Image, tuple
         return picture, (f"color profile not used: it is for {space}, the picture is {picture.mode}",)
     if transform is None:
         return picture, ()
-    return transform.apply(fitting), ("color profile to sRGB",)
+    return transform(fitting), ("color profile to sRGB",)
 
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image | None:
@@ -63,8 +64,8 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image | None:
 
 
 @functools.lru_cache(32)  # most data sets have a few profiles
-def _transform(profile: bytes) -> tuple[str, Any]:
-    """Return a profile's color space and its transform to sRGB, or None where it is sRGB up to rounding.
+def _transform(profile: bytes) -> tuple[str, Callable[[Image.Image], Image.Image] | None]:
+    """Return a profile's color space and a function that converts pictures to sRGB, or None where it is sRGB up to rounding.
 
     Raises:
         OSError, PyCMSError, ValueError: it cannot be read, or is not a profile of pictures.
@@ -73,16 +74,18 @@ def _transform(profile: bytes) -> tuple[str, Any]:
     space = source.profile.xcolor_space.strip()
     if space not in MODES:
         raise ValueError(f"it is for {space}")
-    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), MODES[space], "RGB")
+    flags = EXACT if space == "GRAY" else 0
+    apply = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), MODES[space], "RGB", flags=flags).apply
     if space == "CMYK":
-        return space, transform
+        return space, apply
     levels = np.linspace(0, 255, 18).round().astype(np.uint8)
     probe = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
     if space == "GRAY":
-        probe = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, 2)
-    before = Image.fromarray(probe) if space == "RGB" else Image.fromarray(probe[..., 0])
-    moved = np.abs(np.asarray(transform.apply(before)).astype(int) - probe)
-    return space, None if moved.max() <= NEAR else transform
+        probe = np.arange(256, dtype=np.uint8)[None]
+        curve = np.asarray(apply(Image.fromarray(probe)))[0, :, 1].tolist()
+        apply = lambda picture: picture.point(curve)  # noqa: E731
+    moved = np.abs(np.asarray(apply(Image.fromarray(probe))).astype(int) - probe)
+    return space, None if moved.max() <= NEAR else apply
 
 
 def _curve(gamma: float) -> list[int]:
