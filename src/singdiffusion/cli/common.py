@@ -128,7 +128,12 @@ def control_image(pipe: Any, file: Path | None, model: str) -> Any:
     """
     from ..painting.controls import needs_control, read_control
 
-    return read_control(file, own_hints(model)) if needs_control(pipe, file) else None  # type: ignore[arg-type]
+    return read_control(file, own_hints(model), print_note) if needs_control(pipe, file) else None  # type: ignore[arg-type]
+
+
+def print_note(line: str) -> None:
+    """Print a line on stderr about something that a reader of the result must know."""
+    console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def own_hints(model: str) -> dict[str, Any]:

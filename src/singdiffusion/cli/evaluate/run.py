@@ -14,7 +14,7 @@ import typer
 
 from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import announce, check_json, console, extra, finite, hush, progress
+from ..common import announce, check_json, console, extra, finite, hush, print_note, progress
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Run:
             for_pipe,
             options.negative,
             options.batch,
-            controls_for(pipe, model, options.control),
+            controls_for(pipe, model, options.control, print_note if self.processes.first else lambda line: None),
         )
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -130,8 +130,8 @@ class Run:
                 write_whole(self.options.json, as_json(document.figures))
             for table in document.tables:
                 console.print(table.rich())
-            for note in document.notes:
-                console.print(f"note: {note}", highlight=False, markup=False)
+            for line in document.notes:
+                print_note(line)
             typer.echo(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)")
         self.processes.wait()
 
