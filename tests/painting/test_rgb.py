@@ -29,7 +29,7 @@ def first(content):
 # -- depth ---------------------------------------------------------------------------------------------------------------
 
 
-def grey(value, kind, fmt="TIFF"):
+def deep(value, kind, fmt="TIFF"):
     return saved(Image.fromarray(np.full((64, 64), value, kind)), fmt)
 
 
@@ -49,8 +49,8 @@ def grey(value, kind, fmt="TIFF"):
         (0, np.uint16, "PNG", 0, "16 bits to 8"),
     ],
 )
-def test_a_grey_of_a_clear_range_is_scaled(value, kind, fmt, level, note):
-    assert first(grey(value, kind, fmt)) == ((level,) * 3, (note,))
+def test_deep_levels_of_a_clear_range_is_scaled(value, kind, fmt, level, note):
+    assert first(deep(value, kind, fmt)) == ((level,) * 3, (note,))
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_grey_of_a_clear_range_is_scaled(value, kind, fmt, level, note):
         (4095, np.uint16, "TIFF", "has an unclear range: 4095 to 4095 in 16 bits"),
     ],
 )
-def test_a_grey_of_an_unclear_range_is_not_used(value, kind, fmt, message):
+def test_deep_levels_of_an_unclear_range_is_not_used(value, kind, fmt, message):
     with pytest.raises(Unusable) as raised:
-        read(grey(value, kind, fmt))
+        read(deep(value, kind, fmt))
     assert str(raised.value).startswith(message)
 
 

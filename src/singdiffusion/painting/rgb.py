@@ -83,13 +83,13 @@ def _eight_bits(picture: Image.Image, opened: Image.Image) -> tuple[Image.Image,
     shares = levels / white
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts only those of 8 bits
         shares = 1 - shares
-    grey = Image.fromarray((shares * 255).clip(0, 255).round().astype(np.uint8))
+    scaled = Image.fromarray((shares * 255).clip(0, 255).round().astype(np.uint8))
     clear = opened.info.get("transparency")  # of a PNG: the level that is transparent
     alpha = Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)) if isinstance(clear, int) else None
     if bits is not None:
-        return grey, alpha, f"{bits} bits to 8"
+        return scaled, alpha, f"{bits} bits to 8"
     name = "floating point to 8 bits" if floating else "32 bits to 8"
-    return grey, alpha, f"{name}: 0 to {white:g} from black to white"
+    return scaled, alpha, f"{name}: 0 to {white:g} from black to white"
 
 
 def _bits(opened: Any) -> int | None:
