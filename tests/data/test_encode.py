@@ -90,6 +90,18 @@ def test_the_manifests_statistics_are_those_of_the_latents(base, tmp_path):
     torch.testing.assert_close(covariance.flatten(0, 1), expected, rtol=2e-2, atol=2e-3)
 
 
+def test_a_byte_order_mark_costs_no_token(base, tmp_path):
+    """The same token ids, and so the same embedding, as without invisible characters."""
+    folder = good_folder(tmp_path / "in", 3)
+    for i, text in enumerate(("a red room", "\ufeffa red room", "\u200ba red room\u200d\ufeff")):
+        (folder / f"{i:03d}.txt").write_text(text)
+    (tmp_path / "out").mkdir()
+    run(sources.open_source(str(folder)), tmp_path / "out", base)
+    ids = load_file(tmp_path / "out" / "shard-00000.safetensors")["tokens.16x16"]
+    assert torch.equal(ids[0], base.tokens(["a red room"])[0][0])
+    assert torch.equal(ids, ids[:1].expand(3, -1))
+
+
 def test_low_frequencies_instead_of_latents(base, tmp_path):
     source = sources.open_source(str(good_folder(tmp_path / "in", 3)))
     for name, options in (("full", {}), ("low", {"low_frequency": 3})):
@@ -163,7 +175,7 @@ def test_captions_in_metadata_files(base, tmp_path):
         folder = good_folder(tmp_path / name, 3)
         (folder / f"metadata.{name}").write_text(text)
         found = list(sources.open_source(str(folder)).items("00000"))
-        captions = [item.caption for item in found if isinstance(item, sources.Item)]
+        captions = [item.captions[0] for item in found if isinstance(item, sources.Item)]
         assert captions == ["one", "two", "picture 2"], "a picture that the metadata leaves out has its own file"
         assert sources.Skipped("x.png", "is named in the metadata but does not exist") in found
 
@@ -192,8 +204,8 @@ def test_shards_as_img2dataset_writes_them(base, tmp_path):
         source = sources.open_source(name)
         assert source.units() == ["00000", "00001"]
         found = [item for unit in source.units() for item in source.items(unit)]
-        assert [i.caption for i in found[:5]] == [*(f"picture {i}" for i in range(4)), "from json"]
-        assert found[5] == sources.Skipped("alone", "has no picture")
+        assert [i.captions[0] for i in found[:5]] == [*(f"picture {i}" for i in range(4)), "from json"]
+        assert found[5] == sources.Skipped("alone", "has no picture: it has .txt")
     with pytest.raises(SingDiffusionError, match=r"shard .*00002.tar does not exist \(1 of 3 are missing\)"):
         sources.open_source(str(tmp_path / "in" / "{00000..00002}.tar"))
 
@@ -224,7 +236,7 @@ def test_a_hugging_face_data_set(base, tmp_path):
     for name in ("one", "many"):
         source = sources.open_source(str(tmp_path / name), unit_size=2)
         found = [item for unit in source.units() for item in source.items(unit)]
-        assert [i.caption for i in found[:4]] == [f"picture {i}" for i in range(4)]
+        assert [i.captions[0] for i in found[:4]] == [f"picture {i}" for i in range(4)]
         assert found[4] == sources.Skipped("row 4", "has no caption")
         (tmp_path / f"out-{name}").mkdir()
         assert run(source, tmp_path / f"out-{name}", base)["count"] == 4
@@ -342,6 +354,28 @@ def test_the_command_prints_the_counts_of_what_it_wrote(model, tmp_path):
     assert f"{kept} pictures in 1 shard in {tmp_path / 'out'}; {skipped} skipped, {notes} (skipped.jsonl)" in printed
     assert kept == sum(fate.startswith("kept") for fate in expected.values())
     assert noted == sum(fate.startswith("kept: ") for fate in expected.values())
+
+
+def test_the_command_counts_captions_and_names_what_it_did_not_read(model, tmp_path):
+    folder = good_folder(tmp_path / "in", 2)
+    rows = [{"file_name": f"{i:03d}.png", "text": f"caption {j}"} for i in range(2) for j in range(3)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "phone.heic").write_bytes(b"x")
+    out = tmp_path / "out"
+    printed, err = cli("encode", folder, out, "--base", model, "--size", 16, "--json", tmp_path / "f.json")
+    assert f"2 pictures with 6 captions in 1 shard in {out}; 1 skipped, 2 notes on pictures that are used" in printed
+    reason = "is of a format that Pillow cannot open here (.heic)"
+    assert f"skipped 1: {reason}" in err
+    assert json.loads((tmp_path / "f.json").read_text()) == {
+        "count": 2,
+        "captions": 6,
+        "skipped": {reason: 1},
+        "notes": {"one of several places of captions used": 2},
+    }
+    lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert {"phone.heic": f"{reason}: convert it to .png or .jpg"}.items() <= {
+        line["key"]: line.get("skipped") for line in lines
+    }.items()
 
 
 def test_the_size_is_the_bases_own_or_must_be_given(model, tokenizer, tmp_path):
@@ -469,7 +503,7 @@ def test_metadata_as_spreadsheets_and_scrapers_write_it(tmp_path):
     ):
         folder = good_folder(tmp_path / name, 2)
         (folder / f"metadata.{name}").write_bytes(text.encode())
-        captions = [item.caption for item in sources.open_source(str(folder)).items("00000")]
+        captions = [item.captions[0] for item in sources.open_source(str(folder)).items("00000")]
         assert captions == ["one two three", "two" if name == "jsonl" else "tw o"]
     (folder / "metadata.csv").write_text(f"file_name,text\n000.png,one\n001.png,{'x' * 200_000}\n")
     with pytest.raises(SingDiffusionError, match="metadata.csv is not CSV after line 2: field larger than field limit"):
@@ -507,7 +541,7 @@ def test_members_in_folders(tmp_path):
     file = members(tmp_path / "a.tar", [f"{key}{suffix}" for key in keys for suffix in (".png", ".txt", ".seg.bin")])
     found = list(sources.open_source(str(file)).items("a"))
     assert [item.key for item in found] == ["000", *keys[1:]]
-    assert {item.caption for item in found} == {"a red room"}
+    assert {item.captions[0] for item in found} == {"a red room"}
 
 
 def test_damage_that_tarfile_does_not_report_is_recorded(tmp_path):
@@ -528,7 +562,7 @@ def test_damage_that_tarfile_does_not_report_is_recorded(tmp_path):
     ):
         (tmp_path / "00000.tar").write_bytes(data)
         *good, last = sources.open_source(str(tmp_path)).items("00000")
-        assert [item.caption for item in good] == [f"picture {i}" for i in range(count)]
+        assert [item.captions[0] for item in good] == [f"picture {i}" for i in range(count)]
         assert last == sources.Skipped(f"00000.tar after {count - 1:06d}", f"the shard is damaged: {reason}")
     for data in (whole, whole[: end + 512], gzip.compress(whole)):
         (tmp_path / "00000.tar").write_bytes(data)

@@ -1,6 +1,7 @@
 """Reading shards: every row is what was written, and the batch of a step depends only on the seed and the step."""
 
 import functools
+import json
 import pickle
 
 import numpy as np
@@ -8,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import encode, sources
 from singdiffusion.data.base import Base
-from singdiffusion.data.manifest import write_manifest
+from singdiffusion.data.manifest import read_metadata, write_manifest
 from singdiffusion.data.shards import LatentDataset, Plan
 
 from . import corpus
@@ -85,6 +86,84 @@ def test_the_batch_of_a_step_does_not_depend_on_earlier_steps(folder):
     assert forward != [Plan(data, 3, seed=2).rows(step).tolist() for step in steps]
     epochs = [forward[i * plan.steps_per_epoch : (i + 1) * plan.steps_per_epoch] for i in range(3)]
     assert epochs[0] != epochs[1]
+
+
+@pytest.fixture
+def captioned(pipe, tmp_path):
+    """Eleven pictures of two shapes in three shards; picture i has 1 + i % 4 captions, "picture i, 0", ..."""
+    (tmp_path / "many").mkdir()
+    rows = []
+    for i in range(11):
+        corpus.picture(i, (48, 24) if i % 3 else (24, 48)).save(tmp_path / "many" / f"{i:03d}.png")
+        rows += [{"file_name": f"{i:03d}.png", "text": f"picture {i}, {j}"} for j in range(1 + i % 4)]
+    (tmp_path / "many" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = sources.open_source(str(tmp_path / "many"), unit_size=4)
+    (tmp_path / "shards").mkdir()
+    encode.encode(source, tmp_path / "shards", Base.of(pipe, "random"), encode.Options(32, buckets=True), batch=3)
+    write_manifest(source, tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+def test_every_caption_of_a_picture_is_stored_and_read(captioned, pipe):
+    data, base = LatentDataset(captioned), Base.of(pipe, "random")
+    assert (data.manifest["count"], data.manifest["captions"]) == (11, sum(1 + i % 4 for i in range(11)))
+    assert [shard["captions"] for shard in data.manifest["shards"]] == [10, 10, 6]
+    assert data.several_captions
+    for row in range(11):
+        number = int(data.keys(np.array([row]))[0].split(": ")[1][:3])
+        (count,) = data.captions_of(np.array([row]))
+        assert count == 1 + number % 4
+        for j in range(count):
+            _, (ids,) = data.read(np.array([row]), np.array([j]))
+            assert torch.equal(ids, base.tokens([f"picture {number}, {j}"])[0].long())
+        assert torch.equal(data.read(np.array([row]))[1][0], base.tokens([f"picture {number}, 0"])[0].long())
+    rows = np.arange(data.starts[0], data.starts[1])[::-1]
+    last = data.captions_of(rows) - 1
+    together = data.read(rows, last)[1][0]
+    one_by_one = [data.read(rows[[i]], last[[i]])[1][0] for i in range(len(rows))]
+    assert torch.equal(together, torch.cat(one_by_one)), "rows of several shards, in any order"
+    assert sum(len(ids) for ids in data.all_tokens()) == data.manifest["captions"]
+
+
+def test_shards_of_format_1_still_read(folder):
+    """They have one caption per picture, and count none."""
+    data = LatentDataset(folder)
+    rows = np.arange(data.starts[0], data.starts[1])
+    latents, ids = data.read(rows)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["format"], manifest["captions"]) == (2, 11)
+    del manifest["captions"]
+    for shard in manifest["shards"]:
+        file = folder / shard["file"]
+        metadata = read_metadata(file)
+        del shard["captions"], metadata["captions"]
+        save_file(load_file(file), file, {"singdiffusion": json.dumps(metadata)})
+        shard["bytes"] = file.stat().st_size
+        assert read_metadata(file)["captions"] == shard["count"]
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    old = LatentDataset(folder)
+    assert not old.several_captions
+    assert old.captions_of(rows).tolist() == [1] * len(rows)
+    again = old.read(rows, np.zeros(len(rows), np.int64))
+    assert torch.equal(again[0], latents)
+    assert torch.equal(again[1][0], ids[0])
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
+    with pytest.raises(SingDiffusionError, match="is of format 3, and this version of singdiffusion reads up to 2"):
+        LatentDataset(folder)
+
+
+def test_a_folder_of_format_1_is_encoded_again(folder, pipe, tmp_path):
+    """Its pictures and captions were read by other rules."""
+    settings = json.loads((folder / "encode.json").read_text())
+    (folder / "encode.json").write_text(json.dumps(settings | {"format": 1}))
+    file = folder / "shard-00000.safetensors"
+    before = file.read_bytes()
+    metadata = read_metadata(file)
+    save_file(load_file(file), file, {"singdiffusion": json.dumps(metadata | {"source": "0" * 32})})
+    source = sources.open_source(str(tmp_path / "in"), unit_size=4)
+    encode.encode(source, folder, Base.of(pipe, "random"), encode.Options(32, buckets=True), batch=3)
+    assert write_manifest(source, folder)["format"] == 2
+    assert file.read_bytes() == before
 
 
 def test_more_shards_than_files_may_be_open(folder):

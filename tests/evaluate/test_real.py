@@ -1,5 +1,7 @@
 """A folder of real pictures as users have them: of many sizes and formats, damaged, nested; and the distance of lumas."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,9 @@ from singdiffusion import SingDiffusionError
 from singdiffusion.data.pictures import fit
 from singdiffusion.evaluate.metrics.brightness import Lumas, brightness_distance
 from singdiffusion.evaluate.real import RealPictures
+from singdiffusion.evaluate.selection import controls_for
+
+from ..painting.files import icc
 
 
 def picture(seed, width=8, height=8):
@@ -91,6 +96,55 @@ def test_unreadable_pictures_are_skipped_and_named(folder):
     line = real.warnings()[0]
     assert line.startswith(f"3 of 10 files in {folder} were skipped: broken.png cannot be decoded")
     assert "moves.gif is animated" in line
+
+
+def test_conversions_and_files_that_are_not_read_are_named(tmp_path):
+    """The same pictures as encode reads: deep greys and color profiles by what they mean."""
+    Image.fromarray(np.full((8, 8), 200, np.float32)).save(tmp_path / "deep.tiff")
+    Image.new("L", (8, 8), 128).save(tmp_path / "old mac.jfif", "JPEG", quality=100, icc_profile=icc("GRAY", 1.8))
+    Image.new("L", (8, 8), 128).save(tmp_path / "newer.png", icc_profile=icc("RGB", 1.8))
+    Image.fromarray(np.full((8, 8), 300, np.float32)).save(tmp_path / "unclear.tiff")
+    (tmp_path / "phone.heic").write_bytes(b"x")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    picture(0).save(tmp_path / ".ipynb_checkpoints" / "0.png")
+    (tmp_path / "more").mkdir()
+    picture(1).save(tmp_path / "more" / "1.png")
+    (tmp_path / "more" / "back").symlink_to(tmp_path)
+    real = RealPictures(tmp_path)
+    found = [row for row in all_of(real) if len(set(row.flatten().tolist())) == 1]
+    assert sorted(int(row[0, 0, 0]) for row in found) == [146, 146, 200]
+    assert len(real) == 5
+    lines = real.warnings()
+    assert lines[0].startswith(
+        f"1 of 5 files in {tmp_path} were skipped: unclear.tiff has an unclear range: 300 to 300"
+    )
+    assert lines[1] == (
+        f"3 more in {tmp_path} are not read: .ipynb_checkpoints/ is a hidden folder or one of copies; more/back/ is another name of a "
+        "folder that is read; phone.heic is of a format that Pillow cannot open here (.heic): convert it to .png or .jpg"
+    )
+    assert lines[2] == "real pictures were converted: color profile to sRGB (2), floating point to 8 bits (1)"
+    assert lines[3].startswith("1 of 5 real pictures are JPEGs"), "a .jfif is one"
+    all_of(real)
+    assert real.warnings() == lines, "a second pass counts them again and not twice"
+
+
+def test_pictures_of_a_control_folder(tmp_path):
+    """Those of ``encode``: any format of Pillow, in subfolders too, in sRGB; what is not used is named."""
+    pipe, lines = SimpleNamespace(controlnet=object()), []
+    Image.new("RGB", (4, 4), (128,) * 3).save(tmp_path / "a.jfif", "JPEG", quality=100, icc_profile=icc("RGB", 1.8))
+    (tmp_path / "sub").mkdir()
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "sub" / "b.png")
+    (tmp_path / "c.svg").write_text("<svg/>")
+    found = controls_for(pipe, "model", tmp_path, lines.append)
+    assert [image.getpixel((0, 0)) for image in found.images] == [(146, 146, 146), (255, 0, 0)]
+    assert lines == [
+        f"{tmp_path / 'c.svg'} is of a format that Pillow cannot open here (.svg): convert it to .png or .jpg",
+        f"{tmp_path / 'a.jfif'}: color profile to sRGB",
+    ]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "c.svg").write_text("<svg/>")
+    with pytest.raises(SingDiffusionError, match="empty holds no pictures .*; c.svg is of a format that Pillow"):
+        controls_for(pipe, "model", tmp_path / "empty")
 
 
 def test_a_number_of_them(folder):

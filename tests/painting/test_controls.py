@@ -9,6 +9,8 @@ from PIL import Image
 from singdiffusion import SingDiffusionError
 from singdiffusion.painting.controls import needs_control, read_control
 
+from .files import icc
+
 WITH, WITHOUT = SimpleNamespace(controlnet=object()), SimpleNamespace()
 
 
@@ -40,6 +42,24 @@ def test_sixteen_bits_become_eight(tmp_path):
     levels = np.array([[0, 257 * 10, 32768, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / "depth.png")
     assert np.asarray(read_control(tmp_path / "depth.png"))[0, :, 0].tolist() == [0, 10, 128, 255]
+
+
+def test_color_profiles_are_converted_and_reported(tmp_path):
+    lines = []
+    Image.new("RGB", (4, 4), (128,) * 3).save(tmp_path / "a.png", icc_profile=icc("RGB", 1.8))
+    Image.new("RGB", (4, 4), (128,) * 3).save(tmp_path / "b.png", icc_profile=b"none")
+    assert read_control(tmp_path / "a.png", report=lines.append).getpixel((0, 0)) == (146,) * 3
+    assert read_control(tmp_path / "b.png", report=lines.append).getpixel((0, 0)) == (128,) * 3
+    assert lines[0] == f"{tmp_path / 'a.png'}: color profile to sRGB"
+    assert lines[1].startswith(f"{tmp_path / 'b.png'}: color profile not used: ")
+
+
+def test_a_picture_of_an_unclear_range_is_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 3.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(
+        SingDiffusionError, match="a.tif cannot be read as a picture: it has an unclear range: 3.5 to 3.5 in floating"
+    ):
+        read_control(tmp_path / "a.tif")
 
 
 def test_a_name_of_the_models_own(tmp_path, monkeypatch):

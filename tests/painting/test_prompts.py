@@ -2,33 +2,70 @@
 
 import csv
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError, tiny
-from singdiffusion.painting.prompts import PAPER_PROMPTS, Prompt, named, read_prompts, slug, too_long
+from singdiffusion.painting.prompts import PAPER_PROMPTS, Prompt, named, plain_text, read_prompts, slug, too_long
 
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(lambda s: s.strip())
+text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(plain_text)
 captions = st.dictionaries(text, text, min_size=1, max_size=8)
-
-
-def words(caption):
-    return " ".join(caption.split())
 
 
 @given(captions)
 @settings(max_examples=50)
 def test_the_same_captions_from_every_format(tmp_path_factory, by_id):
     folder = tmp_path_factory.mktemp("captions")
-    expected = [Prompt(name, words(caption)) for name, caption in by_id.items()]
+    expected = [Prompt(name, plain_text(caption)) for name, caption in by_id.items()]
     (folder / "a.json").write_text(json.dumps(by_id))
     rows = [{"id": name, "caption": caption} for name, caption in by_id.items()]
     (folder / "b.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("a.json", "b.json", "c.jsonl"):
         assert read_prompts(folder / name) == expected
+
+
+@pytest.mark.parametrize(
+    "invisible", "\ufeff \u200b \u200c \u200d \u200e \u200f \u2060 \u00ad \u202a \u2066 \0 \x1b".split(" ")
+)
+def test_invisible_characters_at_the_ends(invisible):
+    for text in (
+        invisible + "a red room",
+        "a red room" + invisible,
+        f" {invisible} a  red\nroom{invisible}{invisible} ",
+    ):
+        assert plain_text(text) == "a red room"
+    assert plain_text(invisible) == ""
+
+
+def test_a_text_as_it_is_seen():
+    for text, expected in (
+        ("a red\u200b room", "a red room"),
+        ("e\u0301te\u0301", "\u00e9t\u00e9"),  # NFC: one letter
+        ("e\u200b\u0301", "\u00e9"),
+        ("x\u00b2 \ufb01", "x\u00b2 \ufb01"),  # not NFKC: a square and a ligature stay
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),  # Persian
+        (
+            "\U0001f469\u200d\U0001f680 \u2764\ufe0f",
+            "\U0001f469\u200d\U0001f680 \u2764\ufe0f",
+        ),  # an astronaut and a red heart
+        ("a\u2028b\x85c\u3000d", "a b c d"),
+    ):
+        assert plain_text(text) == expected
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_plain_text_stays_as_it_is(raw):
+    plain = plain_text(raw)
+    assert plain_text(plain) == plain == unicodedata.normalize("NFC", plain)
+    assert plain.strip() == plain
+    assert "  " not in plain
 
 
 def test_tables_and_text(tmp_path):

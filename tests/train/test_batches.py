@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singdiffusion.data.shards import LatentDataset, Plan
-from singdiffusion.train.batches import MicroBatches, caption_counts, drops, noises
+from singdiffusion.train.batches import MicroBatches, caption_counts, drawn_captions, drops, noises
+
+from .world import encoded
 
 EMPTY = [torch.zeros(16, dtype=torch.int64)]
 
@@ -71,3 +73,81 @@ def test_captions_are_counted(world):
     counts = caption_counts(LatentDataset(world / "shards"), 100)
     assert sorted(counts.values()) == [9, 9, 10, 10, 10]
     assert caption_counts(LatentDataset(world / "shards"), 4) is None
+
+
+@pytest.fixture
+def captioned(pipe, tmp_path):
+    """Forty-eight pictures, each with three captions."""
+    return LatentDataset(encoded(pipe, tmp_path / "captioned", words=("a", "b", "c")) / "shards")
+
+
+def test_each_epoch_draws_one_of_a_pictures_captions(captioned):
+    """The same one whatever the processes and micro-batches, and whichever step is computed first."""
+    plan = Plan(captioned, 8, seed=2)
+    each: dict[int, list[set[tuple]]] = {}
+    for epoch in range(12):
+        seen: dict[int, set[tuple]] = {}
+        for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
+            (whole,) = parts(plan, 1, 8, step)
+            shared = parts(Plan(captioned, 8, seed=2), 2, 2, step)
+            assert torch.equal(torch.cat([b.ids[0] for b in shared]), whole.ids[0])
+            for row, ids in zip(whole.rows.tolist(), whole.ids[0].tolist(), strict=True):
+                if any(ids):  # not dropped
+                    seen.setdefault(row, set()).add(tuple(ids))
+        for row, captions in seen.items():
+            assert len(captions) == 1, "a picture has one caption in an epoch"
+            each.setdefault(row, []).append(captions.pop())
+    own = {
+        row: {tuple(captioned.read(np.array([row]), np.array([j]))[1][0][0].tolist()) for j in range(3)}
+        for row in range(len(captioned))
+    }
+    assert all(set(found) <= own[row] and len(own[row]) == 3 for row, found in each.items())
+    assert np.mean([len(set(found)) for found in each.values()]) > 2.8, "over the epochs all of them"
+    assert [b.ids[0].tolist() for b in parts(plan, 1, 8, 3, seed=1)] != [
+        b.ids[0].tolist() for b in parts(plan, 1, 8, 3, seed=5)
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 10**6),
+    st.lists(st.integers(0, 2**40), min_size=1, max_size=9, unique=True),
+)
+def test_the_caption_of_a_picture_is_a_function_of_seed_epoch_and_picture(seed, epoch, rows):
+    counts = np.array([1 + row % 7 for row in rows])
+    found = drawn_captions(seed, epoch, np.array(rows), counts)
+    assert ((found >= 0) & (found < counts)).all()
+    for i, row in enumerate(rows):
+        assert drawn_captions(seed, epoch, np.array([row]), counts[[i]]) == found[i]
+
+
+def test_captions_are_drawn_uniformly_and_independently():
+    rows = np.arange(100_000)
+    counts = np.full(len(rows), 5)
+    first, second, other = (
+        drawn_captions(3, 0, rows, counts),
+        drawn_captions(3, 1, rows, counts),
+        drawn_captions(4, 0, rows, counts),
+    )
+    spread = (0.2 * 0.8 / len(rows)) ** 0.5
+    for a, b in ((first, second), (first, other), (first[:-1], first[1:])):
+        assert np.mean(a == b) == pytest.approx(0.2, abs=5 * spread)
+    assert np.bincount(first) / len(rows) == pytest.approx([0.2] * 5, abs=5 * spread)
+
+
+def test_the_draw_of_captions_is_the_same_in_every_version():
+    """SplitMix64, by hand: a run resumes with the captions that it began with."""
+
+    def mixed(state):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    assert mixed(0) == 0xE220A8397B1DCDAF  # the first output of the seed 0, as published
+    for seed, epoch, row, count in ((0, 0, 0, 5), (7, 3, 12, 3), (2**32 - 1, 10**6, 2**40, 1000)):
+        bits = mixed(mixed(mixed(seed << 32 | 3) ^ epoch) ^ row)
+        assert drawn_captions(seed, epoch, np.array([row]), np.array([count])).tolist() == [
+            int((bits >> 11) / 2**53 * count)
+        ]

@@ -29,8 +29,8 @@ UNET = {
 DECODER = {"grid": 4, "width": 32, "layers": 2}
 
 
-def encoded(pipe, folder, count=48, size=16, low_frequency=None, shapes=None, unit=20):
-    """Write the base and its shards: folder/base, folder/shards."""
+def encoded(pipe, folder, count=48, size=16, low_frequency=None, shapes=None, unit=20, words=()):
+    """Write the base and its shards: folder/base, folder/shards. With words, each picture has a caption per word."""
     pipe.save_pretrained(folder / "base")
     (folder / "in").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -39,7 +39,12 @@ def encoded(pipe, folder, count=48, size=16, low_frequency=None, shapes=None, un
         width, height = (shapes or [(size, size)])[i % len(shapes or [0])]
         pixels = np.clip(COLORS[name] + rng.normal(0, 20) + rng.normal(0, 5, (height, width, 3)), 0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "in" / f"{i:03d}.png")
-        (folder / "in" / f"{i:03d}.txt").write_text(name)
+        if words:
+            rows = [{"file_name": f"{i:03d}.png", "text": f"{name} {word}"} for word in words]
+            with (folder / "in" / "metadata.jsonl").open("a") as opened:
+                opened.write("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            (folder / "in" / f"{i:03d}.txt").write_text(name)
     source = sources.open_source(str(folder / "in"), unit_size=unit)
     (folder / "shards").mkdir()
     options = encode.Options(size, buckets=shapes is not None, low_frequency=low_frequency, smallest=4)

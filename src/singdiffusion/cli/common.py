@@ -45,20 +45,32 @@ def announce(name: str, pipe: Any) -> None:
     console.print(f"{name} on {describe(pipe)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def module_for(pipe: Any, module: str) -> str:
+def module_for(pipe: Any, module: str, shown: bool = True) -> str | None:
     """Return the name of a module; for "auto" that of the module that fits, after a line on stderr about it.
+
+    For a pipeline that stays as it is "auto" is None, after a line with the reason.
+
+    Args:
+        pipe: the pipeline.
+        module: as given on the command line.
+        shown: False for all but the first of several processes.
 
     Raises:
         SingDiffusionError: none fits, or the one that fits cannot be had.
     """
     from ..plugin.choice import choose_for, module_dtype
+    from ..plugin.pipelines import untouched
 
-    choice = choose_for(pipe, module_dtype(pipe)) if module == "auto" else None
-    if choice is None:  # named, or for a pipeline that stays as it is
+    if module != "auto":
         return module
-    for line in (*choice.passed_over, choice.line):
+    choice = choose_for(pipe, module_dtype(pipe))
+    if choice is None:
+        lines = [f"{type(pipe).__name__} stays as it is: {untouched(pipe)}"]
+    else:
+        lines = [*choice.passed_over, choice.line]
+    for line in lines if shown else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return choice.source
+    return None if choice is None else choice.source
 
 
 class Advance(Protocol):
@@ -144,7 +156,12 @@ def control_image(pipe: Any, file: Path | None, model: str) -> Any:
     """
     from ..painting.controls import needs_control, read_control
 
-    return read_control(file, own_hints(model)) if needs_control(pipe, file) else None  # type: ignore[arg-type]
+    return read_control(file, own_hints(model), print_note) if needs_control(pipe, file) else None  # type: ignore[arg-type]
+
+
+def print_note(line: str) -> None:
+    """Print a line on stderr about something that a reader of the result must know."""
+    console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def own_hints(model: str) -> dict[str, Any]:

@@ -112,15 +112,16 @@ def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) ->
         SingDiffusionError: no picture could be used.
     """
     skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
-    write_json(json, {key: found[key] for key in ("count", "skipped", "notes")})
+    write_json(json, {key: found[key] for key in ("count", "captions", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
         console.print(f"skipped {count}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if not found["count"]:
         raise SingDiffusionError(f"no picture of {source} could be used; the reasons are in {out / 'skipped.jsonl'}")
     shards = len(found["shards"])
     notes = f", {noted} notes on pictures that are used" if noted else ""
+    captions = f" with {found['captions']} captions" if found["captions"] > found["count"] else ""
     typer.echo(
-        f"{found['count']} pictures in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped{notes} (skipped.jsonl)"
+        f"{found['count']} pictures{captions} in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped{notes} (skipped.jsonl)"
     )
 
 

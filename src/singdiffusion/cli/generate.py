@@ -216,10 +216,11 @@ def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any,
     from ..plugin.choice import module_dtype
     from ..plugin.pipelines import untouched
 
+    if module is None and not first:
+        return None, None, None
     reason = untouched(pipe)
-    if reason is not None and (module is not None or first):
+    if reason is not None:
         console.print(f"{type(pipe).__name__} stays as it is: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if reason is not None or (module is None and not first):
         return None, None, None
     source = None if module is None else module_for(pipe, module)
     sing = SingDiffusion() if source is None else SingDiffusion.from_pretrained(source, torch_dtype=module_dtype(pipe))

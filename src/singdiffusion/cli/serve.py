@@ -98,16 +98,15 @@ def _names(model: str, modules: list[str] | None, pipe: Any) -> list[str]:
         SingDiffusionError: "none" comes with others.
     """
     from .. import tiny
-    from ..plugin.pipelines import untouched
 
     if modules is None and model in tiny.MODELS:
         return ["tiny-unet", "tiny"]
     if modules is not None and "none" in modules and len(modules) > 1:
         raise SingDiffusionError("none goes with no other module", setting="module")
-    if modules == ["none"] or untouched(pipe) is not None:
+    if modules == ["none"]:
         return []
     try:
-        return [module_for(pipe, name) for name in modules or ["auto"]]
+        return [found for name in modules or ["auto"] if (found := module_for(pipe, name)) is not None]
     except SingDiffusionError as error:
         if modules is not None:
             raise

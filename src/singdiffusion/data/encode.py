@@ -27,10 +27,8 @@ from ..modules.text import same_fingerprint
 from ..painting.luma import lumas
 from . import pictures
 from .base import Base
-from .manifest import SETTINGS, LatentSums, is_done, shard_file
-from .sources import Item, Skipped, Source
-
-FORMAT = 1
+from .items import Item, Skipped, Source
+from .manifest import FORMAT, SETTINGS, LatentSums, is_done, shard_file
 
 Shape = tuple[int, int]
 """Height and width of a bucket, in pixels."""
@@ -63,7 +61,7 @@ class _Group:
     """The pictures of one bucket, encoded."""
 
     latents: list[Tensor] = field(default_factory=list)
-    captions: list[str] = field(default_factory=list)
+    captions: list[tuple[str, ...]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     mean_lumas: list[float] = field(default_factory=list)
 
@@ -139,6 +137,8 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
                 raise SingDiffusionError(
                     f"{out} holds shards of another {part.removesuffix('s')}: {key} {stored}, not {value}; name an empty folder"
                 )
+    if theirs.get("format") != FORMAT:  # shards of other rules count as changed, and are encoded again
+        write_whole(file, json.dumps(ours, indent=2) + "\n")
 
 
 def _same(key: str, theirs: Any, ours: Any) -> bool:
@@ -202,13 +202,17 @@ def _encode_batch(base: Base, group: _Group, row: list[tuple[np.ndarray, Item]])
     rgb = torch.from_numpy(np.stack([pixels for pixels, _ in row]))
     group.latents.append(base.latents(rgb))
     group.mean_lumas += lumas(rgb.permute(0, 3, 1, 2)).mean((1, 2)).tolist()
-    group.captions += [item.caption for _, item in row]
+    group.captions += [item.captions for _, item in row]
     group.keys += [item.key for _, item in row]
     row.clear()
 
 
 def _packed(groups: dict[Shape, _Group], reasons: _Reasons, base: Base, options: Options, digest: str) -> bytes:
-    """Return a shard: tensors WHAT.HEIGHTxWIDTH, and everything else as JSON in its metadata."""
+    """Return a shard: tensors WHAT.HEIGHTxWIDTH, and everything else as JSON in its metadata.
+
+    The token ids of a picture's captions follow each other. Where a picture has several, ``captions`` holds the row of each picture's
+    first one, and the end: int32 (N + 1,). Otherwise row i is the caption of picture i.
+    """
     tensors: dict[str, Tensor] = {}
     keys, shapes = {}, {}
     sums = LatentSums(base.vae.config.latent_channels)
@@ -219,13 +223,17 @@ def _packed(groups: dict[Shape, _Group], reasons: _Reasons, base: Base, options:
         if options.low_frequency is not None:
             latents = low_frequencies(latents, options.low_frequency)
         tensors[f"latents.{name}"] = latents.half().contiguous()
-        for i, ids in enumerate(base.tokens(group.captions)):
+        for i, ids in enumerate(base.tokens([caption for captions in group.captions for caption in captions])):
             tensors[f"tokens{i or ''}.{name}"] = ids
+        firsts = np.cumsum([0, *map(len, group.captions)])
+        if firsts[-1] > len(group.captions):
+            tensors[f"captions.{name}"] = torch.from_numpy(firsts.astype(np.int32))
         tensors[f"luma.{name}"] = torch.tensor(group.mean_lumas)
         keys[name], shapes[name] = group.keys, list(latents.shape[1:])
     metadata = {
         "source": digest,
         "count": sum(map(len, keys.values())),
+        "captions": sum(len(captions) for group in groups.values() for captions in group.captions),
         "skipped": reasons.skipped,
         "notes": reasons.notes,
         "keys": keys,

@@ -16,11 +16,12 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError, one_line
 from ..files import read_json, write_whole
-from .sources import Source
+from .items import Source
 
+FORMAT = 2  # of a folder of shards; in 1 every picture had one caption
 MANIFEST, SETTINGS, SKIPPED = "manifest.json", "encode.json", "skipped.jsonl"
 STATISTICS = 4  # lowest frequencies per side whose mean, variance and covariance between channels the manifest holds
-METADATA = ("source", "count", "skipped", "notes", "keys", "shapes", "sums", "products")  # of a shard
+METADATA = ("source", "count", "captions", "skipped", "notes", "keys", "shapes", "sums", "products")  # of a shard
 
 
 def shard_file(folder: Path, unit: str) -> Path:
@@ -43,7 +44,8 @@ def read_metadata(file: Path) -> dict[str, Any]:
     try:
         with safe_open(file, "pt") as opened:
             metadata = json.loads(opened.metadata()["singdiffusion"])
-        return {name: metadata[name] for name in METADATA}
+        captions = {"captions": metadata["count"]}  # of shards of format 1
+        return {name: (captions | metadata)[name] for name in METADATA}
     except Exception as error:  # safetensors raises its own kind, and others
         line = one_line(error, 120)
         raise SingDiffusionError(f"{file} is damaged or not a shard ({line}); delete it and encode again") from error
@@ -79,12 +81,14 @@ def write_manifest(source: Source, folder: Path) -> dict[str, Any]:
                 lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     manifest = settings | {
         "count": sum(shard["count"] for shard in shards),
+        "captions": sum(shard["captions"] for shard in shards),
         "skipped": dict(reasons["skipped"]),
         "notes": dict(reasons["notes"]),
         **sums.statistics(),
         "shards": shards,
     }
-    write_whole(folder / SKIPPED, "".join(lines))
+    # the name of a file may hold bytes that are not UTF-8; Python's escapes of these are also those of JSON
+    write_whole(folder / SKIPPED, "".join(lines).encode("utf-8", "backslashreplace"))
     write_whole(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
 
@@ -94,6 +98,7 @@ def _entry(file: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     return {
         "file": file.name,
         "count": metadata["count"],
+        "captions": metadata["captions"],
         "bytes": os.path.getsize(file),
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "groups": {name: len(keys) for name, keys in metadata["keys"].items()},

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..compat import has_transparency
 from ..errors import one_line
+from ..painting.rgb import Unusable, upright_rgb
+
+__all__ = ["Unusable", "buckets", "fit", "load", "nearest_bucket"]
 
 MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
 BUCKET_STEP = 64  # sides of buckets are multiples of this many pixels
@@ -17,14 +19,10 @@ JPEGS = ("JPEG", "MPO")  # an MPO of a phone has a preview or a depth map behind
 WIDEST = 2.0  # the most extreme aspect ratio of a bucket
 
 
-class Unusable(Exception):
-    """The reason why a picture cannot be used."""
-
-
 def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.Image, tuple[str, ...]]:
-    """Return an upright 8-bit RGB picture, and notes on what had to be converted.
+    """Return an upright 8-bit picture in sRGB, and notes on what had to be converted.
 
-    Transparent pictures are put on white. Pictures of 16 bits lose their lower 8 bits.
+    Transparent pictures are put on white; deep greys and color profiles are converted as ``painting.rgb`` describes.
 
     Args:
         picture: what ``PIL.Image.open`` takes, or a ``PIL.Image.Image``.
@@ -32,7 +30,7 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
         enough: height and width that suffice. A much larger JPEG is decoded at a fraction of its size, at least twice this.
 
     Raises:
-        Unusable: the picture cannot be decoded, is animated, too small or too large.
+        Unusable: the picture cannot be decoded, is animated, too small, too large or of an unclear range.
     """
     try:
         opened = picture if isinstance(picture, Image.Image) else Image.open(picture)
@@ -40,7 +38,7 @@ def load(picture: Any, smallest: int, enough: int | None = None) -> tuple[Image.
         if opened.format in JPEGS and enough is not None:
             opened.draft(None, (2 * enough, 2 * enough))
         opened.load()
-        return _rgb(opened)
+        return upright_rgb(opened)
     except Unusable:
         raise
     except Image.DecompressionBombError as error:
@@ -56,25 +54,6 @@ def _check(opened: Image.Image, smallest: int) -> None:
         raise Unusable(f"is too small: {opened.width} x {opened.height}, less than {smallest}")
     if opened.width * opened.height > MOST_PIXELS:
         raise Unusable(f"is too large: {opened.width} x {opened.height}")
-
-
-def _rgb(opened: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    notes = ()
-    upright = ImageOps.exif_transpose(opened) or opened
-    if upright.mode.startswith(("I", "F")):
-        levels = np.asarray(upright, np.float64)
-        if not np.isfinite(levels).all():
-            raise Unusable("has NaN or infinite values")
-        top = 1.0 if upright.mode == "F" and levels.max() <= 1 else 65535.0
-        upright = Image.fromarray(np.clip(levels / top * 255, 0, 255).astype(np.uint8))
-        notes = ("16 bits to 8",)
-    elif upright.mode == "CMYK":
-        notes = ("CMYK to RGB",)
-    if has_transparency(upright):
-        over = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-        notes = (*notes, "transparent, on white")
-    return upright.convert("RGB"), notes
 
 
 def fit(picture: Image.Image, height: int, width: int) -> np.ndarray:

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from ..errors import SingDiffusionError
 from ..files import read_json
-from .manifest import MANIFEST, read_metadata
+from .manifest import FORMAT, MANIFEST, read_metadata
 
 MOST_OPEN = 256  # shards mapped at once; a process may open some thousand files, and a data set may have more shards
 HELD_OUT_SEED = 20_240
+_IN_MEMORY = np.int64, np.float32  # of token ids and latents
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
 
 
@@ -38,7 +39,7 @@ class LatentDataset:
         folder: what ``singdiffusion encode`` wrote.
 
     Raises:
-        SingDiffusionError: the folder has no manifest or no picture, or a shard is missing or damaged.
+        SingDiffusionError: the folder has no manifest or no picture, or is of a newer format; a shard is missing or damaged.
     """
 
     def __init__(self, folder: Path):
@@ -46,6 +47,10 @@ class LatentDataset:
         if not file.is_file():
             raise SingDiffusionError(f"{folder} has no {MANIFEST}: run singdiffusion encode until it is complete")
         self.folder, self.manifest = folder, read_json(file)
+        if self.manifest.get("format", 1) > FORMAT:
+            raise SingDiffusionError(
+                f"{folder} is of format {self.manifest['format']}, and this version of singdiffusion reads up to {FORMAT}"
+            )
         shards = self.manifest["shards"]
         self.layouts = [_layout(folder / shard["file"], shard["bytes"]) for shard in shards]
         self.groups = sorted({name for shard in shards for name in shard["groups"]})
@@ -90,25 +95,57 @@ class LatentDataset:
         """Number of tokenizers whose ids a row has: 1, or 2 for SDXL."""
         return len(self.manifest["base"]["tokens"])
 
-    def read(self, rows: np.ndarray) -> tuple[Tensor, list[Tensor]]:
-        """Return latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor per tokenizer, of rows of one group."""
+    @property
+    def several_captions(self) -> bool:
+        """Whether any picture has more than one caption."""
+        return self.manifest.get("captions", len(self)) > len(self)  # a manifest of format 1 does not count them
+
+    def captions_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of captions of each row, int64 (B,); at least 1."""
+        counts = np.ones(len(rows), np.int64)
+        if self.several_captions:
+            for chosen, places, _, firsts in self._parts(rows):
+                if firsts is not None:
+                    counts[chosen] = firsts[places + 1] - firsts[places]
+        return counts
+
+    def read(self, rows: np.ndarray, captions: np.ndarray | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return latents float32 (B, C, h, w) and token ids int64 (B, L), one tensor per tokenizer, of rows of one group.
+
+        Args:
+            rows: int (B,).
+            captions: which caption of each row, from 0 and below ``captions_of``; None: the first.
+        """
+        wanted = np.zeros(len(rows), np.int64) if captions is None else np.asarray(captions, np.int64)
+        kinds = ["latents", *(f"tokens{i or ''}" for i in range(self.tokenizers))]
+        found: dict[str, np.ndarray] = {}
+        for chosen, places, tensors, firsts in self._parts(rows):
+            captioned = places if firsts is None else firsts[places] + wanted[chosen]
+            for kind in kinds:
+                stored = tensors[kind]
+                whole = found.setdefault(kind, np.empty((len(rows), *stored.shape[1:]), stored.dtype))
+                whole[chosen] = stored[places if kind == "latents" else captioned]
+        latents, *ids = (torch.from_numpy(found[kind].astype(_IN_MEMORY[kind == "latents"])) for kind in kinds)
+        return latents, ids
+
+    def _parts(
+        self, rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None]]:
+        """Yield the rows of each shard: (which rows, their places, tensors by kind, first caption of each place or None)."""
         rows = np.asarray(rows, np.int64)
         parts = np.searchsorted(self._firsts, rows, "right") - 1
-        places = rows - self._firsts[parts]
-
-        def gather(kind: str) -> np.ndarray:
-            found = None
-            for part in np.unique(parts):  # reads each shard once
-                group, shard = divmod(int(part), len(self.layouts))
-                stored = self._tensors(shard)[f"{kind}.{self.groups[group]}"]
-                if found is None:
-                    found = np.empty((len(rows), *stored.shape[1:]), stored.dtype)
-                found[parts == part] = stored[places[parts == part]]
-            return found  # type: ignore[return-value]
-
-        latents = torch.from_numpy(gather("latents").astype(np.float32))
-        ids = [torch.from_numpy(gather(f"tokens{i or ''}").astype(np.int64)) for i in range(self.tokenizers)]
-        return latents, ids
+        for part in np.unique(parts):  # reads each shard once
+            group, shard = divmod(int(part), len(self.layouts))
+            end = f".{self.groups[group]}"
+            tensors = {name.removesuffix(end): v for name, v in self._tensors(shard).items() if name.endswith(end)}
+            firsts = tensors.get("captions")
+            chosen = parts == part
+            yield (
+                chosen,
+                rows[chosen] - self._firsts[part],
+                tensors,
+                None if firsts is None else firsts.astype(np.int64),
+            )
 
     def size_of(self, row: int) -> tuple[int, int]:
         """Return height and width of a row's latents, also where only their lowest frequencies are stored."""
@@ -117,7 +154,7 @@ class LatentDataset:
         return int(height) // scale, int(width) // scale
 
     def all_tokens(self) -> Iterator[np.ndarray]:
-        """Yield the token ids of every picture, group by group of each shard: (N, L), the tokenizers' ids side by side."""
+        """Yield the token ids of every caption, group by group of each shard: (N, L), the tokenizers' ids side by side."""
         for shard in range(len(self.layouts)):
             tensors = self._tensors(shard)
             for name in sorted({key.partition(".")[2] for key in tensors}):
@@ -218,6 +255,10 @@ class Plan:
             filled = np.concatenate([shuffled, rng.choice(part, short)])
             batches += list(filled.reshape(-1, self.batch))
         return [batches[i] for i in rng.permutation(len(batches))]
+
+    def epoch_of(self, step: int) -> int:
+        """Return the number of a step's epoch; both count from 0."""
+        return step // self.steps_per_epoch
 
     def rows(self, step: int) -> np.ndarray:
         """Return the batch of a step, counted from 0."""

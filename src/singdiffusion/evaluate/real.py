@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.formats import COMMON, jpeg_suffixes
+from ..data.listing import list_folder
 from ..data.pictures import Unusable, fit, load
-from ..data.sources import SUFFIXES
 from ..errors import SingDiffusionError
 from .metrics.brightness import Lumas
 from .metrics.crowd import Crowd, Statistics
 from .metrics.features import BATCH
 from .processes import Processes, everyone
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 PENDING = 8  # most batches of pictures of different sizes in memory
 NAMED = 3  # unreadable files that a warning names
 
@@ -31,13 +32,14 @@ class RealPictures:
     and only the extractor resizes it, as clean-fid does with folders.
 
     Args:
-        folder: searched recursively for ``data.sources.SUFFIXES``.
+        folder: searched recursively, as ``data.listing.list_folder`` does.
         size: height and width in pixels; None: as they are, of any sizes.
         number: most pictures, drawn with a fixed seed; None: all.
         processes: each process reads its own share.
 
     Attributes:
         skipped: files that this process could not read, with the reason; filled while reading.
+        changed: number of pictures per conversion that they needed, of this process; filled while reading.
 
     Raises:
         SingDiffusionError: the folder does not exist, or has fewer than two pictures.
@@ -48,17 +50,20 @@ class RealPictures:
     ):
         if not folder.is_dir():
             raise SingDiffusionError(f"there is no folder {folder} of real pictures", setting="real")
-        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        listing = list_folder(folder)
+        files = listing.pictures
         if len(files) < 2:
             raise SingDiffusionError(
-                f"{folder} holds {len(files)} pictures, and at least 2 are needed ({', '.join(SUFFIXES)})",
+                f"{folder} holds {len(files)} pictures, and at least 2 are needed ({COMMON}){listing.examples()}",
                 setting="real",
             )
         if number is not None and number < len(files):
             files = sorted(random.Random(0).sample(files, max(2, number)))
         self.folder, self.size, self.files = folder, size, files
         self._mine = files if processes is None else processes.share(files)
+        self._unused = [f"{line.key} {line.reason}" for line in listing.unused]
         self.skipped: list[str] = []
+        self.changed: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """Number of files, of all processes."""
@@ -77,7 +82,7 @@ class RealPictures:
         Pictures of one size come together, so the order is not quite that of the files.
         """
         waiting: dict[tuple[int, int], list[Tensor]] = {}
-        self.skipped = []
+        self.skipped, self.changed = [], Counter()
         for picture in self._read():
             shape = (picture.shape[1], picture.shape[2])
             waiting.setdefault(shape, []).append(picture)
@@ -91,26 +96,36 @@ class RealPictures:
     def _read(self) -> Iterator[Tensor]:
         for file in self._mine:
             try:
-                image = load(file, smallest=1)[0]
+                image, notes = load(file, smallest=1)
             except Unusable as error:
                 self.skipped.append(f"{file.relative_to(self.folder)} {error}")
                 continue
+            self.changed.update(note.split(":")[0] for note in notes)  # after the colon come a picture's own numbers
             pixels = np.array(image) if self.size is None else fit(image, self.size, self.size).copy()
             yield torch.from_numpy(pixels).permute(2, 0, 1)
 
     def warnings(self) -> list[str]:
-        """Return lines about skipped files and JPEGs, of all processes; all must call it, after reading."""
+        """Return lines about skipped and converted files and JPEGs, of all processes; all must call it, after reading."""
         skipped = sorted(line for part in everyone(self.skipped) for line in part)
+        changed = sum(everyone(self.changed), Counter())
         lines = []
         if skipped:
-            named = "; ".join(skipped[:NAMED]) + ("; ..." if len(skipped) > NAMED else "")
-            lines.append(f"{len(skipped)} of {len(self.files)} files in {self.folder} were skipped: {named}")
-        jpegs = sum(file.suffix.lower() in JPEG_SUFFIXES for file in self.files)
+            lines.append(f"{len(skipped)} of {len(self.files)} files in {self.folder} were skipped: {_first(skipped)}")
+        if self._unused:
+            lines.append(f"{len(self._unused)} more in {self.folder} are not read: {_first(self._unused)}")
+        if changed:
+            counts = ", ".join(f"{note} ({count})" for note, count in sorted(changed.items()))
+            lines.append(f"real pictures were converted: {counts}")
+        jpegs = sum(file.suffix.lower() in jpeg_suffixes() for file in self.files)
         if jpegs:
             lines.append(
                 f"{jpegs} of {len(self.files)} real pictures are JPEGs, whose artefacts alone move a Fréchet distance (clean-fid)"
             )
         return lines
+
+
+def _first(lines: list[str]) -> str:
+    return "; ".join(lines[:NAMED]) + ("; ..." if len(lines) > NAMED else "")
 
 
 @dataclass

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import tiny
-from ..data.sources import SUFFIXES
+from ..data.formats import COMMON
+from ..data.listing import list_folder
 from ..errors import SingDiffusionError
 from ..painting.controls import needs_control, read_control
 from ..painting.prompts import Prompt, named, read_prompts, too_long
@@ -53,11 +54,14 @@ def remedies_for(
     return fitting, lines
 
 
-def controls_for(pipe: Any, model: str, path: Path | None) -> Controls | None:
+def controls_for(
+    pipe: Any, model: str, path: Path | None, report: Callable[[str], None] = lambda line: None
+) -> Controls | None:
     """Return the pictures that a ControlNet follows; None where the model has no ControlNet.
 
     Args:
-        path: a picture or a folder of pictures; None: the embedded model's own edges.
+        path: a picture, or a folder of pictures and its subfolders; None: the embedded model's own edges.
+        report: takes a line per picture that was converted, and per file of the folder that is not used.
 
     Raises:
         SingDiffusionError: there is a ControlNet and nothing to follow, or the reverse, or a picture cannot be read.
@@ -67,10 +71,17 @@ def controls_for(pipe: Any, model: str, path: Path | None) -> Controls | None:
     if not needs_control(pipe, path):
         return None
     assert path is not None
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-    if not files:
-        raise SingDiffusionError(f"the folder {path} holds no pictures ({', '.join(SUFFIXES)})", setting="control")
-    return Controls([read_control(file) for file in files])
+    files = [path]
+    if path.is_dir():
+        listing = list_folder(path)
+        files = listing.pictures
+        if not files:
+            raise SingDiffusionError(
+                f"the folder {path} holds no pictures ({COMMON}){listing.examples()}", setting="control"
+            )
+        for line in listing.unused:
+            report(f"{path / line.key} {line.reason}")
+    return Controls([read_control(file, report=report) for file in files])
 
 
 def real_mean_lumas(model: str, prompts: Sequence[Prompt]) -> dict[str, float]:

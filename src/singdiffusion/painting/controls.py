@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import SingDiffusionError, one_line
+from .rgb import Unusable, upright_rgb
 
 
 def needs_control(pipe: Any, source: Path | None) -> bool:
@@ -28,31 +28,32 @@ def needs_control(pipe: Any, source: Path | None) -> bool:
     return has_one
 
 
-def read_control(file: Path, own: Mapping[str, Image.Image] | None = None) -> Image.Image:
-    """Return a picture for a ControlNet to follow, RGB and upright.
+def read_control(
+    file: Path, own: Mapping[str, Image.Image] | None = None, report: Callable[[str], None] = lambda line: None
+) -> Image.Image:
+    """Return a picture for a ControlNet to follow, RGB in sRGB and upright.
 
     Args:
-        file: a picture; one of 16 bits, as depth maps are, is reduced to 8.
+        file: a picture; one of 16 bits, as depth maps are, is reduced to 8, and an alpha channel is dropped.
         own: pictures that come with the model, by name; a name stands for its picture where there is no such file.
+        report: takes a line per conversion, such as that of a color profile.
 
     Raises:
-        SingDiffusionError: the file cannot be read as a picture.
+        SingDiffusionError: the file cannot be read as a picture, or its range is unclear.
     """
     own = own or {}
     if str(file) in own and not file.is_file():
         return own[str(file)]
     try:
         with Image.open(file) as picture:
-            return _rgb(picture)
+            picture.load()
+            found, notes = upright_rgb(picture, on_white=False)
+    except Unusable as error:
+        raise SingDiffusionError(f"{file} cannot be read as a picture: it {error}", setting="control") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG
         known = f"; the model's own are {', '.join(own)}" if own else ""
         reason = "" if isinstance(error, FileNotFoundError | Image.UnidentifiedImageError) else f" ({one_line(error)})"
         raise SingDiffusionError(f"{file} cannot be read as a picture{reason}{known}", setting="control") from error
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode.startswith("I"):  # Pillow would clip 16 bits, not scale them
-        levels = np.asarray(upright, np.float64) * (255 / 65535)
-        upright = Image.fromarray(levels.clip(0, 255).round().astype(np.uint8))
-    return upright.convert("RGB")
+    for note in notes:
+        report(f"{file}: {note}")
+    return found

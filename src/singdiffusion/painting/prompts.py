@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from ..errors import SingDiffusionError
 
 COLUMNS = ("caption", "prompt", "text")  # of a row's caption: the first that is there
 NAMES = ("id", "image_id", "key", "file_name")  # of a row's id; a row without one gets its number
+
+JOINERS = "\u200c\u200d"  # invisible, but they shape letters and join emoji, so they stay within a text
+_INVISIBLE = re.compile(  # control characters but white space, soft hyphens, marks of direction and byte order, zero widths
+    "[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,15 @@ PAPER_PROMPTS = (
     "monochrome line-art logo on a white background",
 )
 """The prompts of table 1 of Zhang et al., "Tackling the Singularities at the Endpoints of Time Intervals in Diffusion Models", CVPR 2024."""
+
+
+def plain_text(text: str) -> str:
+    """Return a text as it is seen: without invisible characters, in Unicode's form NFC, its words one space apart.
+
+    Joiners stay within the text and are removed at its ends. Letters that only look alike (NFKC) are not changed.
+    """
+    composed = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    return " ".join(composed.split()).strip(JOINERS + " ")
 
 
 def named(texts: Iterable[str]) -> list[Prompt]:
@@ -69,7 +84,7 @@ def _prompt(where: str, number: int, name: Any, caption: Any) -> Prompt:
     if not isinstance(caption, str):
         what = "no caption" if caption is None else f"a caption that is not text but a {type(caption).__name__}"
         raise SingDiffusionError(f"{where} has {what} ({', '.join(COLUMNS)})")
-    words = " ".join(caption.split())
+    words = plain_text(caption)
     if not words:
         raise SingDiffusionError(f"{where} has an empty caption")
     return Prompt(str(number if name is None else name), words)
@@ -85,7 +100,7 @@ def _unique(file: Path, prompts: list[Prompt]) -> list[Prompt]:
 
 
 def _plain(file: Path, text: str) -> list[Row]:
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if plain_text(line)]
     return [(f"{file}, line {i}", None, line) for i, line in lines]
 
 

@@ -1,6 +1,7 @@
-"""The share that one process trains on at a step: pictures, with noise and dropped captions.
+"""The share that one process trains on at a step: pictures, each with one of its captions or none, and noise.
 
-Everything depends only on the seed, the step and a picture's place in the batch. So a run sees the same with any number of processes
+Everything depends only on the seed, the step and a picture's place in the batch; the choice among its captions, on the seed, the epoch
+and the picture. So a run sees the same with any number of processes
 and any size of micro-batches, and after it has been killed and resumed.
 """
 
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ..data.shards import LatentDataset, Plan
 
-_DROPOUT, _NOISE = 1, 2  # streams of random numbers
+_DROPOUT, _NOISE, _CAPTION = 1, 2, 3  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MicroBatches(Dataset):
 
     Attributes:
         plan: the pictures of each step.
-        seed: of noise and caption dropout.
+        seed: of noise, caption dropout and the choice among a picture's captions.
         dropout: share of captions replaced by ``empty``.
         empty: token ids (L,) of "", one tensor per tokenizer.
         micro: pictures in each micro-batch.
@@ -67,12 +68,35 @@ class MicroBatches(Dataset):
         places = range(start, start + self.micro)
         rows = self.plan.rows(step)[start : start + self.micro]
         data = self.plan.data
-        y, ids = data.read(rows)
+        captions = drawn_captions(self.seed, self.plan.epoch_of(step), rows, data.captions_of(rows))
+        y, ids = data.read(rows, captions)
         dropped = torch.from_numpy(drops(self.seed, step, self.plan.batch, self.dropout)[places.start : places.stop])
         ids = [torch.where(dropped[:, None], blank, row) for row, blank in zip(ids, self.empty, strict=True)]
         size = data.size_of(int(rows[0]))
         x_1 = noises((y.shape[1], *size), self.seed, step, places) if self.with_noise else None
         return Batch(y, ids, x_1, size, rows)
+
+
+def drawn_captions(seed: int, epoch: int, rows: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return which of its captions each picture has in an epoch, drawn uniformly: int64 (B,), below ``counts``.
+
+    The draw of a picture depends only on the seed, the epoch and its row.
+
+    Args:
+        rows: numbers of the pictures, (B,).
+        counts: number of captions of each, (B,).
+    """
+    bits = _mixed(np.array([seed << 32 | _CAPTION], np.uint64))
+    bits = _mixed(_mixed(bits ^ np.uint64(epoch)) ^ np.asarray(rows, np.uint64))
+    return (np.ldexp((bits >> np.uint64(11)).astype(np.float64), -53) * counts).astype(np.int64)
+
+
+def _mixed(bits: np.ndarray) -> np.ndarray:
+    """Return the next output of SplitMix64 (Steele, Lea and Flood 2014) from each state: uint64 (B,), modulo 2 ** 64."""
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def drops(seed: int, step: int, batch: int, share: float) -> np.ndarray:
@@ -93,7 +117,7 @@ def noises(shape: tuple[int, ...], seed: int, step: int, places: range) -> Tenso
 
 
 def caption_counts(data: LatentDataset, most: int) -> dict[bytes, int] | None:
-    """Return the number of pictures per distinct caption, by the bytes of its token ids; None for more than ``most`` captions."""
+    """Return how often each distinct caption occurs, by the bytes of its token ids; None for more than ``most`` captions."""
     counts: dict[bytes, int] = {}
     for ids in data.all_tokens():
         for row in ids:

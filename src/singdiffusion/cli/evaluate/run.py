@@ -14,7 +14,7 @@ import typer
 
 from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import announce, check_json, console, extra, finite, hush, module_for, progress
+from ..common import announce, check_json, console, extra, finite, hush, module_for, print_note, progress
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Run:
     out: Path
     options: PaintOptions
     dtypes: dict[str, str] = field(default_factory=dict, init=False)  # by model, as loaded
-    chosen: dict[str, str] = field(default_factory=dict, init=False)  # model -> the module that "auto" stands for
+    chosen: dict[str, str | None] = field(default_factory=dict, init=False)  # model -> what "auto" stands for
 
     def __post_init__(self) -> None:
         from ... import files
@@ -87,16 +87,16 @@ class Run:
             for_pipe,
             options.negative,
             options.batch,
-            controls_for(pipe, model, options.control),
+            controls_for(pipe, model, options.control, print_note if self.processes.first else lambda line: None),
         )
 
     def modules_for(self, painter: Painter) -> list[str]:
         """Return the modules to measure on a model, with the one that fits it in the place of "auto"."""
         for name in self.modules:
             if name == "auto" and painter.model not in self.chosen:
-                self.chosen[painter.model] = module_for(painter.pipe, name)
+                self.chosen[painter.model] = module_for(painter.pipe, name, self.processes.first)
         names = (self.chosen[painter.model] if name == "auto" else name for name in self.modules)
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(name for name in names if name is not None))
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return what a reader of the report needs, by diffusers' names of the settings."""
@@ -104,7 +104,7 @@ class Run:
         named = [name for name in self.modules if name != "auto"]
         return {
             "models": self.models,
-            "modules": list(dict.fromkeys([*named, *self.chosen.values()])),
+            "modules": list(dict.fromkeys([*named, *filter(None, self.chosen.values())])),
             "scheduler": options.scheduler,
             "num_inference_steps": options.steps,
             "guidance_scale": self.guidance,
@@ -140,8 +140,8 @@ class Run:
                 write_whole(self.options.json, as_json(document.figures))
             for table in document.tables:
                 console.print(table.rich())
-            for note in document.notes:
-                console.print(f"note: {note}", highlight=False, markup=False)
+            for line in document.notes:
+                print_note(line)
             typer.echo(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)")
         self.processes.wait()
 
