@@ -18,7 +18,7 @@ from transformers import CLIPTextModel
 from singdiffusion import tiny
 from singdiffusion.compat import diffusers_dtype, hub_names, hub_vocabulary, transformers_dtype
 from singdiffusion.modules import SingConfig, SingModule, layout
-from singdiffusion.modules.text import fingerprint
+from singdiffusion.modules.text import PromptEncoder, fingerprint
 
 from . import base, captions, cards, corpus, encoder, samples, vae, variants
 from .pictures import Picture, World, load_world, luma
@@ -223,7 +223,7 @@ def export(folder: Path, docs: Path) -> None:
     pipe = base.pipeline(folder).to(torch.float16)
     _write(target / "base", lambda partial: _save_pipeline(pipe, folder, partial))
     for stage, name in MODULES.items():
-        _export_module(layout.read_network(folder / stage, torch.float16), pipe, folder, target / name)
+        _export_module(layout.read_network(folder / stage / "module", torch.float16), pipe, folder, target / name)
     _export_variants(folder, target, unseen)
     sheet, contents = shipped_pictures(world)
     Image.fromarray(sheet).save(target / "pictures.png", optimize=True)
@@ -246,9 +246,10 @@ def _export_module(network: nn.Module, pipe: StableDiffusionPipeline, folder: Pa
         vae_scaling_factor=pipe.vae.config["scaling_factor"],
         text_width=pipe.text_encoder.config.hidden_size,
         text_fingerprint=fingerprint(pipe.text_encoder.float()),
+        text_length=pipe.tokenizer.model_max_length,
         sample_size=16,
     )
-    module = SingModule(network, config, pipe.tokenizer, pipe.text_encoder.to(torch.float16))
+    module = SingModule(network, config, PromptEncoder([pipe.tokenizer], [pipe.text_encoder.to(torch.float16)]))
     _write(target, lambda partial: (module.save_pretrained(partial), _complete_text(folder, partial)))
 
 

@@ -158,16 +158,6 @@ def test_a_color_with_an_offloaded_vae(pipe):
     sing.disable()
 
 
-def test_prompts_longer_than_the_encoder_as_weighting_tools_make_them(pipe, sing):
-    """Two chunks of embeddings in a row: the module takes the very ones."""
-    sing.enable(pipe)
-    generator = torch.Generator().manual_seed(2)
-    positive, negative = torch.randn(2, 1, 32, TEXT_WIDTH, generator=generator)
-    with predictions(sing.module.network) as recorded:
-        run(pipe, None, prompt_embeds=positive, negative_prompt_embeds=negative)
-    torch.testing.assert_close(recorded[0][1], torch.cat([negative, positive]))
-
-
 def test_a_long_prompt_is_cut_as_the_pipeline_cuts_it(pipe, sing, tokenizer):
     long = "a dark room, " * 20
     sing.enable(pipe)

@@ -56,6 +56,8 @@ class SingConfig(BaseModel):
         text_width: width of the prompt embeddings.
         text_fingerprint: output of the module's text encoder for a fixed row of tokens (``modules.text.fingerprint``), of two
             encoders one after the other. None: any encoder of that width counts as the same.
+        text_length: rows of the embeddings in training, such as 77; more are read as several chunks (``modules.chunks``). None: not
+            known, or not fixed (T5).
         sample_size: height and width of the latents in training; whether others work depends on the network.
         prediction: output of the network. ``sample``: y_bar = E[x_0 | prompt] in scaled latents. ``v_prediction``:
             v = alpha noise - sigma x_0, which is -x_0 at t = 1 (OneMoreStep). ``epsilon``: the noise.
@@ -75,6 +77,7 @@ class SingConfig(BaseModel):
     vae_shift_factor: float | None = Field(default=None, allow_inf_nan=False)
     text_width: int = Field(gt=0)
     text_fingerprint: tuple[float, ...] | None = None
+    text_length: int | None = Field(default=None, gt=0)
     sample_size: int | None = Field(default=None, gt=0)
     prediction: Literal["sample", "v_prediction", "epsilon"] = "sample"
     alpha: float = Field(default=0.0, ge=0, lt=1)

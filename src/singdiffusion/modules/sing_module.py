@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from .. import tiny
 from ..core.singular import as_sample, guided_mean
 from ..errors import SingDiffusionError
 from . import layout
+from .chunks import fill_zeros, is_one_chunk, split, weights_of
 from .config import SingConfig
 from .decoder import MeanDecoder
 from .text import PromptEncoder, prompts_per_picture
@@ -161,10 +163,14 @@ class SingModule:
         negative_prompt_embeds: Tensor | None = None,
         guidance_scale: float = 1.0,
         method: str | None = None,
+        empty_prompt_embeds: Tensor | None = None,
     ) -> Moments:
         """Return the guided mean and the covariance of x_0. Prompt and negative prompt share one forward pass.
 
         Guidance changes the mean only; the covariance is the prompt's (the reason is measured in docs/performance.md).
+
+        Embeddings of more rows than ``text_length`` are read as several chunks, and embeddings of zeros as the empty prompt
+        (``modules.chunks``). A warning names rows that fit no chunk.
 
         Args:
             x_1: noise, shape (B, C, H, W).
@@ -172,6 +178,8 @@ class SingModule:
             negative_prompt_embeds: the same of the negative prompt; needed for ``guidance_scale`` above 1.
             guidance_scale: w; no guidance for 1 or less.
             method: ``mean`` or ``moments``; by default ``moments`` where the network predicts the covariance.
+            empty_prompt_embeds: of the empty prompt, shape (1, L, D), for embeddings of zeros and of several chunks; not needed by
+                a module with its own text encoders.
 
         Returns:
             y_bar in scaled latents, float32, of the shape and on the device of ``x_1``. Then for ``moments`` the covariance of
@@ -185,16 +193,81 @@ class SingModule:
         rows = [prompt_embeds]
         if guidance_scale > 1 and negative_prompt_embeds is not None:
             rows = [negative_prompt_embeds, prompt_embeds]
-        parameter = next(self.network.parameters())
-        noise = torch.cat([x_1] * len(rows)).to(parameter.device, parameter.dtype)
-        embeddings = torch.cat(rows).to(parameter.device, parameter.dtype)
-        if method == "moments":
-            output, covariance = self.network.predict_moments(noise, embeddings)
-            covariance = covariance.chunk(len(rows))[-1].to(x_1.device)
+        empty = self._empty(empty_prompt_embeds) if any(map(self.reads_in_chunks, rows)) else None
+        rows = [fill_zeros(each, empty) for each in rows]
+        if any(map(self.reads_in_chunks, rows)):
+            y, covariances = zip(*(self._predict_chunks(x_1, each, empty, method) for each in rows), strict=True)
         else:
-            output, covariance = self.network.predict(noise, embeddings), None
-        output = output.to(x_1.device).float()
-        y = as_sample(self.config.prediction, output, torch.cat([x_1.float()] * len(rows)), self.config.alpha)
-        *y_neg, y_pos = y.chunk(len(rows))
+            y, covariance = self._predict(torch.cat([x_1] * len(rows)), torch.cat(rows), method)
+            y = y.chunk(len(rows))
+            covariances = [covariance if covariance is None else covariance.chunk(len(rows))[-1]]
+        *y_neg, y_pos = y
         mean = guided_mean(y_neg[0] if y_neg else None, y_pos, guidance_scale, self.config.normalise_guidance)
-        return mean, covariance
+        return mean, covariances[-1]
+
+    @property
+    def text_length(self) -> int | None:
+        """Rows of the embeddings of the training: the length of a chunk. None where it is not known or not fixed."""
+        return self.config.text_length or (None if self.text is None else self.text.length)
+
+    def reads_in_chunks(self, embeddings: Tensor) -> bool:
+        """Return whether embeddings (B, L, D) are not of one chunk, so that the empty prompt's are needed beside them."""
+        return self.text_length is not None and not is_one_chunk(embeddings, self.text_length)
+
+    def _empty(self, embeddings: Tensor | None) -> Tensor | None:
+        """Return the embeddings (1, L, D) of the empty prompt, or None where neither the caller nor the module has them."""
+        if embeddings is None and self.text is not None:
+            embeddings = self.text.encode([""])
+        return None if embeddings is None or self.reads_in_chunks(embeddings) else embeddings
+
+    def _predict(self, x_1: Tensor, embeddings: Tensor, method: str) -> Moments:
+        """Return y and the covariance, or None, of embeddings (B, L, D) of one chunk, on the device of ``x_1``."""
+        parameter = next(self.network.parameters())
+        given = [each.to(parameter.device, parameter.dtype) for each in (x_1, embeddings)]
+        if method == "moments":
+            output, covariance = self.network.predict_moments(*given)
+            covariance = covariance.to(x_1.device)
+        else:
+            output, covariance = self.network.predict(*given), None
+        output = output.to(x_1.device).float()
+        return as_sample(self.config.prediction, output, x_1.float(), self.config.alpha), covariance
+
+    def _predict_chunks(self, x_1: Tensor, embeddings: Tensor, empty: Tensor | None, method: str) -> Moments:
+        """Return the same for embeddings of any number of rows, as the weighted average over their chunks."""
+        chunks = split(embeddings, self.text_length or embeddings.shape[1])
+        if not chunks.fits:
+            _warn_rows(embeddings.shape[1], chunks.rows.shape[2])
+        absent = ~chunks.present.any(1)
+        if absent.any() and empty is None:
+            _warn_zeros()
+        rows, present = chunks.rows, chunks.present | absent[:, None]
+        if empty is not None:
+            rows = torch.cat([rows, empty.to(rows).expand(len(rows), 1, -1, -1)], 1)
+        count = rows.shape[1]
+        y, covariance = self._predict(x_1.repeat_interleave(count, 0), rows.flatten(0, 1), method)
+        y = y.unflatten(0, (-1, count))
+        if empty is None:
+            weights = weights_of(y, present.to(y.device), None)
+        else:
+            weights = weights_of(y[:, :-1], present.to(y.device), y[:, -1])
+            alone = absent.to(weights)[:, None]  # zeros stand for the empty prompt
+            weights = torch.cat([weights * (1 - alone), alone], 1)
+        if covariance is not None:
+            covariance = torch.einsum("bn,bn...->b...", weights, covariance.unflatten(0, (-1, count)))
+        return torch.einsum("bn,bn...->b...", weights, y), covariance
+
+
+def _warn_rows(count: int, length: int) -> None:
+    warnings.warn(
+        f"the prompt embeddings have {count} rows, some of which are zero or fit no chunk of {length}, the length of the module's "
+        "training; the first step is less exact. Pad prompts to the text encoder's length",
+        stacklevel=4,
+    )
+
+
+def _warn_zeros() -> None:
+    warnings.warn(
+        "prompt embeddings of zeros stand for the empty prompt, whose embeddings are not known here: zeros are used, on which no "
+        "module was trained. Pass those of the empty prompt, or a module with its own text encoder",
+        stacklevel=4,
+    )

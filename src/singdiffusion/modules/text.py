@@ -100,6 +100,13 @@ class PromptEncoder:
         return sum(encoder.config.hidden_size for encoder in self.text_encoders)
 
     @property
+    def length(self) -> int | None:
+        """Rows of the embeddings of a prompt; None where the encoders have no fixed length (T5)."""
+        pairs = zip(self.tokenizers, self.text_encoders, strict=True)
+        lengths = {_length(*pair) for pair in pairs if hasattr(pair[1].config, "max_position_embeddings")}
+        return lengths.pop() if len(lengths) == 1 else None
+
+    @property
     def device(self) -> torch.device:
         """Device of the encoders."""
         return next(self.text_encoders[0].parameters()).device
@@ -120,9 +127,13 @@ class PromptEncoder:
         return hidden_states(ids, self.tokenizers, self.text_encoders)
 
     def _ids(self, prompts: list[str], tokenizer: Any, encoder: Any) -> Tensor:
-        length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+        length = _length(tokenizer, encoder)
         tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return tokens.input_ids.to(self.device)
+
+
+def _length(tokenizer: Any, encoder: Any) -> int:
+    return min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
 
 
 def prompts_per_picture(

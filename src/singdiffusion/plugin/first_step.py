@@ -7,9 +7,12 @@ A scheduler's state is x = A x_0 + B noise, with its own A and B, and the networ
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from ..errors import SingDiffusionError
 from .schedulers import REFUSED, reading_of
@@ -59,3 +62,30 @@ def first_step_of(scheduler: Any) -> FirstStep:
     if not all(map(math.isfinite, (step.alpha, step.sigma, step.scale, step.input_scale, step.noise_scale))):
         raise SingDiffusionError(f"the first step of {name} is not finite: {step}")
     return step
+
+
+def continues(scheduler: Any, x_1: Tensor) -> bool:
+    """Return whether a call that was given latents resumes a half-denoised state, and does not start from noise.
+
+    Either the first timestep is below the one from which the scheduler itself starts with as many steps; or the root mean square of the
+    latents is not that of noise, 1, by more than 10 % and five standard errors.
+
+    Args:
+        scheduler: its timesteps are set.
+        x_1: the latents over the scheduler's noise scale, shape (B, ...).
+    """
+    size = x_1[0].numel()
+    rms = x_1.flatten(1).square().mean(1).sqrt()
+    if bool(((rms - 1).abs() > 0.1 + 5 / math.sqrt(2 * size)).any()):
+        return True
+    return float(scheduler.timesteps[0]) < _own_first_timestep(scheduler) - 1
+
+
+def _own_first_timestep(scheduler: Any) -> float:
+    """Return the first timestep that a scheduler chooses itself for its number of steps."""
+    own = copy.deepcopy(scheduler)
+    if hasattr(own, "custom_timesteps"):
+        own.custom_timesteps = False
+    count = getattr(scheduler, "num_inference_steps", None) or len(scheduler.timesteps)
+    own.set_timesteps(int(count))
+    return float(own.timesteps[0])

@@ -7,15 +7,25 @@ from typing import Any
 from ..errors import SingDiffusionError
 from ..modules import SingConfig, SingModule
 from ..modules.config import Latents
-from ..modules.text import same_encoders
+from ..modules.text import PromptEncoder, same_encoders
+from ..published.base import SD_LATENTS, SDXL_LATENTS
 from .pipelines import PipelineSpec
 
 
 def latents_of(pipe: Any, spec: PipelineSpec) -> Latents | None:
-    """Return a pipeline's latent space, or None without a VAE (decoding is done elsewhere)."""
+    """Return a pipeline's latent space, or None where it cannot be known: without a VAE, when decoding is done elsewhere.
+
+    A small autoencoder (TAESD) works on scaled latents, so its own factor is 1 whatever the latent space. Then the U-Net decides: SDXL's
+    takes sizes and pooled text beside the time.
+    """
     vae = getattr(pipe, spec.autoencoder)
     if vae is None:
         return None
+    if type(vae).__name__ == "AutoencoderTiny":
+        if vae.config.latent_channels != SD_LATENTS.channels:
+            return None
+        is_sdxl = getattr(pipe, spec.denoiser).config.get("addition_embed_type") == "text_time"
+        return SDXL_LATENTS if is_sdxl else SD_LATENTS
     scaling = vae.config.scaling_factor if spec.scaled else 1.0
     return Latents(vae.config.latent_channels, scaling, vae.config.get("shift_factor") or 0.0)
 
@@ -48,6 +58,13 @@ def text_encoders(pipe: Any) -> list[Any]:
     """Return a pipeline's text encoders, without those that were removed."""
     encoders = [getattr(pipe, name, None) for name in ("text_encoder", "text_encoder_2")]
     return [each for each in encoders if each is not None]
+
+
+def prompt_encoder_of(pipe: Any) -> PromptEncoder | None:
+    """Return a pipeline's tokenizers and text encoders, or None where some were removed."""
+    tokenizers = [getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2")]
+    tokenizers, encoders = [each for each in tokenizers if each is not None], text_encoders(pipe)
+    return PromptEncoder(tokenizers, encoders) if encoders and len(tokenizers) == len(encoders) else None
 
 
 def shares_text(pipe: Any, spec: PipelineSpec, module: SingModule) -> bool:

@@ -14,7 +14,7 @@ from ..errors import SingDiffusionError
 from ..modules import SingModule
 from ..modules.text import same_encoders
 from .first_step import first_step_of
-from .fits import require_width, text_encoders
+from .fits import prompt_encoder_of, require_width, text_encoders
 
 NAME = "singdiffusion"
 
@@ -67,7 +67,8 @@ class SingDiffusionStep(ModularPipelineBlocks):
         x_1 = block.latents.float() / step.noise_scale
         scale = _guidance(components)
         positive, negative = self._prompt_embeddings(components, block, scale > 1)
-        y_bar, covariance = self.module.guided_moments(x_1, positive, negative, scale, self.method)
+        empty = self._encode_empty(components, [positive, negative])
+        y_bar, covariance = self.module.guided_moments(x_1, positive, negative, scale, self.method, empty)
         taken = first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         block.latents = (step.scale * taken).to(block.latents.dtype)
         self.set_block_state(state, block)
@@ -79,6 +80,13 @@ class SingDiffusionStep(ModularPipelineBlocks):
             return self.module.encode_prompt(block.prompt, block.negative_prompt, block.num_images_per_prompt)
         require_width(self.module, width)
         return block.prompt_embeds, block.negative_prompt_embeds if needs_negative else None
+
+    def _encode_empty(self, components: Any, embeddings: list[Any]) -> Any:
+        """Return embeddings of the empty prompt, where they are needed beside several chunks or zeros and the pipeline can make them."""
+        encoder = prompt_encoder_of(components)
+        if encoder is None or not any(each is not None and self.module.reads_in_chunks(each) for each in embeddings):
+            return None
+        return encoder.encode([""])
 
     def _shares_text(self, components: Any, width: int) -> bool:
         """Return whether the pipeline's text encoders are those of a module that has its own."""

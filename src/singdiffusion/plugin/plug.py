@@ -13,7 +13,8 @@ from ..core.singular import first_step
 from ..errors import SingDiffusionError
 from ..modules.sing_module import Moments
 from .calls import runs_elsewhere
-from .first_step import first_step_of
+from .copies import watch_components
+from .first_step import continues, first_step_of
 from .hooks import Hook, Owner
 from .pipelines import PipelineSpec
 from .starts import EncodedPrompt, Start
@@ -42,8 +43,9 @@ class Plug:
         self._call = _Call()
         self._hooks: weakref.WeakSet[Hook] = weakref.WeakSet()  # the pipeline owns them, and they hold the pipeline
         if spec.embeddings is not None:
-            self._hooks.add(Hook(pipe, "encode_prompt", owner, self._after_encode_prompt))
-        self._hooks.add(Hook(pipe, "prepare_latents", owner, self._after_prepare_latents))
+            self._hooks.add(Hook(pipe, "encode_prompt", owner, self._after_encode_prompt, warn))
+        self._hooks.add(Hook(pipe, "prepare_latents", owner, self._after_prepare_latents, warn))
+        watch_components()
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -52,8 +54,9 @@ class Plug:
             hook.remove(pipe)
 
     def _after_encode_prompt(self, hook: Hook, encoded: Any, arguments: dict[str, Any]) -> Any:
-        _require_alone(self._pipe())
-        self._call.prompt = self.start.encoded_prompt(encoded, arguments, hook.original)
+        pipe = self._pipe()
+        _require_alone(pipe)
+        self._call.prompt = self.start.encoded_prompt(pipe, encoded, arguments, hook.original)
         return encoded
 
     def _after_prepare_latents(self, hook: Hook, prepared: Any, arguments: dict[str, Any]) -> Any:
@@ -69,6 +72,12 @@ class Plug:
                 _require_alone(pipe)
             step = first_step_of(pipe.scheduler)
             x_1 = latents.float() / step.noise_scale
+            if arguments.get("latents") is not None and continues(pipe.scheduler, x_1):
+                self._warn(
+                    f"SingDiffusion leaves this call of {type(pipe).__name__} as it is: its latents are not noise, or its timesteps "
+                    "begin midway"
+                )
+                return prepared
             y_bar, covariance = self._guided_moments(pipe, x_1)
             state = step.scale * first_step(y_bar, x_1, step.alpha, step.sigma, covariance)
         finally:

@@ -13,7 +13,7 @@ from ..errors import SingDiffusionError
 from ..modules import SingModule
 from ..modules.sing_module import Moments
 from ..modules.text import prompts_per_picture
-from .fits import require_latents, shares_text
+from .fits import prompt_encoder_of, require_latents, shares_text, text_encoders
 from .pipelines import Embeddings, PipelineSpec
 from .steering import Steering
 from .vae import flat_latents
@@ -21,17 +21,18 @@ from .vae import flat_latents
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Arguments and result of the pipeline's ``encode_prompt`` in the running call."""
+    """Arguments and result of the pipeline's ``encode_prompt`` in the running call, and the method itself."""
 
     arguments: dict[str, Any]
     embeddings: Embeddings
+    encode: Callable[..., Any]
 
 
 class Start(Protocol):
     """A source of the guided mean and covariance of x_0."""
 
     def encoded_prompt(
-        self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
+        self, pipe: Any, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
     ) -> EncodedPrompt | None:
         """Return what this start keeps of ``encode_prompt``: its result, its arguments, and the method itself."""
         ...
@@ -53,7 +54,7 @@ class FlatColorStart:
             raise SingDiffusionError("a color needs the pipeline's VAE, and this pipeline has none")
         self._color, self._spec = color, spec
 
-    def encoded_prompt(self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]) -> None:
+    def encoded_prompt(self, pipe: Any, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]) -> None:
         return None
 
     def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
@@ -77,7 +78,7 @@ class ModuleStart:
     def __init__(
         self, module: SingModule, device: torch.device | None, steering: Steering, pipe: Any, spec: PipelineSpec
     ):
-        self._module, self._device, self._steering, self._spec = module, device, steering, spec
+        self._device, self._steering, self._spec = device, steering, spec
         self._method = module.choose_method(steering.method)
         require_latents(pipe, spec, module.config)
         if spec.embeddings is None and (module.text is None or steering.prompt is None):
@@ -86,22 +87,20 @@ class ModuleStart:
                 "its own text encoder, or a color"
             )
         self._shares_text = spec.embeddings is not None and shares_text(pipe, spec, module)
+        self._module = _with_length_of(pipe, module) if self._shares_text else module
 
     def encoded_prompt(
-        self, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
+        self, pipe: Any, encoded: Any, arguments: dict[str, Any], encode: Callable[..., Any]
     ) -> EncodedPrompt | None:
         if self._spec.embeddings is None:
             return None
-        if self._steering.prompt is not None and self._shares_text:
-            encoded = self._encode_steering(arguments, encode)
-        return EncodedPrompt(arguments, self._spec.embeddings(encoded))
+        if self._steering.prompt is not None and self._encodes(pipe):
+            encoded = _encode_other(arguments, encode, self._steering.prompt, self._steering.negative_prompt)
+        return EncodedPrompt(arguments, self._spec.embeddings(encoded), encode)
 
-    def _encode_steering(self, arguments: dict[str, Any], encode: Callable[..., Any]) -> Any:
-        """Return the result of ``encode_prompt`` for the first step's own prompt, called as the pipeline called it."""
-        others = {key: None for key in arguments if "embeds" in key or "mask" in key or key.endswith("prompt_2")}
-        own = {"prompt": self._steering.prompt, "negative_prompt": self._steering.negative_prompt}
-        counts = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in arguments}
-        return encode(**(arguments | others | own | counts | {"do_classifier_free_guidance": True}))
+    def _encodes(self, pipe: Any) -> bool:
+        """Return whether the pipeline can encode a prompt for the module; not if its text encoders were removed."""
+        return self._shares_text and bool(text_encoders(pipe))
 
     @torch.no_grad()
     def guided_moments(self, pipe: Any, x_1: Tensor, prompt: EncodedPrompt | None, frames: int) -> Moments:
@@ -110,7 +109,9 @@ class ModuleStart:
         positive, negative = self._prompt_embeddings(pipe, prompt, len(x_1) // frames, needs_negative=scale > 1)
         positive = positive.repeat_interleave(frames, 0)
         negative = None if negative is None else negative.repeat_interleave(frames, 0)
-        moments = self._module.guided_moments(x_1, positive, negative, scale, self._method)
+        in_chunks = any(each is not None and self._module.reads_in_chunks(each) for each in (positive, negative))
+        empty = self._encode_empty(pipe, prompt) if in_chunks else None
+        moments = self._module.guided_moments(x_1, positive, negative, scale, self._method, empty)
         if is_offloaded(pipe):  # the pipeline keeps the device for the network at work
             self._move(torch.device("cpu"))
         return moments
@@ -136,7 +137,12 @@ class ModuleStart:
         if getattr(pipe, "free_noise_enabled", False):
             raise SingDiffusionError("FreeNoise changes the prompt from frame to frame, which is not supported")
         steered = self._steering.prompt
-        if steered is not None and not self._shares_text:
+        if steered is not None and not self._encodes(pipe):
+            if self._module.text is None:
+                raise SingDiffusionError(
+                    "the pipeline's text encoder was removed, and the module has none of its own, so the first step's own prompt "
+                    "cannot be encoded"
+                )
             positive, negative = self._module.encode_prompt(steered, self._steering.negative_prompt)
         elif prompt is None:
             raise SingDiffusionError(
@@ -151,14 +157,44 @@ class ModuleStart:
             negative = None if negative is None else negative.expand(batch, -1, -1)
         if not needs_negative:
             negative = None
-        elif negative is None:
-            raise SingDiffusionError("guidance needs embeddings of the negative prompt, and the pipeline has none")
+        elif negative is None:  # the pipeline paints without guidance, and the first step has it
+            empty = self._encode_empty(pipe, prompt)
+            if empty is None:
+                raise SingDiffusionError(
+                    "guidance in the first step needs embeddings of the negative prompt, and there is no text encoder that makes "
+                    "them; pass negative_prompt_embeds"
+                )
+            negative = empty.expand(batch, -1, -1)
         for embeddings in (positive, negative):
             if embeddings is not None and len(embeddings) != batch:
                 raise SingDiffusionError(
                     f"embeddings of {len(embeddings)} prompts do not fit latents of {batch} pictures"
                 )
         return positive, negative
+
+    def _encode_empty(self, pipe: Any, prompt: EncodedPrompt | None) -> Tensor | None:
+        """Return the embeddings (1, L, D) of the empty prompt; None where nothing here can make them."""
+        if prompt is not None and self._spec.embeddings is not None and self._encodes(pipe):
+            encoded = _encode_other(prompt.arguments, prompt.encode, "", "")
+            return self._spec.embeddings(encoded)[0][:1]
+        return None if self._module.text is None else self._module.text.encode([""])
+
+
+def _with_length_of(pipe: Any, module: SingModule) -> SingModule:
+    """Return a module that has the length of the pipeline's text, for one whose own is not known and whose text is the pipeline's."""
+    encoder = prompt_encoder_of(pipe)
+    if module.text_length is not None or encoder is None or encoder.length is None:
+        return module
+    config = module.config.model_copy(update={"text_length": encoder.length})
+    return SingModule(module.network, config, module.text)
+
+
+def _encode_other(arguments: dict[str, Any], encode: Callable[..., Any], prompt: str, negative_prompt: str) -> Any:
+    """Return the result of ``encode_prompt`` for one other prompt, called as the pipeline called it."""
+    others = {key: None for key in arguments if "embeds" in key or "mask" in key or key.endswith("prompt_2")}
+    own = {"prompt": prompt, "negative_prompt": negative_prompt}
+    counts = {key: 1 for key in ("num_images_per_prompt", "num_videos_per_prompt") if key in arguments}
+    return encode(**(arguments | others | own | counts | {"do_classifier_free_guidance": True}))
 
 
 def is_offloaded(pipe: Any) -> bool:

@@ -117,10 +117,10 @@ def _network(found: Published, torch_dtype: torch.dtype | None) -> Any:
 
 
 def with_text(config: SingConfig, text: PromptEncoder | None) -> SingConfig:
-    """Return a configuration with the fingerprint of a text, where it has none yet."""
+    """Return a configuration with the fingerprint and the length of a text, where it has none yet."""
     if text is None or config.text_fingerprint is not None:
         return config
-    return config.model_copy(update={"text_fingerprint": text.fingerprint()})
+    return config.model_copy(update={"text_fingerprint": text.fingerprint(), "text_length": text.length})
 
 
 def load_single_file(

@@ -40,6 +40,7 @@ def make_module(
         vae_shift_factor=base["vae_shift_factor"],
         text_width=base["text_width"],
         text_fingerprint=tuple(base["text_fingerprint"]),
+        text_length=base_text.length,
         sample_size=data.manifest["options"]["size"] // base["vae_scale"],
         prediction="sample" if config.loss == "moments" else config.loss,
         alpha=config.alpha,
