@@ -3,7 +3,7 @@
 Tools for long prompts encode a prompt in pieces of the text encoder's length and put their embeddings one after the other. A network
 was trained on one such piece, so it reads the chunks one by one. Their predictions are averaged with weights: the distance of a chunk's
 prediction from that of the empty prompt. So a chunk that names nothing, such as the empty one that fills up a short prompt beside a
-long negative prompt, has no weight (measured in docs/performance.md).
+long negative prompt, has no weight (measured by benchmarks/chunks.py).
 """
 
 from __future__ import annotations
