@@ -21,6 +21,7 @@ from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..modules import MeanDecoder, SingModule
 from ..painting.bases import load_text
+from ..painting.paint import WITHHELD
 from . import logs, plot
 from .accelerator import make_accelerator
 from .averaging import AveragedWeights, plain_name
@@ -336,8 +337,8 @@ class Trainer:
         state = self.accelerator.get_state_dict(self.model)
         if self.painter is not None:
             file = self.out / "samples" / f"step-{self.progress.step:08d}.png"
-            self.painter.paint(self._module(state), file)
-            self.report(f"painted {file}")
+            withheld = self.painter.paint(self._module(state), file)
+            self.report(f"painted {file}" + (f"; {withheld} black, {WITHHELD}" if withheld else ""))
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
