@@ -70,6 +70,11 @@ def accelerator() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def fuses_adamw() -> bool:
+    """Return whether torch's AdamW takes ``fused=True`` for weights on the CPU. Ends with torch 2.4, which does."""
+    return release("torch") >= (2, 4)
+
+
 def is_sharded(module: Any) -> bool:
     """Return whether FSDP 2 shards a module over processes. Ends with torch 2.6; accelerate uses FSDP 2 only from there on."""
     from torch.distributed import fsdp

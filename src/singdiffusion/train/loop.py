@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.shards import LatentDataset, Plan
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 from ..files import output_folder, write_whole
 from ..modules import MeanDecoder, SingModule
 from ..painting.bases import load_text
@@ -156,7 +156,8 @@ class Trainer:
         """
         faults = one_line_faults(self.accelerator, self.checkpoints, self.micro, self.out)
         with self.signal.noted(), faults:
-            self.accelerator.init_trackers("singdiffusion")
+            with one_line_error("log.trackers cannot start"):
+                self.accelerator.init_trackers("singdiffusion")
             with closing(self._batches()) as batches:
                 self._train(batches, advance)
             figures = self._validate()
