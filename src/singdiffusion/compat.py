@@ -98,6 +98,20 @@ def transformers_dtype(dtype: Any) -> dict[str, Any]:
     return {"dtype" if release("transformers") >= (4, 56) else "torch_dtype": dtype}
 
 
+def small_memory() -> dict[str, Any]:
+    """Return the argument of transformers' ``from_pretrained`` that keeps weights in memory once. Ends with transformers 5.0, which does so."""
+    return {} if release("transformers") >= (5, 0) else {"low_cpu_mem_usage": True}
+
+
+def missing_weights(error: Exception) -> list[str]:
+    """Return the names of the weights that an error of diffusers' ``from_pretrained`` reports as missing; [] for other errors.
+
+    Ends with diffusers 0.33, which leaves missing weights empty, on the device "meta".
+    """
+    found = re.search(r"the following keys are missing: \n (.*)\. \n", str(error))
+    return [] if found is None else found[1].split(", ")
+
+
 def clip_image_processor() -> Any:
     """Return the class that prepares pictures for CLIP with Pillow, without torchvision.
 
