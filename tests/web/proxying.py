@@ -1,4 +1,4 @@
-"""A small reverse proxy: what is asked for under a path goes on to a server, streams included, as nginx sends it."""
+"""A small reverse proxy: it passes what is under a path to a server, streams included, as nginx does."""
 
 import http.client
 import threading

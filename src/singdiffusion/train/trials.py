@@ -52,5 +52,6 @@ def _try_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x * x).sin().sum())(x).backward()
     except Exception as error:
         raise SingDiffusionError(
-            f"compile does not work on the device {device.type}: {one_line(error)}; use compile=false", setting="compile"
+            f"compile does not work on the device {device.type}: {one_line(error)}; use compile=false",
+            setting="compile",
         ) from error
