@@ -70,6 +70,11 @@ def accelerator() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def fuses_adamw() -> bool:
+    """Return whether torch's AdamW takes ``fused=True`` for weights on the CPU. Ends with torch 2.4, which does."""
+    return release("torch") >= (2, 4)
+
+
 def is_sharded(module: Any) -> bool:
     """Return whether FSDP 2 shards a module over processes. Ends with torch 2.6; accelerate uses FSDP 2 only from there on."""
     from torch.distributed import fsdp
@@ -91,6 +96,20 @@ def transformers_dtype(dtype: Any) -> dict[str, Any]:
     Ends with transformers 4.56, which has ``dtype`` beside ``torch_dtype``.
     """
     return {"dtype" if release("transformers") >= (4, 56) else "torch_dtype": dtype}
+
+
+def small_memory() -> dict[str, Any]:
+    """Return the argument of transformers' ``from_pretrained`` that keeps weights in memory once. Ends with transformers 5.0, which does so."""
+    return {} if release("transformers") >= (5, 0) else {"low_cpu_mem_usage": True}
+
+
+def missing_weights(error: Exception) -> list[str]:
+    """Return the names of the weights that an error of diffusers' ``from_pretrained`` reports as missing; [] for other errors.
+
+    Ends with diffusers 0.33, which leaves missing weights empty, on the device "meta".
+    """
+    found = re.search(r"the following keys are missing: \n (.*)\. \n", str(error))
+    return [] if found is None else found[1].split(", ")
 
 
 def clip_image_processor() -> Any:

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 
 from singdiffusion.modules import SingModule
 from singdiffusion.painting.png import read_settings
-from singdiffusion.published.keys import PREFIX, original_name
 
 from ..commands import ENV, cli, refused, start
 from ..conftest import make_config, make_module
+from ..painting.single_files import original_weights
 
 ParserManager = pytest.importorskip("sd_parsers").ParserManager
 
@@ -127,35 +127,10 @@ def test_a_flat_color_or_another_prompt_at_the_first_step(model, sing_folder, tm
     assert two["first_step"] == {"prompt": "dark", "guidance_scale": 2.0, "method": "mean"}
 
 
-def _vae_key(key, levels):
-    """A weight of AutoencoderKL in the original key layout."""
-    key = re.sub(r"up_blocks\.(\d)", lambda m: f"up.{levels - 1 - int(m[1])}", key.replace("down_blocks.", "down."))
-    key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
-    for ours, theirs in (
-        (".resnets.", ".block."), (".downsamplers.0.", ".downsample."), (".upsamplers.0.", ".upsample."),
-        ("mid_block.attentions.0", "mid.attn_1"), ("conv_norm_out", "norm_out"), ("conv_shortcut", "nin_shortcut"),
-        ("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out"),
-    ):  # fmt: skip
-        key = key.replace(ours, theirs)
-    return key
-
-
-def _unet_key(key, config):
-    for ours, theirs in (("time_embedding.linear_1", "time_embed.0"), ("time_embedding.linear_2", "time_embed.2")):
-        if key.startswith(ours):
-            return key.replace(ours, theirs)
-    return original_name(key, config).replace("time_emb_proj", "emb_layers.1")
-
-
 @pytest.mark.slow
 def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp_path):
     """A single file in the original key layout, as community models are shared."""
-    levels = len(pipe.vae.config.block_out_channels)
-    weights = {PREFIX + _unet_key(k, pipe.unet.config): v for k, v in pipe.unet.state_dict().items()}
-    weights |= {"first_stage_model." + _vae_key(k, levels): v for k, v in pipe.vae.state_dict().items()}
-    text = {k.removeprefix("text_model."): v for k, v in pipe.text_encoder.state_dict().items()}
-    weights |= {"cond_stage_model.transformer.text_model." + k: v for k, v in text.items()}
-    save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "one.safetensors")
+    save_file(original_weights(pipe), tmp_path / "one.safetensors")
     common = ("--module", sing_folder, "--steps", 2)
     cli("generate", "a room", "--model", model, *common, "--out", tmp_path / "a")
     cli(

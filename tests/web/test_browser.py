@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from singdiffusion.painting.png import read_settings
+from tests.web.proxying import reverse_proxy
 from tests.web.serving import serve
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -294,6 +295,19 @@ def test_a_mistake_is_shown_on_the_page(visit):
     visitor.prompt.fill("rocket")
     visitor.click("Paint")
     sync_api.expect(visitor.status).to_contain_text("Width must be a positive multiple of 16", timeout=20_000)
+
+
+def test_a_page_behind_a_reverse_proxy_paints(chromium):
+    with serve("--root-path", "/art") as served, reverse_proxy(served.url, "/art") as (url, asked):
+        with chromium.new_context(viewport=WIDE) as context:
+            visitor = Visitor(context.new_page(), url)
+            visitor.set("Steps", 2)
+            visitor.paint(BLACK)
+            assert visitor.lumas()[1] < 20
+            assert not visitor.elsewhere
+            outside = [path for path in asked if not path.startswith("/art/")]
+            assert set(outside) <= {"/favicon.ico"}  # the browser's own request, of the proxy's site
+            assert len(visitor.problems) <= len(outside), visitor.problems
 
 
 def test_the_keyboard_alone_paints(visit):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import SingDiffusionError, install_hint
+from ..errors import SingDiffusionError, install_hint, one_line
 
 console = Console(stderr=True)
 
@@ -138,6 +138,8 @@ def extra(name: str, command: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        if error.name is None:  # raised by hand, such as httpx's "Using SOCKS proxy, but ..."
+            raise SingDiffusionError(f"{command} cannot import what it needs: {one_line(error)}") from error
         raise SingDiffusionError(
             f"{command} needs {error.name}, which is not installed: {install_hint(name)}"
         ) from error

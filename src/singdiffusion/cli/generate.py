@@ -117,9 +117,7 @@ def generate(
         rows = [row for p in sheet.names for i in range(count) for row in sheet.paint(p, seed + i, compare, advance)]
     seconds = time.monotonic() - started
     write_json(json, {"settings": sheet.common(), "seconds": round(seconds, 1), "pictures": rows})
-    for row in rows:
-        typer.echo(row["file"])
-    console.print(f"{len(rows)} file{'s' * (len(rows) != 1)} in {seconds:.1f} s")
+    _report(rows, seconds)
 
 
 @dataclass
@@ -145,7 +143,7 @@ class _Sheet:
     size: dict[str, int | None]
 
     def paint(self, prompt: str, seed: int, compare: bool, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
-        """Paint one prompt from one seed, write its files, and yield a row of JSON per file."""
+        """Paint one prompt from one seed, write its files, and yield a row of JSON per file, also for one that was withheld."""
         from ..painting.paint import side_by_side
 
         settings = self.settings.of(prompt=prompt, seed=seed)
@@ -155,7 +153,8 @@ class _Sheet:
             with self.sing.disabled():
                 without = self._paint(prompt, seed, on_step)
             yield self._keep(without, settings.without(), "-without")
-            yield self._keep(side_by_side(without, image), settings.of(singdiffusion="compare"), "-compare")
+            both = None if image is None or without is None else side_by_side(without, image)
+            yield self._keep(both, settings.of(singdiffusion="compare"), "-compare")
 
     def common(self) -> dict[str, Any]:
         """Return the settings that all pictures share."""
@@ -184,10 +183,34 @@ class _Sheet:
         from ..painting.png import png
 
         file = self.out / f"{self.names[settings.prompt]}-{settings.seed}{suffix}.png"
-        write_whole(file, png(image, settings, optimize=True))
-        luma = None if suffix == "-compare" else round(mean_luma(image), 3)
         row = {"file": str(file), "prompt": settings.prompt, "seed": settings.seed}
-        return row | {"singdiffusion": settings.singdiffusion, "mean_luma": luma}
+        row |= {"singdiffusion": settings.singdiffusion, "mean_luma": None, "withheld": image is None}
+        if image is None:
+            file.unlink(missing_ok=True)  # of an earlier run, which would pass for this picture
+            return row | {"file": None}
+        write_whole(file, png(image, settings, optimize=True))
+        return row if suffix == "-compare" else row | {"mean_luma": round(mean_luma(image), 3)}
+
+
+def _report(rows: list[dict[str, Any]], seconds: float) -> None:
+    """Print the files, and the pictures that were withheld.
+
+    Raises:
+        SingDiffusionError: all were withheld.
+    """
+    from ..painting.paint import WITHHELD
+
+    files = [row["file"] for row in rows if row["file"] is not None]
+    withheld = [row for row in rows if row["withheld"] and row["singdiffusion"] != "compare"]
+    for file in files:
+        typer.echo(file)
+    for row in withheld:
+        part = "with" if row["singdiffusion"] == "on" else "without"
+        line = f"{WITHHELD}, not written: {row['prompt']!r}, seed {row['seed']}, {part} SingDiffusion"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not files:
+        raise SingDiffusionError(f"all pictures ({len(withheld)}) were {WITHHELD}; another prompt or seed may pass")
+    console.print(f"{len(files)} file{'s' * (len(files) != 1)} in {seconds:.1f} s")
 
 
 def _check(prompts: Sequence[str], module: str | None, first: dict[str, Any], compare: bool) -> None:

@@ -37,6 +37,13 @@ def serve(
         str, typer.Option(help="Address to listen on; others than 127.0.0.1 let other machines in.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 7860,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            help="Path under which a reverse proxy shows the page, such as /painting, or its whole address.",
+            metavar="PATH",
+        ),
+    ] = "",
     max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Most denoising steps of a request.")] = 150,
     max_size: Annotated[int, typer.Option(min=8, max=4096, help="Largest height and width in pixels.")] = 1024,
     max_count: Annotated[int, typer.Option(min=1, max=16, help="Most pictures of a request.")] = 4,
@@ -55,7 +62,9 @@ def serve(
       singdiffusion serve --port 7860
     """
     hush(logging.WARNING)  # visitors see a short message when painting fails; the cause is logged here
-    with extra("web", "serve"):
+    from ..web.direct import without_proxies
+
+    with extra("web", "serve"), without_proxies():
         from ..web.server import Server
     from ..painting.bases import load_model
     from ..plugin import SingDiffusion
@@ -75,7 +84,7 @@ def serve(
         shown = str if alone else bare_name
         return Studio(model, pipe, modules, controls=controls, examples=examples_of(model), limits=limits, names=shown)
 
-    server = Server(load, host, port)
+    server = Server(load, host, port, root_path)
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         announce(model, server.room.studio.pipe)

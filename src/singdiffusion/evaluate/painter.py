@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from .. import __version__
-from ..painting.paint import paint
+from ..errors import SingDiffusionError
+from ..painting.paint import WITHHELD, paint
 from .digests import weights_digest
 from .gallery import Gallery, Job
 from .processes import Processes
@@ -142,7 +143,11 @@ class Painter:
         prompts, seeds = [job.prompt.text for job in jobs], [job.seed for job in jobs]
         options = options | {"negative_prompt": self.negative_prompt, "on_step": on_step}
         options["controls"] = None if self.controls is None else [self.controls.of(job) for job in jobs]
-        return paint(self.pipe, prompts, seeds, **options)
+        made = paint(self.pipe, prompts, seeds, **options)
+        kept = [image for image in made if image is not None]
+        if len(kept) < len(made):  # by a checker that is not the pipeline's ``safety_checker``
+            raise SingDiffusionError(f"a picture of {prompts[made.index(None)]!r} was {WITHHELD}; evaluation needs all")
+        return kept
 
 
 class _Done:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 import transformers
 
-from ..compat import diffusers_dtype, transformers_dtype
+from ..compat import diffusers_dtype
 from ..errors import SingDiffusionError, one_line_error
 from ..files import read_json
 from ..published.places import folder_of
+from .complete import missing_named, network_class, read_network, require_complete, require_complete_file
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
@@ -99,8 +100,10 @@ def load_unet(model: str) -> Any:
             raise SingDiffusionError(f"{model} has no U-Net to start from")
         return pipe.unet
     require_name(model)
-    with one_line_error(f"the U-Net of {model} cannot be read"):
-        return UNet2DConditionModel.from_pretrained(model, subfolder="unet", **diffusers_dtype(torch.float32))
+    with one_line_error(f"the U-Net of {model} cannot be read"), missing_named(model, "unet"):
+        unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet", **diffusers_dtype(torch.float32))
+    require_complete({"unet": unet}, model)
+    return unet
 
 
 def require_name(model: str) -> None:
@@ -124,8 +127,13 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
 
     index = _index(folder_of(model, "the model", [INDEX]))
     dtype = choose_dtype(torch_dtype, device, _classes(index))
-    with one_line_error(f"the model {model} cannot be read"):
-        return DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype)).to(device)
+    is_local = Path(model).is_dir()
+    networks = {name: kind for name, kind in _networks(index).items() if not is_local or (Path(model) / name).is_dir()}
+    with one_line_error(f"the model {model} cannot be read"), missing_named(model):
+        read = {name: read_network(kind, model, name, dtype) for name, kind in networks.items()}
+        pipe = DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype), **read)
+        require_complete(pipe.components, model)
+        return pipe.to(device)
 
 
 def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index: Mapping[str, Any]) -> Any:
@@ -143,12 +151,15 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         with one_line_error(f"the model {file} cannot be read"):
-            return pipeline.from_single_file(str(file), **diffusers_dtype(dtype), **options)
+            pipe = pipeline.from_single_file(str(file), **diffusers_dtype(dtype), **options)
     except SingDiffusionError as error:
+        require_complete_file(file, error.__cause__)
         if config is not None:
             raise
         line = f"{error}; without a network it needs a folder of configurations"
         raise SingDiffusionError(line, setting="model_config") from error
+    require_complete(pipe.components, str(file), original=True)
+    return pipe
 
 
 def _text_folder(model: str) -> Path:
@@ -162,14 +173,21 @@ def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -
     library, kind = source
     if library != "transformers":
         raise SingDiffusionError(f"its {name} is of the library {library}, not of transformers")
-    options = {} if name.startswith("tokenizer") else transformers_dtype(dtype)
-    return getattr(transformers, kind).from_pretrained(str(folder / name), local_files_only=True, **options)
+    if name.startswith("tokenizer"):
+        return getattr(transformers, kind).from_pretrained(str(folder / name), local_files_only=True)
+    return read_network(getattr(transformers, kind), str(folder), name, dtype)
 
 
 def _index(folder: Path) -> dict[str, Any]:
     if not (folder / INDEX).is_file():
         raise SingDiffusionError(f"{folder} is not a diffusers model: it has no {INDEX}")
     return read_json(folder / INDEX)
+
+
+def _networks(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Component -> class, of those components in a model_index.json that transformers loads."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list | tuple) and len(value) == 2}
+    return {name: kind for name, value in pairs.items() if (kind := network_class(value)) is not None}
 
 
 def _classes(index: Mapping[str, Any]) -> dict[str, str]:

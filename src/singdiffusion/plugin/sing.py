@@ -169,6 +169,9 @@ class SingDiffusion:
     ) -> SingDiffusion:
         """Plug into a pipeline. A second call on the same pipeline replaces the options.
 
+        The first step uses the pipeline's own embeddings of the prompt, whatever ``clip_skip`` of its call made of them. A module with
+        a text encoder of its own, and ``prompt``, do not follow ``clip_skip``.
+
         Pipelines that start from a picture (img2img) or match flows stay as they are, with a warning.
 
         Args:

@@ -10,6 +10,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from ..errors import SingDiffusionError, one_line
 from .config import Config
+from .trials import try_machine
 
 
 def make_accelerator(config: Config, cpu: bool) -> Accelerator:
@@ -19,7 +20,8 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
         cpu: use the CPU even where there is something faster.
 
     Raises:
-        SingDiffusionError: a tracker is not installed, or accelerate cannot start as it is configured.
+        SingDiffusionError: a tracker is not installed, accelerate cannot start as it is configured, or what the run needs of this
+            machine does not work.
     """
     for name in config.log.trackers:  # accelerate would leave out such a one without a word
         if name in LOGGER_TYPE_TO_CLASS and name not in map(str, get_available_trackers()):
@@ -28,7 +30,7 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
                 setting="log.trackers",
             )
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=cpu,
             mixed_precision=config.precision,
             log_with=list(config.log.trackers) or None,
@@ -36,4 +38,9 @@ def make_accelerator(config: Config, cpu: bool) -> Accelerator:
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=config.timeout))],
         )
     except (ValueError, RuntimeError) as error:
-        raise SingDiffusionError(f"accelerate cannot start as it is configured: {one_line(error)}") from error
+        setting = "precision" if "mixed precision" in str(error) else None
+        raise SingDiffusionError(
+            f"accelerate cannot start as it is configured: {one_line(error)}", setting=setting
+        ) from error
+    try_machine(config, accelerator.device)
+    return accelerator

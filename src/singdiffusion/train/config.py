@@ -200,6 +200,8 @@ class Config(_Section):
             raise ValueError(
                 f"a decoder has no noise as input and cannot learn {self.loss}; loss must be sample or moments"
             )
+        if self.network.kind == "decoder" and self.gradient_checkpointing:
+            raise ValueError("a decoder has no gradient checkpointing: gradient_checkpointing must be false")
         if self.network.kind == "unet" and self.loss == "moments":
             raise ValueError("loss moments needs a decoder: network.kind must be decoder")
         return self

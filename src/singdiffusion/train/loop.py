@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..data.shards import LatentDataset, Plan
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 from ..files import output_folder, write_whole
 from ..modules import MeanDecoder, SingModule
 from ..modules.text import PromptEncoder
 from ..painting.bases import load_text
+from ..painting.paint import WITHHELD
 from . import logs, plot
 from .accelerator import make_accelerator
 from .averaging import AveragedWeights, plain_name
@@ -157,7 +158,8 @@ class Trainer:
         """
         faults = one_line_faults(self.accelerator, self.checkpoints, self.micro, self.out)
         with self.signal.noted(), faults:
-            self.accelerator.init_trackers("singdiffusion")
+            with one_line_error("log.trackers cannot start"):
+                self.accelerator.init_trackers("singdiffusion")
             with closing(self._batches()) as batches:
                 self._train(batches, advance)
             figures = self._validate()
@@ -339,8 +341,8 @@ class Trainer:
         state = self.accelerator.get_state_dict(self.model)
         if self.painter is not None:
             file = self.out / "samples" / f"step-{self.progress.step:08d}.png"
-            self.painter.paint(self._module(state), file)
-            self.report(f"painted {file}")
+            withheld = self.painter.paint(self._module(state), file)
+            self.report(f"painted {file}" + (f"; {withheld} black, {WITHHELD}" if withheld else ""))
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:

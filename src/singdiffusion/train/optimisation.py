@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..compat import fuses_adamw
 from ..errors import SingDiffusionError, install_hint
 from .config import Config, Optimizer, Schedule
 
@@ -25,14 +26,14 @@ def learning_rate(schedule: Schedule, peak: float, step: int, steps: int) -> flo
 
 
 def make_optimizer(spec: Optimizer, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return AdamW, fused or with 8-bit states.
+    """Return AdamW, fused where torch can on every device, or with 8-bit states.
 
     Raises:
         SingDiffusionError: 8-bit states without bitsandbytes.
     """
     options: dict[str, Any] = {"lr": spec.rate, "betas": spec.betas, "weight_decay": spec.weight_decay}
     if spec.name == "adamw":
-        return torch.optim.AdamW(parameters, fused=True, **options)
+        return torch.optim.AdamW(parameters, fused=fuses_adamw(), **options)
     try:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]  (extra `8bit`)
     except ImportError as error:

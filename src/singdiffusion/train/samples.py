@@ -46,8 +46,13 @@ class SamplePainter:
         self.pipe.set_progress_bar_config(disable=True)
 
     @torch.no_grad()
-    def paint(self, module: SingModule, file: Path) -> None:
-        """Write a sheet with a column per prompt, seeds from 0: without the module above, with it below."""
+    def paint(self, module: SingModule, file: Path) -> int:
+        """Write a sheet with a column per prompt, seeds from 0: without the module above, with it below.
+
+        Returns:
+            How many of its pictures are black because the base's safety checker withheld them.
+        """
+        self._withheld = 0
         with self._on_device():
             sing = SingDiffusion(module)
             rows = [self._row()]
@@ -63,16 +68,19 @@ class SamplePainter:
                 sheet.paste(picture, (x * width, y * height))
         output_folder(file.parent)
         write_whole(file, png(sheet))
+        return self._withheld
 
     def _row(self) -> list[Image.Image]:
         options: dict[str, Any] = {
             "num_inference_steps": self.spec.steps,
             "guidance_scale": self.spec.guidance_scale,
         }
-        return [
-            self.pipe(prompt, generator=torch.Generator().manual_seed(seed), **options).images[0]
-            for seed, prompt in enumerate(self.spec.prompts)
-        ]
+        row = []
+        for seed, prompt in enumerate(self.spec.prompts):
+            made = self.pipe(prompt, generator=torch.Generator().manual_seed(seed), **options)
+            self._withheld += any(getattr(made, "nsfw_content_detected", None) or ())
+            row.append(made.images[0])
+        return row
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:

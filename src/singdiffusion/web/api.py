@@ -40,7 +40,8 @@ def add(room: WaitingRoom) -> None:
         """Paint a prompt without and with SingDiffusion.
 
         Streams {"ahead", "part", "step", "steps"} while it works. The last answer is {"settings", "seconds", "pictures":
-        [{"seed", "off": {"png": data URI, "mean_luma": 0..255}, "on": the same or null}]}. Empty or 0: the model's own.
+        [{"seed", "off": {"png": data URI, "mean_luma": 0..255, "withheld": false}, "on": the same or null}]}. What the model's safety
+        checker withheld has true there, and null twice. Empty or 0: the model's own.
         ``first_step`` is an object with any of method, prompt, negative_prompt, guidance_scale and color.
         """
         values = {name: value for name, value in locals().items() if name in Settings.model_fields}

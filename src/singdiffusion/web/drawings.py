@@ -82,12 +82,12 @@ def _start(alpha: float, fixed: bool) -> str:
 
 
 def shown(result: Result) -> list[dict[str, Any]]:
-    """Return every pair of a result as the page's script takes it: files as base64, texts, a histogram."""
+    """Return every pair of a result as the page's script takes it: files as base64, texts, a histogram, what was withheld."""
     return [_pair(result, pair) for pair in result.pairs]
 
 
 def _pair(result: Result, pair: Pair) -> dict[str, Any]:
-    prompt, lumas = result.settings.prompt, pair.mean_luma
+    prompt, lumas = result.settings.prompt, pair.mean_luma[: 1 if result.settings.is_off else 2]
     files = {part: _base64(*file) for part, file in _files(result, pair).items()}
     images = [("without", "off", pair.off), ("with SingDiffusion", "on", pair.on)]
     series = [Series(label, luma_shares([image]), kind) for label, kind, image in images if image is not None]
@@ -95,21 +95,25 @@ def _pair(result: Result, pair: Pair) -> dict[str, Any]:
         "prompt": prompt,
         "seed": pair.seed,
         "name": f"{slug(prompt, 60)}-{pair.seed}",
-        "width": pair.off.width,
-        "height": pair.off.height,
+        "width": result.settings.width,
+        "height": result.settings.height,
         "seconds": round(result.seconds, 1),
-        "mean_luma": [round(luma) for luma in lumas if luma is not None],
-        "histogram": histogram(prompt, series),
+        "mean_luma": [None if luma is None else round(luma) for luma in lumas],
+        "withheld": list(pair.withheld),
+        "histogram": histogram(prompt, series) if series else "",
         "command": command(result, pair.seed),
     }
 
 
 def _files(result: Result, pair: Pair) -> dict[str, tuple[Image.Image, PictureSettings]]:
-    """Return "off" and, where the first step is on, "on" and "compare" -> picture and its settings."""
+    """Return "off", "on" and "compare", as far as there are pictures, -> picture and its settings."""
     settings = result.record.of(seed=pair.seed)
-    files = {"off": (pair.off, settings.without())}
+    files = {}
+    if pair.off is not None:
+        files["off"] = (pair.off, settings.without())
     if pair.on is not None:
         files["on"] = (pair.on, settings)
+    if pair.off is not None and pair.on is not None:
         files[COMPARE] = (side_by_side(pair.off, pair.on), settings.of(singdiffusion=COMPARE))
     return files
 
@@ -123,7 +127,8 @@ def as_json(result: Result) -> dict[str, Any]:
 
     Returns:
         ``settings``, that all pictures share; ``seconds``; ``pictures``, one row per seed with ``off`` and ``on`` (or null), each
-        with ``png``, a data URI, and ``mean_luma``, 0..255.
+        with ``png``, a data URI, ``mean_luma``, 0..255, and ``withheld``. If the model's safety checker withheld a picture, ``withheld``
+        is true and the other two are null.
     """
     settings = result.record.as_json() | {"count": result.settings.count}
     del settings["singdiffusion"]
@@ -138,11 +143,11 @@ def _as_json(result: Result, pair: Pair) -> dict[str, Any]:
     found: dict[str, Any] = {"seed": pair.seed, "off": None, "on": None}
     files = _files(result, pair)
     for part, luma in zip(("off", "on"), pair.mean_luma, strict=True):
-        if luma is not None:
-            found[part] = {
-                "png": "data:image/png;base64," + _base64(*files[part]),
-                "mean_luma": round(luma, 3),
-            }
+        if part in pair.withheld:
+            found[part] = {"png": None, "mean_luma": None, "withheld": True}
+        elif luma is not None:
+            uri = "data:image/png;base64," + _base64(*files[part])
+            found[part] = {"png": uri, "mean_luma": round(luma, 3), "withheld": False}
     return found
 
 

@@ -166,7 +166,11 @@ def _progress(progress: Progress) -> dict[str, Any]:
 
 
 def _done(result: Result) -> dict[str, Any]:
+    withheld = sum(len(pair.withheld) for pair in result.pairs)
+    count = len(result.pairs) * (1 if result.settings.is_off else 2)
     text = f"Done in {result.seconds:.1f} s."
+    if withheld:
+        text += f" The model’s safety checker withheld {withheld} of {count} picture{'s' * (count != 1)}."
     return {"phase": "done", "text": text, "id": secrets.token_hex(8), "pairs": drawings.shown(result)}
 
 

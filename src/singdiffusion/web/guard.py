@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 from .settings import FirstStep
 
@@ -68,11 +69,13 @@ class Guard:
     Args:
         app: Gradio's application.
         page: the ``gr.Blocks`` whose functions may be called.
+        root: path under which a reverse proxy shows the page; some proxies remove it from a request, others do not.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any):
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any, root: str = ""):
         self.app = app
         self.page = page
+        self.root = root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,6 +87,9 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *_HEADERS]}
             await send(message)
 
+        if not allowed(scope["path"]) and self.root and f"{scope['path']}/".startswith(self.root + "/"):
+            path = scope["path"].removeprefix(self.root) or "/"
+            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
         try:
             if not allowed(scope["path"]):
                 raise Refused(404, "there is no such page on this server")

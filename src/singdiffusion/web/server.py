@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from ..errors import SingDiffusionError
+from .direct import without_proxies
 from .guard import Guard
 from .page import build
 from .studio import Studio
@@ -35,6 +38,24 @@ def free_port(host: str, port: int) -> int:
         return probe.getsockname()[1]
 
 
+def public_root(root_path: str) -> str:
+    """Return where visitors find the page, without a slash at its end: "/path", or the whole address.
+
+    Args:
+        root_path: ``/path`` or ``https://host/path``, as a reverse proxy has it; empty without one.
+
+    Raises:
+        SingDiffusionError: it is neither.
+    """
+    root = root_path.rstrip("/")
+    if root_path and not re.fullmatch(r"(https?://[^/\s?#]+)?(/(?!\.)[A-Za-z0-9._~-]+)*", root):
+        raise SingDiffusionError(
+            f"root_path must be a path such as /painting or a whole address such as https://example.com/painting, not {root_path!r}",
+            setting="root_path",
+        )
+    return root
+
+
 class Server:
     """A page that is being served.
 
@@ -42,21 +63,29 @@ class Server:
         load: returns the studio that paints; called once the address is known to be free.
         host: address to listen on; only this machine reaches 127.0.0.1.
         port: 0 for a free one.
+        root_path: where a reverse proxy shows the page: ``/path`` or ``https://host/path``.
 
     Raises:
-        SingDiffusionError: the address cannot be listened on, or ``load`` raises.
+        SingDiffusionError: ``root_path`` is no path, the address cannot be listened on, or ``load`` raises.
     """
 
-    def __init__(self, load: Callable[[], Studio], host: str = "127.0.0.1", port: int = 7860):
-        from starlette.middleware import Middleware
-
-        port = free_port(host, port)
+    def __init__(self, load: Callable[[], Studio], host: str = "127.0.0.1", port: int = 7860, root_path: str = ""):
+        root, port = public_root(root_path), free_port(host, port)
         self.room = WaitingRoom(load)
         self.page = build(self.room)
         self.page.queue(default_concurrency_limit=None, max_size=1000)
-        _, self.url, _ = self.page.launch(
+        with without_proxies():
+            self.url = self._launch(host, port, root)
+
+    def _launch(self, host: str, port: int, root: str) -> str:
+        """Start listening, and return the page's address on this machine."""
+        from starlette.middleware import Middleware
+
+        guard = Middleware(Guard, page=self.page, root=urlsplit(root).path)
+        _, url, _ = self.page.launch(
             server_name=host,
             server_port=port,
+            root_path=root or None,
             prevent_thread_lock=True,
             quiet=True,
             share=False,
@@ -69,10 +98,11 @@ class Server:
             footer_links=["api"],
             max_file_size=0,
             state_session_capacity=STATE_SESSIONS,
-            app_kwargs={"middleware": [Middleware(Guard, page=self.page)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
             theme=theme(),
             css=asset("style.css"),
         )
+        return url
 
     def wait(self) -> None:
         """Serve until Ctrl-C."""

@@ -38,14 +38,25 @@ function download(file, name, text) {
   return link;
 }
 
+// What the model's safety checker withheld, in a sentence; empty if nothing.
+function withheld(pair) {
+  const parts = pair.withheld || [];
+  if (!parts.length) return "";
+  const which = parts.length > 1 ? "both pictures" : pair.mean_luma.length < 2 ? "this picture"
+    : `the picture ${parts[0] === "on" ? "with" : "without"} SingDiffusion`;
+  return `The model’s safety checker withheld ${which}. Another prompt or seed may pass.`;
+}
+
 function compare(pair) {
-  const alone = !pair.on;
+  const alone = !(pair.on && pair.off);
   const figure = make("figure", { className: "compare" + (alone ? " alone" : "") });
   // a strip gets bands at its sides: the slider needs room, and the window has an end
   figure.style.setProperty("--ratio", Math.min(3, Math.max(1 / 3, pair.width / pair.height)));
   const lumas = pair.mean_luma.map((luma) => `mean luma ${luma}`);
-  if (!alone) figure.append(make("img", { src: uri(pair.on), alt: `${pair.prompt}, with SingDiffusion, ${lumas[1]}`, className: "with" }));
-  figure.append(make("img", { src: uri(pair.off), alt: `${pair.prompt}, without SingDiffusion, ${lumas[0]}`, className: "without" }));
+  if (pair.on) figure.append(make("img", { src: uri(pair.on), alt: `${pair.prompt}, with SingDiffusion, ${lumas[1]}`, className: "with" }));
+  if (pair.off) figure.append(make("img", { src: uri(pair.off), alt: `${pair.prompt}, without SingDiffusion, ${lumas[0]}`, className: "without" }));
+  if (!pair.on && !pair.off) figure.append(make("p", { className: "withheld" }, withheld(pair)));
+  else if (withheld(pair)) figure.append(make("span", { className: pair.on ? "tag with" : "tag without" }, pair.on ? "With" : "Without"));
   if (alone) return figure;
   const slider = make("input", { type: "range", min: 0, max: 100, value: 50, step: 1 });
   slider.setAttribute("aria-label", "Before and after: how much of the picture without SingDiffusion is shown");
@@ -68,8 +79,9 @@ function words(command) {
 function facts(pair) {
   const list = make("p", { className: "facts" });
   list.append(make("q", {}, pair.prompt), make("span", {}, `seed ${pair.seed}`), make("span", {}, `${pair.seconds} s`));
-  const lumas = make("span", { className: "lumas" }, "mean luma ", make("b", { className: "without" }, String(pair.mean_luma[0])));
-  if (pair.mean_luma.length > 1) lumas.append(" → ", make("b", { className: "with" }, String(pair.mean_luma[1])));
+  if (!pair.on && !pair.off) return list;
+  const lumas = make("span", { className: "lumas" }, "mean luma ", make("b", { className: "without" }, String(pair.mean_luma[0] ?? "withheld")));
+  if (pair.mean_luma.length > 1) lumas.append(" → ", make("b", { className: "with" }, String(pair.mean_luma[1] ?? "withheld")));
   list.append(lumas);
   return list;
 }
@@ -80,20 +92,27 @@ function render() {
   shown.replaceChildren();
   element.querySelector(".empty").hidden = Boolean(pair);
   if (pair) {
-    const files = make("p", { className: "downloads" }, "Download, with settings inside: ", download(pair.off, pair.name + "-without.png", "without"));
-    if (pair.on) files.append(" ", download(pair.on, pair.name + "-with_sing.png", "with"), " ", download(pair.compare, pair.name + "-compare.png", "side by side"));
+    const files = make("p", { className: "downloads" }, "Download, with settings inside:");
+    for (const [part, suffix, text] of [["off", "without", "without"], ["on", "with_sing", "with"], ["compare", "compare", "side by side"]])
+      if (pair[part]) files.append(" ", download(pair[part], `${pair.name}-${suffix}.png`, text));
     const brightness = make("div", { className: "brightness" });
     brightness.innerHTML = pair.histogram;  // ours; the prompt in it is escaped
     const command = make("details", { className: "command" }, make("summary", {}, "The same on the command line"), words(pair.command));
-    const key = make("p", { className: "histogram-key", ariaHidden: "true" }, make("span", { className: "without" }, "without"));
+    const key = make("p", { className: "histogram-key", ariaHidden: "true" });
+    if (pair.off) key.append(make("span", { className: "without" }, "without"));
     if (pair.on) key.append(make("span", { className: "with" }, "with SingDiffusion"));
-    shown.append(compare(pair), facts(pair), files, brightness, key, command);
+    shown.append(compare(pair), facts(pair));
+    if (pair.on || pair.off) {
+      if (withheld(pair)) shown.append(make("p", { className: "withheld" }, withheld(pair)));
+      shown.append(files, brightness, key);
+    }
+    shown.append(command);
   }
   const strip = $(".session");
   strip.hidden = session.length < 2;
   $(".session ul").replaceChildren(...session.map((each, i) => {
-    const button = make("button", { type: "button" }, make("img", { src: uri(each.off), alt: "" }));
-    if (each.on) button.append(make("img", { src: uri(each.on), alt: "" }));
+    const images = [each.off, each.on].filter(Boolean).map((file) => make("img", { src: uri(file), alt: "" }));
+    const button = make("button", { type: "button" }, ...(images.length ? images : [make("span", { className: "blank" }, "withheld")]));
     button.setAttribute("aria-label", `Show picture ${i + 1} of ${session.length}: ${each.prompt}, seed ${each.seed}`);
     button.setAttribute("aria-pressed", String(i === current));
     button.addEventListener("click", () => {

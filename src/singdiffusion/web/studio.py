@@ -53,16 +53,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Pair:
-    """Pictures of one seed without SingDiffusion and, unless the first step is off, with it."""
+    """Pictures of one seed without SingDiffusion and, unless the first step is off, with it.
+
+    Attributes:
+        seed: of both.
+        off, on: the pictures; None where there is none.
+        withheld: of ``off`` and ``on`` those that the model's safety checker withheld.
+    """
 
     seed: int
-    off: Image.Image
+    off: Image.Image | None
     on: Image.Image | None
+    withheld: tuple[str, ...] = ()
 
     @property
-    def mean_luma(self) -> tuple[float, float | None]:
-        """Mean luma, 0..255, without and with SingDiffusion."""
-        return mean_luma(self.off), None if self.on is None else mean_luma(self.on)
+    def mean_luma(self) -> tuple[float | None, float | None]:
+        """Mean luma, 0..255, without and with SingDiffusion; None where there is no picture."""
+        off, on = (None if image is None else mean_luma(image) for image in (self.off, self.on))
+        return off, on
 
 
 @dataclass(frozen=True)
@@ -232,7 +240,11 @@ class Studio:
                 on = self._paint(settings, seeds, ON, on_step, cancelled)
             finally:
                 sing.disable()
-        pairs = [Pair(*each) for each in zip(seeds, off, on, strict=True)]
+        asked = (OFF,) if settings.is_off else (OFF, ON)
+        pairs = [
+            Pair(seed, *images, tuple(part for part, image in zip(asked, images, strict=False) if image is None))
+            for seed, *images in zip(seeds, off, on, strict=True)
+        ]
         return Result(settings, pairs, time.monotonic() - started, self._record(settings), self.explicit)
 
     def _sing(self, settings: Settings) -> SingDiffusion:
@@ -241,7 +253,7 @@ class Studio:
 
     def _paint(
         self, settings: Settings, seeds: list[int], part: str, on_step: OnStep, cancelled: threading.Event | None
-    ) -> list[Image.Image]:
+    ) -> list[Image.Image | None]:
         done = 0
 
         def step() -> None:
@@ -249,7 +261,7 @@ class Studio:
             done += 1
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
-            on_step(part, -(-done // len(seeds)), getattr(self.pipe, "num_timesteps", settings.num_inference_steps))
+            on_step(part, -(-done // len(seeds)), settings.num_inference_steps)
 
         if cancelled is not None and cancelled.is_set():
             raise Cancelled
