@@ -72,7 +72,7 @@ A module's configuration holds its latent space: channels, and the VAE's scaling
 
 | text encoder | what the module reads |
 |---|---|
-| the pipeline's is that of the module's training | the pipeline's embeddings, long prompts and prompt weighting included |
+| the pipeline's is that of the module's training | the pipeline's embeddings, prompt weighting included; [long prompts by chunks](stable-diffusion.md#long-prompts) |
 | the pipeline's is another one, and the module has its own | the prompt as text, with its own encoder; so it works on any base of that latent space |
 | the pipeline's is another one, and the module has none | an error |
 

@@ -57,6 +57,16 @@ def test_the_same_picture_as_the_pipeline(pipe, tokenizer):
     assert np.abs(np.asarray(on) - np.asarray(off)).max() > 1e-3
 
 
+def test_without_a_negative_prompt_zeros_are_the_empty_prompt(pipe, tokenizer):
+    sing = sing_for(pipe, tokenizer)
+    sing.module.config = sing.module.config.model_copy(update={"text_length": 16})
+    on = run(modular(pipe, sing))
+    named = run(modular(pipe, sing), negative_prompt="")
+    assert not np.array_equal(on, named)  # the pipeline's own guidance differs: zeros there, and here the empty prompt
+    sing.enable(pipe)
+    np.testing.assert_allclose(on, paint(pipe, KEPT), atol=1e-5)
+
+
 def test_without_guidance_and_several_pictures(pipe, tokenizer):
     sing = sing_for(pipe, tokenizer)
     on = run(modular(pipe, sing, scale=1.0), num_images_per_prompt=2)

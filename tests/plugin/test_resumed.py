@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AsymmetricAutoencoderKL,
     AutoencoderTiny,
     AutoPipelineForText2Image,
+    ConsistencyDecoderVAE,
     DDPMScheduler,
     EulerDiscreteScheduler,
     StableDiffusionImg2ImgPipeline,
@@ -133,6 +135,31 @@ def test_taesd_decodes_the_same_latents(pipe, sing):
     sing.enable(pipe)
     got, _ = first_input(pipe, output_type="latent")
     torch.testing.assert_close(got, expected)
+
+
+def consistency_decoder():
+    blocks = {"encoder_block_out_channels": (32, 64), "decoder_block_out_channels": (32, 64)}
+    down, up = ("ResnetDownsampleBlock2D",) * 2, ("ResnetUpsampleBlock2D",) * 2
+    types = {"encoder_down_block_types": ("DownEncoderBlock2D",) * 2, "decoder_down_block_types": down}
+    return ConsistencyDecoderVAE(**blocks, **types, decoder_up_block_types=up, latent_channels=4).eval()
+
+
+def asymmetric():
+    sizes = {"down_block_out_channels": (32, 64), "up_block_out_channels": (32, 64)}
+    types = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    return AsymmetricAutoencoderKL(**sizes, **types).eval()
+
+
+@pytest.mark.parametrize("make", [consistency_decoder, asymmetric])
+def test_other_decoders_of_the_same_latents(pipe, sing, make):
+    """Their factor is Stable Diffusion's by default."""
+    expected, _ = first_input(sing.enable(pipe)._pipeline, output_type="latent")
+    sing.disable()
+    pipe.vae = make()
+    sing.enable(pipe)
+    torch.testing.assert_close(first_input(pipe, output_type="latent")[0], expected)
+    sing.enable(pipe, color="white")
+    assert torch.isfinite(first_input(pipe, output_type="latent")[0]).all()
 
 
 def test_taesd_with_sdxl(tokenizer):
