@@ -59,6 +59,13 @@ def write_whole(file: Path, content: bytes | str) -> Path:
     return file
 
 
+def share(file: Path) -> None:
+    """Give a file the permissions that any new file has here; safetensors writes files that only their owner may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
+
+
 def bare_name(name: str) -> str:
     """Return a model's or module's name without this machine's folders: of a path that exists only the last part."""
     return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name

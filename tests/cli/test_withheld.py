@@ -47,6 +47,7 @@ def test_all_are_withheld(save, tmp_path):
     assert not list((tmp_path / "o").iterdir())
 
 
+@pytest.mark.slow
 def test_one_of_two_seeds(pipe, save, tmp_path):
     kept, flagged = paint(pipe, ["a room", "a room"], [0, 1], **STEPS)
     out, err = cli("generate", "a room", "--module", "none", "--count", 2, *save(flagged, kept))
@@ -57,6 +58,7 @@ def test_one_of_two_seeds(pipe, save, tmp_path):
     assert [row["withheld"] for row in rows(tmp_path / "f.json")] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flagged", ["on", "off"])
 def test_one_side_of_a_comparison(pipe, sing, sing_folder, save, tmp_path, flagged):
     (off,) = paint(pipe, ["a room"], [0], **STEPS)

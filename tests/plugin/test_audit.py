@@ -144,7 +144,7 @@ def test_fails_in_one_line(tmp_path, pipe):
         (tmp_path / "odd.json", "does not fit DDIMScheduler"),
         (tmp_path, "not a diffusers model"),
         ("not a model", "not a hub id"),
-        ("nobody/nothing", "it is not in the cache, and the hub cannot be reached"),
+        ("nobody/nothing", "it is not in the cache, and HF_HUB_OFFLINE is set"),
         (3, "a int cannot be audited"),
         (DDIMScheduler(**SD15), "size of the latents is unknown"),
     ):

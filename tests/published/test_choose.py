@@ -15,7 +15,7 @@ from singdiffusion.published.public import PUBLIC
 from ..commands import cli, refused
 from ..conftest import make_config, make_module, make_text_encoder
 from ..plugin.zoo import build, build_untouched
-from .layouts import cached, write_one_more_step, write_text
+from .layouts import cached, unet_config, write_one_more_step, write_text
 from .test_load import B_SD, B_XL, OPENCLIP
 
 
@@ -82,7 +82,7 @@ def test_the_users_own_come_first(own, pipe, tokenizer):
     shutil.rmtree(own / "c")
     SingModule(make_module(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))).save_pretrained(own / "z")
     _, lines = chosen(pipe)
-    assert lines[0].startswith(f"{own / 'damaged'} is passed over: ")
+    assert lines[0].startswith(f"damaged in {own} is passed over: ")
     assert lines[1] == f"module z (this package), one of your own in {own}"
 
 
@@ -99,6 +99,28 @@ def test_a_home_that_is_not_there(pipe, monkeypatch, tmp_path):
     monkeypatch.delenv("SINGDIFFUSION_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert home().name == "singdiffusion"
+
+
+def test_own_modules_that_cannot_be_had_are_passed_over(own, pipe, tokenizer, tmp_path):
+    """A damaged configuration, and a text encoder that is not here: the next module counts."""
+    module = make_module(width=768)
+    module.save_pretrained(own / "authors")
+    (own / "authors" / "config.json").write_text(json.dumps(unet_config(module)))
+    (own / "broken").mkdir()
+    (own / "broken" / "config.json").write_text(json.dumps(unet_config(module) | {"sample_size": 0}))
+    SingModule(make_module(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))).save_pretrained(own / "z")
+    _, lines = chosen(pipe, cache_dir=tmp_path / "empty", local_files_only=True)
+    assert lines[0].startswith(f"authors in {own} is passed over: ")
+    assert "text encoder of Stable Diffusion 1.5" in lines[0]
+    assert lines[1].startswith(f"broken in {own} is passed over: ")
+    assert lines[2].startswith("module z ")
+
+
+def test_a_home_that_is_a_module_itself(pipe, monkeypatch, tmp_path):
+    SingModule(make_module(), make_config()).save_pretrained(tmp_path / "mine")
+    monkeypatch.setenv("SINGDIFFUSION_HOME", str(tmp_path / "mine"))
+    with pytest.raises(SingDiffusionError, match="which is a module; name the folder that holds your modules"):
+        SingDiffusion.for_pipeline(pipe)
 
 
 def test_what_has_no_module(own, make_pipe, tmp_path):

@@ -116,7 +116,7 @@ def test_a_text_encoder_of_its_own_is_kept_and_never_lost_in_a_single_file(one_m
     assert SingModule.from_pretrained(tmp_path / "again").text is not None
     with pytest.raises(SingDiffusionError, match="a single file holds no text encoder") as caught:
         convert_module(tmp_path / "ours", tmp_path / "one.safetensors")
-    assert caught.value.setting == "bring_text"
+    assert caught.value.setting == "no_text"
     convert(tmp_path / "ours", tmp_path / "one.safetensors")
     assert (tmp_path / "one.safetensors").is_file()
 

@@ -79,6 +79,7 @@ def test_a_public_module_is_downloaded(hub, tmp_path, make_pipe, tokenizer):
     assert not any("unet" in name or "model_index" in name for name in fetched)
 
 
+@pytest.mark.slow
 def test_a_public_module_that_the_hub_refuses(hub, tmp_path, make_pipe):
     make_pipe().save_pretrained(tmp_path / "model")
     hub.gated.add(NAME)

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from singdiffusion import SingDiffusion, SingDiffusionError
 from singdiffusion.modules import SingModule
 from singdiffusion.modules.text import fingerprint
 from singdiffusion.published import load_module, one_more_step
-from singdiffusion.published.base import SD15, SD_LATENTS, SDXL_LATENTS
+from singdiffusion.published.base import SD15, SD_LATENTS, SDXL_LATENTS, Base
 from singdiffusion.published.places import Folder
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder, needs_pickles
@@ -448,3 +450,89 @@ def test_full_size(tmp_path):
     assert size == pytest.approx(2 * 831.65e6, rel=1e-3)
     assert memory < 1.3 * size
     assert kind == "torch.float16 v_prediction"
+
+
+# -- what newcomers type ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cross_attention_dim", -1),
+        ("cross_attention_dim", 0),
+        ("cross_attention_dim", "wide"),
+        ("sample_size", 0),
+        ("sample_size", -1),
+        ("in_channels", 5),
+    ],
+)
+def test_configurations_with_impossible_values(tmp_path, key, value):
+    write_authors(tmp_path / "SingDiffusion", TEXT_WIDTH)
+    file = tmp_path / "SingDiffusion" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(SingDiffusionError) as caught:
+        load_module(tmp_path / "SingDiffusion", text_encoder=False)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.sampled_from(["scaling_factor", "shift_factor", "latent_channels"]), st.sampled_from(
+    [-1, 0, float("inf"), float("nan"), "abc", [16], True, None, 1e300, 4.5, {}]
+))  # fmt: skip
+def test_a_base_with_an_impossible_latent_space(key, value):
+    """Either a latent space, or one line that names the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vae").mkdir()
+        config = {"latent_channels": 4, "scaling_factor": 0.18215} | {key: value}
+        (Path(folder) / "vae" / "config.json").write_text(json.dumps(config))
+        try:
+            found = Base.named(folder).latents()
+        except SingDiffusionError as error:
+            found = str(error)
+    assert "gives no latent space" in found if isinstance(found, str) else found.channels > 0 and found.scaling > 0
+
+
+def test_a_base_that_contradicts_the_module(tmp_path, tokenizer, own_encoder):
+    write_one_more_step(tmp_path / "oms_15_21", make_module(), tokenizer, own_encoder)
+    write_vae(tmp_path / "sdxl", scaling=0.13025)
+    write_text(tmp_path / "sdxl", tokenizer, own_encoder)
+    SingModule(make_module(), make_config()).save_pretrained(tmp_path / "ours")
+    for source in ("oms_15_21", "ours"):
+        with pytest.raises(SingDiffusionError, match="VAE factor 0.18215, and the base has 4 with 0.13025"):
+            load_module(tmp_path / source, base=tmp_path / "sdxl")
+
+
+def test_the_inner_folder_of_a_module(tmp_path):
+    SingModule(make_module(), make_config(prediction="v_prediction")).save_pretrained(tmp_path / "ours")
+    with pytest.raises(SingDiffusionError, match="is the network of a module; name the folder above it"):
+        load_module(tmp_path / "ours" / "module")
+
+
+def test_options_that_do_not_apply(tmp_path, sing_folder):
+    for source, options, line in (
+        ("tiny", {"variant": "fp16"}, "tiny has no variant"),
+        ("tiny", {"base": "tiny"}, "tiny has no base"),
+        ("tiny", {"subfolder": "x"}, "tiny has no subfolder"),
+        ("", {}, "the module has an empty name"),
+        (" ", {}, "the module has an empty name"),
+        (sing_folder, {"torch_dtype": "float16"}, "torch_dtype must be a torch.dtype"),
+        (sing_folder, {"base": ""}, "the base has an empty name"),
+        (sing_folder, {"base": "tiny-unet"}, "tiny-unet is a module; its base is tiny"),
+        ("x" * 5000, {}, "is not here"),
+        ("someone/else", {"revision": "v9"}, "its revision v9 is not in the cache, and HF_HUB_OFFLINE is set"),
+    ):
+        with pytest.raises(SingDiffusionError, match=line):
+            load_module(source, **options)
+    with pytest.raises(TypeError, match="unknown option 'varaint'"):
+        load_module(sing_folder, varaint="fp16")
+    assert load_module(sing_folder, subfolder=None).kind == "unet"
+
+
+def test_saved_files_are_readable_by_others(sing_folder):
+    modes = {file.stat().st_mode & 0o777 for file in sing_folder.rglob("*") if file.is_file()}
+    assert len(modes) == 1, "weights have the permissions of the other files"
+
+
+def test_what_is_no_pipeline():
+    for wrong in (None, 5, "pipe", SingDiffusion):
+        with pytest.raises(SingDiffusionError, match="for_pipeline takes a diffusers pipeline, not"):
+            SingDiffusion.for_pipeline(wrong)

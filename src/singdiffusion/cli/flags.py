@@ -34,7 +34,8 @@ def flag_of(setting: str, command: Any) -> str | None:
         setting: name in the API, or dotted in the configuration of a training.
         command: of the command line.
     """
-    flags = {flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")}
+    words = (word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts))
+    flags = {word for word in words if word.startswith("--")}
     named = ("--" + name.replace("_", "-") for name in (setting, setting.rpartition(".")[2]))
     for flag in (_SHORT[setting],) if setting in _SHORT else named:
         if flag in flags:

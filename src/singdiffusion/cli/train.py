@@ -105,6 +105,8 @@ def _replaced(config: str, init: str | None, init_module: str | None) -> list[st
     if init_module is not None:
         own = settings_of_module(init_module)
         changes += ["network.init=none", "network.options={}", *(f"{key}={value}" for key, value in own.items())]
+        if own.get("network.kind") == "decoder":  # which has no such option; the preset's was for a U-Net
+            changes.append("gradient_checkpointing=false")
     return changes
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..compat import hub_names, hub_vocabulary, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error, validation_line
-from ..files import read_json
+from ..files import read_json, share
 from . import card
 from .config import SingConfig
 from .decoder import MeanDecoder
@@ -208,6 +208,8 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
             _write_text(partial, text)
         (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (partial / "README.md").write_text(card.text(config, network, text), encoding="utf-8")
+        for file in partial.rglob("*.safetensors"):
+            share(file)
         _swap(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -101,6 +101,7 @@ class SingDiffusion:
         Raises:
             SingDiffusionError: the pipeline's class is unknown, no module fits, or the one that fits cannot be had.
         """
+        _require_pipeline(pipe, "for_pipeline")
         dtype = torch_dtype or module_dtype(pipe)
         choice = choose_for(pipe, dtype, **hub)
         if choice is None:
@@ -227,9 +228,7 @@ class SingDiffusion:
         return None if self._pipe is None else self._pipe()
 
     def _require_free(self, pipe: Any) -> None:
-        if isinstance(pipe, type) or not hasattr(pipe, "scheduler"):
-            what = f"the class {pipe.__name__}" if isinstance(pipe, type) else f"a {type(pipe).__name__}"
-            raise SingDiffusionError(f"enable takes a diffusers pipeline, not {what}")
+        _require_pipeline(pipe, "enable")
         plugged_in = self._pipeline
         if plugged_in is not None and plugged_in is not pipe:
             raise SingDiffusionError(
@@ -249,3 +248,9 @@ class SingDiffusion:
         if line not in self._warned:
             self._warned.add(line)
             warnings.warn(line, stacklevel=3)
+
+
+def _require_pipeline(pipe: Any, method: str) -> None:
+    if isinstance(pipe, type) or not hasattr(pipe, "scheduler"):
+        what = f"the class {pipe.__name__}" if isinstance(pipe, type) else f"a {type(pipe).__name__}"
+        raise SingDiffusionError(f"{method} takes a diffusers pipeline, not {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ class Base:
         Raises:
             SingDiffusionError: the name is a file's.
         """
+        if str(name) in tiny.MODULES and str(name) not in tiny.MODELS:
+            raise SingDiffusionError(f"{name} is a module; its base is tiny", setting="base")
         try:
             return cls(place_of(tiny.folder() if str(name) == "tiny" else name, "the base", **options))
         except SingDiffusionError as error:
@@ -50,10 +53,13 @@ class Base:
         if "vae/config.json" not in self.place.names():
             raise SingDiffusionError(f"{self.place.name} is not a diffusers model: it has no vae/config.json", "base")
         vae = read_json(Part(self.place, "vae", ("config.json",)).fetch() / "config.json")
-        found = vae.get("latent_channels", 4), vae.get("scaling_factor", SD_LATENTS.scaling), vae.get("shift_factor")
-        if not all(isinstance(value, int | float) for value in found[:2]) or found[0] != int(found[0]):
-            raise SingDiffusionError(f"{self.place.name}/vae/config.json gives no latent space: {found}", "base")
-        return Latents(int(found[0]), float(found[1]), float(found[2] or 0))
+        channels, scaling = vae.get("latent_channels", 4), vae.get("scaling_factor", SD_LATENTS.scaling)
+        shift = vae.get("shift_factor") or 0
+        numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (channels, scaling, shift))
+        if not numbers or not isinstance(channels, int) or channels < 1 or scaling <= 0:
+            values = f"latent_channels {channels!r:.20}, scaling_factor {scaling!r:.20}, shift_factor {shift!r:.20}"
+            raise SingDiffusionError(f"{self.place.name}/vae/config.json gives no latent space: {values}", "base")
+        return Latents(channels, float(scaling), float(shift))
 
     def text(self, variant: str | None = None, half: bool = False) -> Text:
         """Return its text encoders and tokenizers.

@@ -68,9 +68,12 @@ def home() -> Path:
     """
     named = os.environ.get(HOME)
     if named:
-        if not Path(named).is_dir():
+        folder = Path(named)
+        if not folder.is_dir():
             raise SingDiffusionError(f"{HOME} is {named}, which is no folder")
-        return Path(named)
+        if (folder / layout.CONFIG).exists() or (folder / "oms_module").exists():
+            raise SingDiffusionError(f"{HOME} is {named}, which is a module; name the folder that holds your modules")
+        return folder
     from platformdirs import user_data_path
 
     return user_data_path("singdiffusion", appauthor=False)
@@ -115,9 +118,12 @@ def _own_modules(passed_over: list[str], half: bool, hub: dict[str, Any]) -> Ite
         if entry.name.startswith(".") or not entry.is_dir():
             continue
         try:
-            yield entry, find(entry, half=half, **hub)
+            found = find(entry, half=half, **hub)
+            found.parts()  # raises where its text encoder cannot be had
         except SingDiffusionError as error:
-            passed_over.append(f"{entry} is passed over: {error}")
+            passed_over.append(f"{entry.name} in {folder} is passed over: {error}")
+        else:
+            yield entry, found
 
 
 def _describe(public: PublicModule, half: bool, hub: dict[str, Any]) -> str:

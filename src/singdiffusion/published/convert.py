@@ -74,6 +74,10 @@ def _load(
         return load_single_file(file, base, unet, torch_dtype, **hub), False
     if str(source) in tiny.MODULES and not file.is_dir():
         source = tiny.module_folder(str(source))
+    if unet_config is not None:
+        raise SingDiffusionError(
+            f"{source} has a configuration of its U-Net; unet_config is for a single file without one"
+        )
     found = find(source, base=base, half=torch_dtype in HALF, **hub)
     needs_text = base is not None or bring_text is not False
     return build(found, torch_dtype, text_encoder=needs_text), found.brings_text

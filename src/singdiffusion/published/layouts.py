@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import SingDiffusionError
+from pydantic import ValidationError
+
+from ..errors import SingDiffusionError, validation_line
+from ..files import read_json
 from ..modules import SingConfig, layout
 from ..modules.config import Latents
 from . import one_more_step
@@ -70,11 +73,13 @@ def recognise(
     options = options or {}
     at_root, names = files_in(place, root), place.names()
     latents = None if base is None else base.latents()
+    config_file = Part(place, root, ("config.json",))
     if layout.CONFIG in at_root:
         found = _ours(place, root, variant, half)
     elif any(name.startswith(joined(root, one_more_step.MODULE) + "/") for name in names):
         found = _one_more_step(place, root, latents, variant, half, options)
     elif "config.json" in at_root:
+        _refuse_other_networks(read_json(config_file.fetch() / "config.json"), config_file.where)
         found = _authors(place, root, latents or SD_LATENTS, variant, half, options)
     else:
         model = "; it is a whole model" if "model_index.json" in at_root else ""
@@ -99,7 +104,6 @@ def _authors(
     """Return a module whose text is that of its base; only Stable Diffusion 1's width has a default."""
     where = Part(place, root, ()).where
     network = Weights.find(place, root, variant=variant, half=half)
-    _refuse_other_networks(network.config(), where)
     config = config_of(network.config(), latents, where)
 
     def text() -> Text:
@@ -129,7 +133,10 @@ def _one_more_step(
     network = one_more_step.find_network(place, root, options, variant, half)
     where, unet = Part(place, root, ()).where, network.config()
     width = unet.get("cross_attention_dim")
-    latents = latents or one_more_step.latents_of(place, root, width if isinstance(width, int) else 0)
+    known = one_more_step.known_latents(place, root)
+    if latents is not None and known is not None:
+        _require_same(known, latents, where)
+    latents = latents or known or one_more_step.latents_of(place, root, width if isinstance(width, int) else 0)
     config = config_of(unet, latents, where, **one_more_step.USE)
 
     def text() -> Text:
@@ -142,14 +149,8 @@ def _one_more_step(
 
 def _for_base(found: Published, base: Base, variant: str | None, half: bool) -> Published:
     """Return a module with the latent space of a base, and with its text if the width fits or the module brings none."""
-    latents, where = base.latents(), found.network.part.where
-    changes = {"vae_scaling_factor": latents.scaling, "vae_shift_factor": latents.shift or None}
-    if latents.channels != found.config.latent_channels:
-        raise SingDiffusionError(
-            f"{where} is for latents of {found.config.latent_channels} channels, and {base.place.name} has {latents.channels}",
-            "base",
-        )
-    config = SingConfig.model_validate(found.config.model_dump() | changes)
+    config, where = found.config, found.network.part.where
+    _require_same(config.latents, base.latents(), where)
     text = base.text(variant, half)
     if text.width() == config.text_width:
         config = config.model_copy(update={"text_fingerprint": None})  # computed when the text is loaded
@@ -178,19 +179,36 @@ def config_of(unet: Mapping[str, Any], latents: Latents, where: Any, **changes: 
         raise SingDiffusionError(
             f"{where} is for latents of {channels!r:.20} channels, and its base has {latents.channels}"
         )
-    return SingConfig(
-        latent_channels=latents.channels,
-        vae_scaling_factor=latents.scaling,
-        vae_shift_factor=latents.shift or None,
-        text_width=width,
-        sample_size=size if isinstance(size, int) else None,
-        **changes,
-    )
+    values = {
+        "latent_channels": latents.channels,
+        "vae_scaling_factor": latents.scaling,
+        "vae_shift_factor": latents.shift or None,
+        "text_width": width,
+        "sample_size": size if isinstance(size, int) else None,
+    }
+    try:
+        return SingConfig.model_validate(values | changes)
+    except ValidationError as error:
+        raise SingDiffusionError(f"the configuration in {where}: {validation_line(error)}") from error
+
+
+def _require_same(known: Latents, of_base: Latents, where: str) -> None:
+    """Raise SingDiffusionError if a module's latent space, where it is known, is not that of the base that was named."""
+    if not known.same(of_base):
+        raise SingDiffusionError(
+            f"{where} is for latents of {known.channels} channels with VAE factor {known.scaling:g}, and the base has "
+            f"{of_base.channels} with {of_base.scaling:g}; pass the base that it was trained for",
+            setting="base",
+        )
 
 
 def _refuse_other_networks(config: Mapping[str, Any], where: str) -> None:
     """Raise SingDiffusionError for a ``config.json`` of something that is no U-Net, such as a text encoder or a VAE."""
     name = config.get("_class_name")
+    if name in layout.NETWORKS:
+        raise SingDiffusionError(
+            f"{where} is the network of a module; name the folder above it, which has {layout.CONFIG}"
+        )
     if "model_type" in config or (isinstance(name, str) and "UNet" not in name):
         raise SingDiffusionError(
             f"{where} is not a module: its config.json is that of a {name or config['model_type']}"

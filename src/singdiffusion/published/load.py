@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .. import tiny
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, one_line_error
 from ..files import bare_name
 from ..modules import SingConfig, SingModule, layout
 from ..modules.text import PromptEncoder
@@ -50,15 +50,29 @@ def load_module(
     Raises:
         SingDiffusionError: the module is not found, is of no known layout, or its files are damaged.
     """
+    if torch_dtype is not None and not isinstance(torch_dtype, torch.dtype):
+        raise SingDiffusionError(f"torch_dtype must be a torch.dtype, such as torch.float16, not {torch_dtype!r:.40}")
+    subfolder = subfolder or ""
+    single = os.path.isfile(source)
+    if str(source) in tiny.MODULES or single:
+        _refuse_options(source, subfolder=subfolder, variant=variant, base=None if single else base)
     if str(source) in tiny.MODULES:
         module = SingModule.from_pretrained(str(source), torch_dtype=torch_dtype, text_encoder=text_encoder)
-    elif Path(source).is_file():
+    elif single:
         module = load_single_file(Path(source), base, None, torch_dtype or torch.float32, text_encoder, **hub)
     else:
         half = torch_dtype in HALF
         found = find(source, base=base, variant=variant, half=half, subfolder=subfolder, **hub)
         module = build(found, torch_dtype or torch.float32, text_encoder)
     return module if device is None else module.to(device)
+
+
+def _refuse_options(source: Any, **options: Any) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise SingDiffusionError(
+            f"{source} has no {given[0]}: that is an option for folders and hub ids", setting=given[0]
+        )
 
 
 def find(
@@ -120,7 +134,9 @@ def with_text(config: SingConfig, text: PromptEncoder | None) -> SingConfig:
     """Return a configuration with the fingerprint and the length of a text, where it has none yet."""
     if text is None or config.text_fingerprint is not None:
         return config
-    return config.model_copy(update={"text_fingerprint": text.fingerprint(), "text_length": text.length})
+    with one_line_error("the module's text encoders cannot encode"):
+        found = text.fingerprint()
+    return config.model_copy(update={"text_fingerprint": found, "text_length": text.length})
 
 
 def load_single_file(

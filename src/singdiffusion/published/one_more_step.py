@@ -60,7 +60,7 @@ def find_text(place: Place, root: str, options: Mapping[str, Any], variant: str 
         SingDiffusionError: a component is missing, or its pointer leads nowhere.
     """
     encoder, tokenizer = joined(root, TEXT_ENCODER), joined(root, TOKENIZER)
-    if "SDXL" in _pointer(place, encoder).get("_class_name", ""):
+    if "SDXL" in str(_pointer(place, encoder).get("_class_name")):
         target, _ = _follow(place, encoder, options)
         return Text.find(target, "", TEXT_PARTS, variant, half)
     if any(Path(name).suffix in (".safetensors", ".bin") for name in files_in(place, encoder)):
@@ -80,11 +80,9 @@ def latents_of(place: Place, root: str, text_width: int) -> Latents:
     Raises:
         SingDiffusionError: neither name has such a part.
     """
-    pointer = _pointer(place, joined(root, MODULE)).get("_name_or_path", "")
-    for name in (str(pointer), joined(place.name, root)):
-        found = latents_by_name(name)
-        if found is not None:
-            return found
+    known = known_latents(place, root)
+    if known is not None:
+        return known
     if text_width == 2048:  # the width of SDXL's two text encoders, and of no other base of this layout
         return SDXL_LATENTS
     raise SingDiffusionError(
@@ -92,6 +90,13 @@ def latents_of(place: Place, root: str, text_width: int) -> Latents:
         "whose latents the module was trained on",
         setting="base",
     )
+
+
+def known_latents(place: Place, root: str) -> Latents | None:
+    """Return the latent space that the network's pointer or the folder's own name stands for, or None."""
+    pointer = _pointer(place, joined(root, MODULE)).get("_name_or_path", "")
+    found = (latents_by_name(name) for name in (str(pointer), joined(place.name, root)))
+    return next((each for each in found if each is not None), None)
 
 
 def latents_by_name(name: str) -> Latents | None:

@@ -127,7 +127,8 @@ def tokenizer_in(place: Place, folder: str) -> Part:
 
 def _width(encoder: Weights) -> int:
     config: Mapping[str, Any] = encoder.config()
-    config = config.get("text_config") or config  # of a whole CLIP model
+    inner = config.get("text_config")  # of a whole CLIP model
+    config = inner if isinstance(inner, dict) and inner else config
     width = config.get("hidden_size", 768 if config.get("model_type") == "clip" else None)
     if not isinstance(width, int):
         raise SingDiffusionError(

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from ..errors import SingDiffusionError, one_line
 
+HUB_OPTIONS = {"revision", "cache_dir", "token", "local_files_only"}
+
 
 class Place(Protocol):
     """Files by their relative names, with "/" between folders."""
@@ -133,7 +135,16 @@ class Repository:
         except HFValidationError as error:
             raise self._absent("it is not a hub id such as 'owner/name'") from error
         except Exception as error:  # the hub's client raises several kinds
-            raise self._absent("it is not in the cache, and the hub cannot be reached") from error
+            revision = self.options.get("revision")
+            what = "it" if revision is None else f"its revision {revision}"
+            raise self._absent(f"{what} is not in the cache, and {self._why_offline()}") from error
+
+    def _why_offline(self) -> str:
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_OFFLINE:
+            return "HF_HUB_OFFLINE is set"
+        return "local_files_only is set" if self.options.get("local_files_only") else "the hub cannot be reached"
 
     def names(self) -> list[str]:
         if self._on_hub is None:
@@ -162,7 +173,7 @@ class Repository:
             raise SingDiffusionError(f"{self.hub_id} could not be downloaded: {one_line(error)}") from error
 
     def _absent(self, reason: str) -> SingDiffusionError:
-        return SingDiffusionError(f"{self.what} {self.hub_id} is not here: there is no such folder, and {reason}")
+        return SingDiffusionError(f"{self.what} {self.hub_id:.200} is not here: there is no such folder, and {reason}")
 
 
 def place_of(name: str | os.PathLike, what: str, **options: Any) -> Place:
@@ -176,10 +187,19 @@ def place_of(name: str | os.PathLike, what: str, **options: Any) -> Place:
     Raises:
         SingDiffusionError: the name is a file's.
     """
+    if not str(name).strip():
+        raise SingDiffusionError(f"{what} has an empty name; it is a folder or a hub id")
+    unknown = sorted(set(options) - HUB_OPTIONS)
+    if unknown:
+        raise TypeError(f"unknown option {unknown[0]!r}; known: {', '.join(sorted(HUB_OPTIONS))}")
     folder = Path(name)
-    if folder.is_dir():
+    try:
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except OSError:  # a name that no file can have
+        is_folder = exists = False
+    if is_folder:
         return Folder(folder)
-    if folder.exists():
+    if exists:
         raise SingDiffusionError(f"{what} is a folder or a hub id, and {name} is a file")
     return Repository(str(name), what, options)
 

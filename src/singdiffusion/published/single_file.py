@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import SingDiffusionError, one_line_error
+from ..files import share
 from ..modules import SingConfig, SingModule, layout
 from ..modules.config import network_options
 from ..modules.unet import TimeFreeUNet
@@ -93,7 +94,7 @@ def write(target: Path, module: SingModule) -> None:
         )
     if module.text is not None:
         raise SingDiffusionError(
-            "a single file holds no text encoder; write a folder, or leave the text encoder out", "bring_text"
+            "a single file holds no text encoder; write a folder, or leave the text encoder out", "no_text"
         )
     if not target.absolute().parent.is_dir():
         raise SingDiffusionError(f"there is no folder {target.absolute().parent}")
@@ -103,6 +104,7 @@ def write(target: Path, module: SingModule) -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         save_file(weights, partial, metadata)
+        share(partial)
         os.replace(partial, target)
     except (OSError, SafetensorError) as error:
         raise SingDiffusionError(f"cannot write {target}: {error}") from error
