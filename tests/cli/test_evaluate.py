@@ -130,7 +130,6 @@ def test_bad_input(tmp_path):
     refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "twice.json", match="has the id '1' twice")
     refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "no.txt", match="cannot read")
     refused(*BRIGHTNESS, *out, "--model", "nothing", match="there is no model 'nothing'")
-    refused(*BRIGHTNESS, *out, "--model", str(tiny.folder()), match="needs a module that fits")
     refused(*BRIGHTNESS, *out, "--module", "nothing", match="nothing")
     refused(*BRIGHTNESS, *out, "--module", "tiny-unet", "--method", "moments", match="predicts the mean only")
     refused(*BRIGHTNESS, *out, "--method", "median", match="unknown method 'median'")

@@ -149,7 +149,7 @@ def test_a_single_file_is_the_model_it_was_made_of(pipe, model, sing_folder, tmp
         (["--guidance", "nan"], "--guidance must be a finite number", 1),
         (["--dtype", "int3"], "unknown dtype 'int3'; known: auto, float32, bfloat16, float16 (--dtype)", 1),
         (["--device", "warp9"], "the device 'warp9' is not available here; try cpu (--device)", 1),
-        (["--module", "nobody/nothing"], "there is no folder nobody/nothing", 1),
+        (["--module", "nobody/nothing"], "the module nobody/nothing is not here: there is no such folder", 1),
         (["--module", "none", "--compare"], "--compare needs a module", 1),
         (
             ["--module", "none", "--first-prompt", "dark"],
@@ -178,8 +178,15 @@ def test_bad_options(model, sing_folder, tmp_path, options, match, status):
 def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
     out = ("--module", "none", "--steps", 1, "--out", tmp_path / "o")
     refused("generate", "a", "--model", tmp_path, *out, match="has no model_index.json")
-    refused("generate", "a", "--model", "nobody/nothing", *out, match="nobody/nothing is not a file or folder here")
-    refused("generate", "a", "--model", model, *out, "--module", model, match="SingDiffusion module")
+    refused(
+        "generate",
+        "a",
+        "--model",
+        "nobody/nothing",
+        *out,
+        match="the model nobody/nothing is not here: there is no such folder",
+    )
+    refused("generate", "a", "--model", model, *out, "--module", model, match="is not a module; it is a whole model")
     SingModule(make_module(channels=8), make_config(latent_channels=8)).save_pretrained(tmp_path / "eight")
     refused("generate", "a", "--model", model, *out, "--module", tmp_path / "eight", match="latents of 8 channels")
     SingModule(make_module(width=24), make_config(text_width=24)).save_pretrained(tmp_path / "wide")
@@ -195,7 +202,7 @@ def test_bad_models_modules_and_folders(model, sing_folder, tmp_path):
         model,
         "--out",
         tmp_path / "o",
-        match=f"no module is named for {model}; name one that fits it (a folder or a hub id), or none (--module)",
+        match="h1t/oms_b_openclip_15_21 would fit, but the module h1t/oms_b_openclip_15_21 is not here",
     )
     refused("generate", "a", "--model", model, *out, "--model-config", model, match="is not a single file")
     (tmp_path / "model.ckpt").write_bytes(b"PK")

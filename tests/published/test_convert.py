@@ -373,9 +373,9 @@ print(len(weights), sum(value.numel() for value in weights.values()))
 CONVERT = """
 import resource, sys
 from singdiffusion.cli import main
-from singdiffusion.published.convert import convert as convert_module
+from singdiffusion.published.convert import convert
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-convert(sys.argv[1], sys.argv[2])
+convert(sys.argv[1], sys.argv[2], bring_text=False)
 print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -296,8 +296,8 @@ def test_killed_three_times(world):
 
 
 @pytest.mark.slow
-def test_killed_twenty_times(world):
-    killed_again_and_again(world, 20, processes=1)
+def test_killed_ten_times(world):
+    killed_again_and_again(world, 10, processes=1)
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def module_for(pipe: Any, module: str, shown: bool = True) -> str | None:
     Raises:
         SingDiffusionError: none fits, or the one that fits cannot be had.
     """
+    from .. import tiny
     from ..plugin.choice import choose_for, module_dtype
     from ..plugin.pipelines import untouched
 
@@ -67,7 +68,8 @@ def module_for(pipe: Any, module: str, shown: bool = True) -> str | None:
     if choice is None:
         lines = [f"{type(pipe).__name__} stays as it is: {untouched(pipe)}"]
     else:
-        lines = [*choice.passed_over, choice.line]
+        named = [] if choice.source in tiny.MODULES else [choice.line]  # of the embedded ones nothing need be known
+        lines = [*choice.passed_over, *named]
     for line in lines if shown else ():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return None if choice is None else choice.source
