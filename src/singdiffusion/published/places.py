@@ -88,7 +88,7 @@ class Repository:
             SingDiffusionError: the hub answers that there is no such repository, or that it is not for this user.
         """
         from huggingface_hub import HfApi, constants
-        from huggingface_hub.errors import (
+        from huggingface_hub.utils import (
             GatedRepoError,
             HFValidationError,
             RepositoryNotFoundError,
@@ -128,7 +128,7 @@ class Repository:
     @cached_property
     def _cached(self) -> Path:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import HFValidationError
 
         try:
             return Path(snapshot_download(self.hub_id, **{**self.options, "local_files_only": True}))
