@@ -1,5 +1,6 @@
 """Run ``singdiffusion`` as a real process, as a user starts it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -34,3 +35,27 @@ def refused(*args, match, status=1):
     assert len(lines) == 1, err
     assert lines[0].startswith("error: ")
     assert match in lines[0]
+
+
+_TOGETHER = """
+import contextlib, io, json, sys
+from singdiffusion.cli import main
+found = []
+for args in json.loads(sys.argv[1]):
+    sys.argv = ["singdiffusion", *args]
+    with contextlib.redirect_stderr(io.StringIO()) as err, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main()
+        except SystemExit as exit:
+            found.append([exit.code, err.getvalue()])
+print(json.dumps(found))
+"""
+
+
+def together(*commands):
+    """Run commands one after the other in one process, which imports the libraries once; return (status, stderr) of each."""
+    given = json.dumps([[str(each) for each in command] for command in commands])
+    command = [sys.executable, "-c", _TOGETHER, given]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=600)
+    assert done.returncode == 0, done.stderr[-800:]
+    return json.loads(done.stdout.splitlines()[-1])

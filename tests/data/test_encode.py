@@ -25,7 +25,7 @@ from singdiffusion.data import encode, pictures, sources
 from singdiffusion.data.base import Base
 from singdiffusion.data.manifest import STATISTICS, read_metadata, write_manifest
 
-from ..commands import ENV, cli, refused, start
+from ..commands import ENV, cli, refused, start, together
 from ..plugin import zoo
 from . import corpus
 
@@ -410,7 +410,7 @@ def test_bad_input_is_one_line(model, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "a.png").write_bytes(b"")
-    for args, match in (
+    cases = (
         ((empty, tmp_path / "o1", "--base", model), "holds no pictures"),
         ((text, tmp_path / "o2", "--base", model), "is a file; a source is a folder"),
         ((source, text, "--base", model), "cannot write into the folder"),
@@ -420,8 +420,10 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is not JSON"),
         ((source, source / "inside", "--base", model), "lies in the source; name a folder outside it"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
-    ):
-        _, err = cli("encode", *args, status=1)
+    )
+    found = together(*(("encode", *args) for args, _ in cases))
+    for (_, match), (status, err) in zip(cases, found, strict=True):
+        assert status == 1
         assert err.strip().splitlines()[-1].startswith("error: "), err
         assert match in err.strip().splitlines()[-1]
 

@@ -301,8 +301,8 @@ def test_killed_ten_times(world):
 
 
 @pytest.mark.slow
-def test_killed_five_times_with_two_processes(world):
-    killed_again_and_again(world, 5, processes=2)
+def test_killed_four_times_with_two_processes(world):
+    killed_again_and_again(world, 4, processes=2)
 
 
 @pytest.mark.slow
