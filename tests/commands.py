@@ -59,3 +59,26 @@ def together(*commands):
     done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=600)
     assert done.returncode == 0, done.stderr[-800:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class Refusals:
+    """Commands that must each fail with one line; they run in one process when the block ends."""
+
+    def __enter__(self):
+        self._cases = []
+        return self
+
+    def refused(self, *args, match, status=1):
+        """Note a command, what its line must contain, and its exit status."""
+        self._cases.append((args, match, status))
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            return
+        found = together(*(args for args, _, _ in self._cases))
+        for (args, match, expected), (status, err) in zip(self._cases, found, strict=True):
+            lines = [line for line in err.splitlines() if line.strip()]
+            assert status == expected, (args, err)
+            assert len(lines) == 1, err
+            assert lines[0].startswith("error: ")
+            assert match in lines[0]

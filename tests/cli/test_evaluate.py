@@ -14,7 +14,7 @@ from singdiffusion import tiny
 from singdiffusion.cli import app
 from singdiffusion.painting.luma import mean_luma
 from singdiffusion.painting.png import read_settings
-from tests.commands import cli, refused, start
+from tests.commands import Refusals, cli, refused, start
 
 SMALL = ("--steps", 4, "--device", "cpu")
 BRIGHTNESS = ("evaluate", "brightness", "--pictures", 3, *SMALL)
@@ -296,37 +296,44 @@ def test_real_pictures_of_ones_own(cache, tmp_path):
 
 @pytest.mark.slow
 def test_bad_input_of_crowds(tmp_path):
-    fidelity = ("evaluate", "fidelity", *CROWD, "--out", tmp_path / "out", "--pictures", 4)
-    (tmp_path / "empty").mkdir()
-    refused(
-        *fidelity, "--real", tmp_path / "empty", "--text", "none", match="holds 0 pictures, and at least 2 are needed"
-    )
-    refused(*fidelity, "--real", tmp_path / "none", "--text", "none", match="there is no folder")
-    (tmp_path / "bad.npz").write_bytes(b"no statistics")
-    refused(*fidelity, "--real", tmp_path / "bad.npz", "--text", "none", match="holds no statistics")
-    refused(*fidelity, "--features", "vgg", "--text", "none", match="unknown extractor 'vgg'")
-    refused(*fidelity, "--text", tmp_path / "empty", match="cannot be read")
-    refused(*fidelity, "--text", "owner/no-clip", match="the hub did not return it")
-    refused(
-        "evaluate", "fidelity", "--features", "clip", "--out", tmp_path, match="needs weights: a folder or a hub id"
-    )
-    refused("evaluate", "pareto", "--text", "none", "--out", tmp_path, match="the curve needs a text score")
-    refused("evaluate", "pareto", "--behind", "sd-3", "--out", tmp_path, match="known: sd-1.5, sd-2.0-base")
-    model = ("--model", str(tiny.folder()), "--module", "tiny")
-    refused(*fidelity, *model, "--text", "none", match="needs captions to paint")
-    captions = tmp_path / "captions.txt"
-    captions.write_text("a\nb\n")
-    refused(*fidelity, *model, "--text", "none", "--captions", captions, match="needs real pictures")
-    refused(
-        "evaluate",
-        "remedies",
-        *CROWD,
-        "--out",
-        tmp_path / "out",
-        "--statistics",
-        tmp_path / "empty",
-        match="singdiffusion encode writes one",
-    )
+    with Refusals() as all_of_them:
+        refused = all_of_them.refused
+        fidelity = ("evaluate", "fidelity", *CROWD, "--out", tmp_path / "out", "--pictures", 4)
+        (tmp_path / "empty").mkdir()
+        refused(
+            *fidelity,
+            "--real",
+            tmp_path / "empty",
+            "--text",
+            "none",
+            match="holds 0 pictures, and at least 2 are needed",
+        )
+        refused(*fidelity, "--real", tmp_path / "none", "--text", "none", match="there is no folder")
+        (tmp_path / "bad.npz").write_bytes(b"no statistics")
+        refused(*fidelity, "--real", tmp_path / "bad.npz", "--text", "none", match="holds no statistics")
+        refused(*fidelity, "--features", "vgg", "--text", "none", match="unknown extractor 'vgg'")
+        refused(*fidelity, "--text", tmp_path / "empty", match="cannot be read")
+        refused(*fidelity, "--text", "owner/no-clip", match="the hub did not return it")
+        refused(
+            "evaluate", "fidelity", "--features", "clip", "--out", tmp_path, match="needs weights: a folder or a hub id"
+        )
+        refused("evaluate", "pareto", "--text", "none", "--out", tmp_path, match="the curve needs a text score")
+        refused("evaluate", "pareto", "--behind", "sd-3", "--out", tmp_path, match="known: sd-1.5, sd-2.0-base")
+        model = ("--model", str(tiny.folder()), "--module", "tiny")
+        refused(*fidelity, *model, "--text", "none", match="needs captions to paint")
+        captions = tmp_path / "captions.txt"
+        captions.write_text("a\nb\n")
+        refused(*fidelity, *model, "--text", "none", "--captions", captions, match="needs real pictures")
+        refused(
+            "evaluate",
+            "remedies",
+            *CROWD,
+            "--out",
+            tmp_path / "out",
+            "--statistics",
+            tmp_path / "empty",
+            match="singdiffusion encode writes one",
+        )
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
