@@ -68,12 +68,13 @@ XL_UNET = {
 }
 
 
-def _sdxl(tokenizer: Any, in_channels: int = 4) -> Parts:
+def second_encoder(tokenizer: Any, layers: int = 2) -> CLIPTextModelWithProjection:
+    """A text encoder as SDXL's second one, with weights from torch's global generator."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=TEXT_WIDTH,
         intermediate_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=16,
         projection_dim=TEXT_WIDTH,
@@ -81,10 +82,14 @@ def _sdxl(tokenizer: Any, in_channels: int = 4) -> Parts:
         eos_token_id=1,
         pad_token_id=1,
     )
+    return CLIPTextModelWithProjection(config).eval()
+
+
+def _sdxl(tokenizer: Any, in_channels: int = 4) -> Parts:
     return {
         "vae": _vae(scaling=0.13025),
         "text_encoder": make_text_encoder(tokenizer),
-        "text_encoder_2": CLIPTextModelWithProjection(config).eval(),
+        "text_encoder_2": second_encoder(tokenizer),
         "tokenizer": tokenizer,
         "tokenizer_2": tokenizer,
         "unet": UNet2DConditionModel(in_channels=in_channels, out_channels=4, **(UNET_SIZE | XL_UNET)).eval(),

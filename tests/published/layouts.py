@@ -3,11 +3,7 @@
 import json
 import shutil
 
-import torch
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-from ..conftest import TEXT_WIDTH
 
 COMMIT = "0123456789" * 4
 
@@ -72,21 +68,3 @@ def write_vae(folder, scaling, channels=4):
     """Write the configuration of a VAE, which is all that is read of it."""
     (folder / "vae").mkdir(parents=True)
     (folder / "vae" / "config.json").write_text(json.dumps({"latent_channels": channels, "scaling_factor": scaling}))
-
-
-def second_encoder(tokenizer, width=TEXT_WIDTH, seed=4):
-    """Return a text encoder as SDXL's second one."""
-    torch.manual_seed(seed)
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        projection_dim=width,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    return CLIPTextModelWithProjection(config).eval()

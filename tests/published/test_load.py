@@ -24,8 +24,8 @@ from singdiffusion.published.places import Folder
 
 from ..conftest import TEXT_WIDTH, make_config, make_module, make_text_encoder, needs_pickles
 from ..plugin.painting import NEGATIVE, PROMPT, first_input, noise, true_alpha_sigma
-from ..plugin.zoo import KEPT, SDXL_WIDTH, build
-from .layouts import cached, second_encoder, unet_config, write_one_more_step, write_text, write_vae
+from ..plugin.zoo import KEPT, SDXL_WIDTH, build, second_encoder
+from .layouts import cached, unet_config, write_one_more_step, write_text, write_vae
 
 B_SD, B_XL, L_XL = "h1t/oms_b_openclip_15_21", "h1t/oms_b_openclip_xl", "h1t/oms_l_mixclip_xl"
 OPENCLIP, XL = "someone/openclip", "someone/sdxl"
@@ -120,7 +120,7 @@ def test_a_module_with_both_text_encoders(tmp_path, hub, tokenizer, shared):
     pipe, _ = build("StableDiffusionXLPipeline", tokenizer)
     first, second = pipe.text_encoder, pipe.text_encoder_2
     if not shared:
-        first, second = make_text_encoder(tokenizer, seed=8), second_encoder(tokenizer)
+        first, second = make_text_encoder(tokenizer, seed=8), second_encoder(tokenizer, layers=3)
     module = publish_mixed(tmp_path, hub, tokenizer, first, second)
     sing = SingDiffusion.from_pretrained(L_XL, **hub)
     assert sing.module.config.text_width == SDXL_WIDTH
@@ -142,7 +142,7 @@ def test_a_module_with_both_text_encoders(tmp_path, hub, tokenizer, shared):
 
 
 def test_both_text_encoders_are_saved_and_loaded(tmp_path, hub, tokenizer):
-    publish_mixed(tmp_path, hub, tokenizer, make_text_encoder(tokenizer, seed=8), second_encoder(tokenizer))
+    publish_mixed(tmp_path, hub, tokenizer, make_text_encoder(tokenizer, seed=8), second_encoder(tokenizer, layers=3))
     module = load_module(L_XL, **hub)
     module.save_pretrained(tmp_path / "ours")
     again = SingModule.from_pretrained(tmp_path / "ours")

@@ -9,11 +9,10 @@ from typing import Any
 
 from .. import tiny
 from ..errors import SingDiffusionError
-from ..files import read_json
 from ..modules.config import Latents
 from ..modules.layout import TEXT_PARTS
 from .parts import Text
-from .places import Part, Place, place_of
+from .places import Place, place_of, read_config
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
@@ -52,7 +51,7 @@ class Base:
         """
         if "vae/config.json" not in self.place.names():
             raise SingDiffusionError(f"{self.place.name} is not a diffusers model: it has no vae/config.json", "base")
-        vae = read_json(Part(self.place, "vae", ("config.json",)).fetch() / "config.json")
+        vae = read_config(self.place, "vae")
         channels, scaling = vae.get("latent_channels", 4), vae.get("scaling_factor", SD_LATENTS.scaling)
         shift = vae.get("shift_factor") or 0
         numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (channels, scaling, shift))

@@ -6,19 +6,18 @@ Nothing large is read or downloaded here: a ``Published`` holds which files make
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import SingDiffusionError, validation_line
-from ..files import read_json
 from ..modules import SingConfig, layout
 from ..modules.config import Latents
 from . import one_more_step
 from .base import SD15, SD_LATENTS, Base
 from .parts import Text, Weights
-from .places import Part, Place, files_in, joined
+from .places import Part, Place, elsewhere, files_in, joined, read_config
 
 KINDS = {"ours": "this package", "authors": "SingDiffusion's authors", "one-more-step": "OneMoreStep"}
 
@@ -73,13 +72,12 @@ def recognise(
     options = options or {}
     at_root, names = files_in(place, root), place.names()
     latents = None if base is None else base.latents()
-    config_file = Part(place, root, ("config.json",))
     if layout.CONFIG in at_root:
         found = _ours(place, root, variant, half)
     elif any(name.startswith(joined(root, one_more_step.MODULE) + "/") for name in names):
         found = _one_more_step(place, root, latents, variant, half, options)
     elif "config.json" in at_root:
-        _refuse_other_networks(read_json(config_file.fetch() / "config.json"), config_file.where)
+        _refuse_other_networks(read_config(place, root), Part(place, root, ()).where)
         found = _authors(place, root, latents or SD_LATENTS, variant, half, options)
     else:
         model = "; it is a whole model" if "model_index.json" in at_root else ""
@@ -104,7 +102,7 @@ def _authors(
     """Return a module whose text is that of its base; only Stable Diffusion 1's width has a default."""
     where = Part(place, root, ()).where
     network = Weights.find(place, root, variant=variant, half=half)
-    config = config_of(network.config(), latents, where)
+    config = config_of(network.config, latents, where)
 
     def text() -> Text:
         if config.text_width != 768:
@@ -114,9 +112,7 @@ def _authors(
                 setting="base",
             )
         try:
-            return Base.named(SD15, **{key: value for key, value in options.items() if key != "revision"}).text(
-                half=half
-            )
+            return Base.named(SD15, **elsewhere(options)).text(half=half)
         except SingDiffusionError as error:
             raise SingDiffusionError(
                 f"{where} was trained with the text encoder of Stable Diffusion 1.5, and {error}; pass a base, a folder or hub id "
@@ -131,12 +127,12 @@ def _one_more_step(
     place: Place, root: str, latents: Latents | None, variant: str | None, half: bool, options: Mapping[str, Any]
 ) -> Published:
     network = one_more_step.find_network(place, root, options, variant, half)
-    where, unet = Part(place, root, ()).where, network.config()
+    where, unet = Part(place, root, ()).where, network.config
     width = unet.get("cross_attention_dim")
-    known = one_more_step.known_latents(place, root)
-    if latents is not None and known is not None:
+    if latents is None:
+        latents = one_more_step.latents_of(place, root, width if isinstance(width, int) else 0)
+    elif (known := one_more_step.known_latents(place, root)) is not None:
         _require_same(known, latents, where)
-    latents = latents or known or one_more_step.latents_of(place, root, width if isinstance(width, int) else 0)
     config = config_of(unet, latents, where, **one_more_step.USE)
 
     def text() -> Text:
@@ -154,10 +150,10 @@ def _for_base(found: Published, base: Base, variant: str | None, half: bool) -> 
     text = base.text(variant, half)
     if text.width() == config.text_width:
         config = config.model_copy(update={"text_fingerprint": None})  # computed when the text is loaded
-        return Published(found.kind, config, found.network, lambda: text, found.brings_text)
+        return replace(found, config=config, text=lambda: text)
     if not found.brings_text:
         _require_width(config, text, where)
-    return Published(found.kind, config, found.network, found.text, found.brings_text)
+    return found
 
 
 def config_of(unet: Mapping[str, Any], latents: Latents, where: Any, **changes: Any) -> SingConfig:

@@ -16,7 +16,7 @@ from ..modules.text import PromptEncoder
 from ..modules.weights import read_weights
 from .base import Base
 from .layouts import Published, recognise
-from .places import Folder, place_of
+from .places import Folder, elsewhere, place_of
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -95,7 +95,7 @@ def find(
     place = place_of(source, "the module", **hub)
     if isinstance(place, Folder) and subfolder:
         place, subfolder = Folder(place.path / subfolder), ""
-    of_base = None if base is None else Base.named(base, **{k: v for k, v in hub.items() if k != "revision"})
+    of_base = None if base is None else Base.named(base, **elsewhere(hub))
     return recognise(place, subfolder.strip("/"), base=of_base, variant=variant, half=half, options=hub)
 
 
@@ -124,7 +124,7 @@ def _network(found: Published, torch_dtype: torch.dtype | None) -> Any:
     file = found.network.main_file()
     folder = file.parent
     if found.kind != "ours":
-        return layout.build_network(found.network.config(), read_weights(file), folder, torch_dtype)
+        return layout.build_network(found.network.config, read_weights(file), folder, torch_dtype)
     network = layout.read_network(folder, torch_dtype, file)
     layout.require_match(network, found.config, folder.parent)
     return network

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SingDiffusionError
-from ..files import read_json
 from ..modules.config import Latents
 from ..modules.layout import TEXT_PARTS
 from .base import SD_LATENTS, SDXL_LATENTS
 from .parts import Text, Weights, find_encoder, tokenizer_in
-from .places import Folder, Part, Place, files_in, joined, place_of
+from .places import Folder, Part, Place, elsewhere, files_in, joined, place_of, read_config
 
 MODULE, TEXT_ENCODER, TOKENIZER = "oms_module", "oms_text_encoder", "oms_tokenizer"
 
@@ -43,7 +42,7 @@ def find_network(place: Place, root: str, options: Mapping[str, Any], variant: s
         SingDiffusionError: there are no weights, or the pointer leads nowhere.
     """
     folder = joined(root, MODULE)
-    if any(Path(name).suffix in (".safetensors", ".bin") for name in files_in(place, folder)):
+    if _has_weights(place, folder):
         return Weights.find(place, folder, variant=variant, half=half)
     target, inside = _follow(place, folder, options)
     if isinstance(target, type(place)) and target.name == place.name:
@@ -63,13 +62,17 @@ def find_text(place: Place, root: str, options: Mapping[str, Any], variant: str 
     if "SDXL" in str(_pointer(place, encoder).get("_class_name")):
         target, _ = _follow(place, encoder, options)
         return Text.find(target, "", TEXT_PARTS, variant, half)
-    if any(Path(name).suffix in (".safetensors", ".bin") for name in files_in(place, encoder)):
+    if _has_weights(place, encoder):
         weights = find_encoder(place, encoder, variant, half)
     else:
         weights = find_encoder(*_follow(place, encoder, options), variant, half)
     if any(Path(name).name in ("vocab.json", "tokenizer.json") for name in files_in(place, tokenizer)):
         return Text([weights], [tokenizer_in(place, tokenizer)])
     return Text([weights], [tokenizer_in(*_follow(place, tokenizer, options))])
+
+
+def _has_weights(place: Place, folder: str) -> bool:
+    return any(Path(name).suffix in (".safetensors", ".bin") for name in files_in(place, folder))
 
 
 def latents_of(place: Place, root: str, text_width: int) -> Latents:
@@ -111,7 +114,7 @@ def _pointer(place: Place, folder: str) -> dict[str, Any]:
     """Return the contents of a component's ``config.json``."""
     if "config.json" not in files_in(place, folder):
         raise SingDiffusionError(f"{Part(place, folder, ()).where} has no config.json, which names where its files are")
-    return read_json(Part(place, folder, ("config.json",)).fetch() / "config.json")
+    return read_config(place, folder)
 
 
 def _follow(place: Place, folder: str, options: Mapping[str, Any]) -> tuple[Place, str]:
@@ -127,6 +130,5 @@ def _follow(place: Place, folder: str, options: Mapping[str, Any]) -> tuple[Plac
         return place, inside
     if isinstance(place, Folder) and (place.path / name).is_dir():
         return Folder(place.path / name), inside
-    others = {key: value for key, value in options.items() if key != "revision"}
     what = f"the {folder.rsplit('/', 1)[-1].removeprefix('oms_').replace('_', ' ')} of {place.name}"
-    return place_of(name, what, **others), inside
+    return place_of(name, what, **elsewhere(options)), inside

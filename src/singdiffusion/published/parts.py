@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import SingDiffusionError
-from ..files import read_json
 from ..modules import layout
 from ..modules.text import PromptEncoder
 from ..modules.weights import NETWORK, TEXT_ENCODER, Stems, choose_weights, shards
-from .places import Part, Place, files_in, joined
+from .places import Part, Place, files_in, joined, read_config
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class Weights:
                 raise SingDiffusionError(f"{part.where} lacks {absent[0]:.80}, which {main} names")
         return cls(Part(place, folder, ("config.json", main, *others)), main)
 
+    @cached_property
     def config(self) -> dict[str, Any]:
-        """Return the contents of ``config.json``; of a repository only this file is downloaded."""
-        return read_json(Part(self.part.place, self.part.folder, ("config.json",)).fetch() / "config.json")
+        """The contents of ``config.json``; of a repository only this file is downloaded."""
+        return read_config(self.part.place, self.part.folder)
 
     def main_file(self) -> Path:
         """Return the file of weights, or the index, on this machine, with all that it needs."""
@@ -126,7 +127,7 @@ def tokenizer_in(place: Place, folder: str) -> Part:
 
 
 def _width(encoder: Weights) -> int:
-    config: Mapping[str, Any] = encoder.config()
+    config: Mapping[str, Any] = encoder.config
     inner = config.get("text_config")  # of a whole CLIP model
     config = inner if isinstance(inner, dict) and inner else config
     width = config.get("hidden_size", 768 if config.get("model_type") == "clip" else None)

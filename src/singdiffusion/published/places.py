@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import SingDiffusionError, one_line
+from ..files import read_json
 
 HUB_OPTIONS = {"revision", "cache_dir", "token", "local_files_only"}
 
@@ -246,6 +247,16 @@ class Part:
     def where(self) -> str:
         """Its folder, for messages."""
         return f"{self.place.name}/{self.folder}" if self.folder else self.place.name
+
+
+def read_config(place: Place, folder: str) -> dict[str, Any]:
+    """Return the contents of a folder's ``config.json``; of a repository only this file is downloaded."""
+    return read_json(Part(place, folder, ("config.json",)).fetch() / "config.json")
+
+
+def elsewhere(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of ``Repository`` for another one: a revision belongs to the first alone."""
+    return {key: value for key, value in options.items() if key != "revision"}
 
 
 def joined(*folders: str) -> str:
