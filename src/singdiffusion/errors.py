@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+# Characters that a terminal obeys or that turn the order of a line around: control characters apart from white space, marks of
+# direction, halves of surrogate pairs.
+_OBEYED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: object) -> str:
+    """Return a text from outside (a prompt, a file's name, another library's message) with escapes such as ``\\x1b`` written out.
+
+    A terminal, a log and a page then show it and do not obey it. White space stays.
+    """
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 class SingDiffusionError(ValueError):
@@ -20,8 +34,13 @@ class SingDiffusionError(ValueError):
     """
 
     def __init__(self, message: str, setting: str | None = None):
-        super().__init__(message)
+        super().__init__(visible(message))
         self.setting = setting
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed: of an OSError the system's words without its number and file, otherwise one line."""
+    return (isinstance(error, OSError) and error.strerror) or one_line(error)
 
 
 def one_line(error: BaseException, longest: int = 240) -> str:
@@ -56,7 +75,7 @@ def one_line_error(what: str) -> Iterator[None]:
     except SingDiffusionError:
         raise
     except Exception as error:  # diffusers, transformers, safetensors and the hub raise many kinds
-        raise SingDiffusionError(f"{what}: {one_line(error)}") from error
+        raise SingDiffusionError(f"{what}: {reason(error)}") from error
 
 
 _PLAIN = {  # pydantic's type of an error -> plain words

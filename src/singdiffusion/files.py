@@ -1,15 +1,13 @@
-"""Write files as a whole, check output folders before the work begins, read JSON objects."""
+"""Write files as a whole, and check output folders before the work begins."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from .errors import SingDiffusionError
+from .staging import staged
 
 
 def output_folder(folder: Path) -> Path:
@@ -43,19 +41,14 @@ def write_whole(file: Path, content: bytes | str) -> Path:
         SingDiffusionError: the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    target = Path(os.path.realpath(file))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        if file.exists() and not file.is_file():
+    if file.exists() and not file.is_file():
+        try:
             file.write_bytes(data)
-        else:
-            partial.write_bytes(data)
-            os.replace(partial, target)
-    except OSError as error:
-        raise SingDiffusionError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+        except OSError as error:
+            raise SingDiffusionError(f"cannot write {file}: {error.strerror or error}") from error
+        return file
+    with staged(file) as new:
+        new.write_bytes(data)
     return file
 
 
@@ -69,19 +62,3 @@ def share(file: Path) -> None:
 def bare_name(name: str) -> str:
     """Return a model's or module's name without this machine's folders: of a path that exists only the last part."""
     return os.path.basename(os.path.abspath(name)) if os.path.exists(name) else name
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return the JSON object in a file.
-
-    Raises:
-        SingDiffusionError: the file cannot be read, is not JSON, or holds something other than an object.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SingDiffusionError(f"{file} cannot be read as JSON: {reason}") from error
-    if not isinstance(content, dict):
-        raise SingDiffusionError(f"{file} must hold a JSON object, not a {type(content).__name__}")
-    return content

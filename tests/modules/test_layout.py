@@ -259,9 +259,9 @@ def test_a_configuration_that_contradicts_the_network(sing_folder, key, value):
 
 def test_a_configuration_that_is_not_json(sing_folder):
     (sing_folder / "sing_config.json").write_text("{")
-    refuse(sing_folder, "the file is wrong: Invalid JSON")
+    refuse(sing_folder, "sing_config.json cannot be read as JSON")
     (sing_folder / "sing_config.json").write_bytes(b"\xff\xfe\x00")
-    refuse(sing_folder, "not a text file")
+    refuse(sing_folder, "sing_config.json is not UTF-8")
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"_class_name": "UNet2DConditionModel"}'])
@@ -269,7 +269,7 @@ def test_a_folder_with_another_network(sing_folder, content):
     (sing_folder / "module/config.json").write_text(content)
     refuse(
         sing_folder,
-        "config.json cannot be read as JSON|config.json must hold a JSON object|holds a UNet2DConditionModel; known networks: MeanDecoder, TimeFreeUNet",
+        "config.json is empty|config.json must hold an object, not a list|holds a UNet2DConditionModel; known networks: MeanDecoder, TimeFreeUNet",
     )
 
 

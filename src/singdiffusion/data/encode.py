@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
-from ..files import read_json, write_whole
+from ..files import write_whole
 from ..modules.text import same_fingerprint
 from ..painting.luma import lumas
+from ..reading import read_json
 from . import pictures
 from .base import Base
 from .items import Item, Skipped, Source

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError, one_line
-from ..files import read_json, write_whole
+from ..files import write_whole
+from ..reading import read_json
 from .items import Source
 
 FORMAT = 2  # of a folder of shards; in 1 every picture had one caption

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from ..files import read_json
+from ..reading import read_json
 from .manifest import FORMAT, MANIFEST, read_metadata
 
 MOST_OPEN = 256  # shards mapped at once; a process may open some thousand files, and a data set may have more shards

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from ..compat import hub_names, hub_vocabulary, transformers_dtype
-from ..errors import SingDiffusionError, one_line_error, validation_line
-from ..files import read_json, share
+from ..errors import SingDiffusionError, one_line_error, reason
+from ..files import share
+from ..reading import read_json
+from ..staging import restored, staged
 from . import card
 from .config import SingConfig
 from .decoder import MeanDecoder
@@ -23,7 +22,10 @@ from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete,
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
+CARD = "README.md"
 TEXT_PARTS = ("", "_2")  # what the folders of a first and a second text encoder and tokenizer end in, as in diffusers
+# what an older module's folder has of ours, and a new one replaces
+OWNED = ("module", CONFIG, CARD, *(f"{part}{end}" for part in ("tokenizer", "text_encoder") for end in TEXT_PARTS))
 
 
 def read_config(folder: Path) -> SingConfig:
@@ -32,31 +34,12 @@ def read_config(folder: Path) -> SingConfig:
     Raises:
         SingDiffusionError: the file is missing or not JSON, or a value is missing, unknown or wrong.
     """
-    file = folder / CONFIG
+    file = restored(folder) / CONFIG
     if not file.is_file():
         published = (folder / "config.json").is_file() or (folder / "oms_module").is_dir()
         hint = "; SingDiffusion.from_pretrained also reads modules as others publish them" if published else ""
         raise SingDiffusionError(f"{folder} is not a SingDiffusion module: it has no {CONFIG}{hint}")
-    try:
-        return parse_config(file.read_text(encoding="utf-8"), file)
-    except UnicodeDecodeError as error:
-        raise SingDiffusionError(f"{file} is not a text file") from error
-
-
-def parse_config(text: str, where: Any) -> SingConfig:
-    """Return the configuration in a JSON text.
-
-    Args:
-        text: as ``SingConfig.model_dump_json`` writes it.
-        where: its origin, for messages.
-
-    Raises:
-        SingDiffusionError: it is not JSON, or a value is missing, unknown or wrong.
-    """
-    try:
-        return SingConfig.model_validate_json(text)
-    except ValidationError as error:
-        raise SingDiffusionError(f"{where}: {validation_line(error, 'the file')}") from error
+    return read_json(file, SingConfig)
 
 
 def read_network(where: Path, torch_dtype: torch.dtype | None, weights: Path | None = None) -> torch.nn.Module:
@@ -191,28 +174,38 @@ def _is_of_text(key: str) -> bool:
 
 
 def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | None) -> None:
-    """Write a module's folder, all of it or nothing; a killed process leaves a ``*.partial`` folder beside it.
+    """Write a module's folder, all of it or nothing. Other files in the folder of an older module stay.
 
     Raises:
-        SingDiffusionError: ``folder`` exists and is not a module.
+        SingDiffusionError: ``folder`` exists and is not a module, or it cannot be written.
     """
-    folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).exists())):
-        raise SingDiffusionError(f"{folder} exists and is not a SingDiffusion module; choose another folder")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        network.save_pretrained(partial / "module")
+    require_ours(folder)
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with staged(folder, OWNED) as new:
+        new.mkdir()
+        network.save_pretrained(new / "module")
         if text is not None:
-            _write_text(partial, text)
-        (partial / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(card.text(config, network, text), encoding="utf-8")
-        for file in partial.rglob("*.safetensors"):
+            _write_text(new, text)
+        (new / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (new / CARD).write_text(card.text(config, network, text), encoding="utf-8")
+        for file in new.rglob("*.safetensors"):
             share(file)
-        _swap(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_ours(folder: Path) -> None:
+    """Check that a module may be written into a folder: it is missing, empty, or an older module.
+
+    Raises:
+        SingDiffusionError: it is something else.
+    """
+    try:
+        ours = not restored(folder).exists() or (folder / CONFIG).is_file() or not any(folder.iterdir())
+    except NotADirectoryError:
+        ours = False
+    except OSError as error:
+        raise SingDiffusionError(f"cannot write {folder}: {reason(error)}") from error
+    if not ours:
+        raise SingDiffusionError(f"{folder} exists and is not a SingDiffusion module; choose another folder")
 
 
 def _write_text(folder: Path, text: PromptEncoder) -> None:
@@ -221,18 +214,3 @@ def _write_text(folder: Path, text: PromptEncoder) -> None:
         encoder.save_pretrained(folder / f"text_encoder{end}")
         hub_vocabulary(folder / f"tokenizer{end}")
         hub_names(folder / f"text_encoder{end}")
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; a full folder cannot be renamed over, so the old one is renamed first."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    try:
-        os.replace(new, folder)
-    except BaseException:
-        if old.exists():
-            os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..compat import require_safe_pickle
 from ..errors import SingDiffusionError, one_line_error
-from ..files import read_json
+from ..reading import read_json
 
 Stems = Mapping[str, str]
 """Ending of a file -> the beginning of its name."""

@@ -11,8 +11,8 @@ import transformers
 
 from ..compat import diffusers_dtype
 from ..errors import SingDiffusionError, one_line_error
-from ..files import read_json
 from ..published.places import folder_of
+from ..reading import read_json
 from .complete import missing_named, network_class, read_network, require_complete, require_complete_file
 from .devices import AUTO, choose_device, choose_dtype
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SingDiffusionError, one_line
-from ..files import read_json
 from ..published.places import folder_of
+from ..reading import read_json
 from .first_step import FirstStep, first_step_of
 
 CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]

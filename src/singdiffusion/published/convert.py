@@ -10,8 +10,8 @@ import torch
 
 from .. import tiny
 from ..errors import SingDiffusionError
-from ..files import read_json
 from ..modules import SingConfig, SingModule
+from ..reading import read_json
 from .load import HALF, build, find, load_single_file
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import SingDiffusionError, one_line
-from ..files import read_json
+from ..reading import read_json
 
 HUB_OPTIONS = {"revision", "cache_dir", "token", "local_files_only"}
 

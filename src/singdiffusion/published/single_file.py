@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import SingDiffusionError, one_line_error
+from ..errors import SingDiffusionError
 from ..files import share
 from ..modules import SingConfig, SingModule, layout
 from ..modules.config import network_options
 from ..modules.unet import TimeFreeUNet
 from ..modules.weights import read_weights
+from ..reading import parse_json
+from ..staging import staged
 from .base import SD_LATENTS, Base
 from .keys import PREFIX, original_name
 from .layouts import config_of
@@ -57,11 +58,10 @@ def read(
         metadata = opened.metadata() or {}
     where = f"the metadata of {file}"
     if unet is None and "unet_config" in metadata:
-        with one_line_error(f"{where} cannot be read"):
-            unet = json.loads(metadata["unet_config"])
+        unet = parse_json(metadata["unet_config"], where)
     if not isinstance(unet, dict):
         unet = _unet_of(inner, file)
-    stored = layout.parse_config(metadata["sing_config"], where) if "sing_config" in metadata else None
+    stored = parse_json(metadata["sing_config"], where, SingConfig) if "sing_config" in metadata else None
     diffusers_names = {original_name(name, unet): name for name in TimeFreeUNet.empty(unet, file).state_dict()}
     renamed = {diffusers_names.get(key, key): value for key, value in inner.items()}
     network = layout.build_network(unet, renamed, file, torch_dtype)
@@ -101,12 +101,6 @@ def write(target: Path, module: SingModule) -> None:
     unet = network_options(module.network.config)
     weights = {PREFIX + original_name(key, unet): value for key, value in module.network.state_dict().items()}
     metadata = {"format": "pt", "sing_config": module.config.model_dump_json(), "unet_config": json.dumps(unet)}
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        save_file(weights, partial, metadata)
-        share(partial)
-        os.replace(partial, target)
-    except (OSError, SafetensorError) as error:
-        raise SingDiffusionError(f"cannot write {target}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with staged(target) as new:
+        save_file(weights, new, metadata)
+        share(new)

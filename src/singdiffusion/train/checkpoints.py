@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ..errors import SingDiffusionError, one_line
-from ..files import read_json
+from ..reading import read_json
 
 AVERAGE, PROGRESS = "ema.safetensors", "progress.json"
 

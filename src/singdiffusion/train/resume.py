@@ -7,7 +7,8 @@ from typing import Any
 
 from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError
-from ..files import read_json, write_whole
+from ..files import write_whole
+from ..reading import read_json
 from .config import Config, differences
 
 SETTINGS = "config.json"

@@ -27,11 +27,11 @@ from ...core.dct import from_low_frequencies, low_frequencies
 from ...data.base import Base
 from ...data.manifest import MANIFEST, STATISTICS
 from ...errors import SingDiffusionError
-from ...files import read_json
 from ...modules import SingConfig, SingModule
 from ...modules.text import same_fingerprint
 from ...plugin import SingDiffusion
 from ...plugin.pipelines import spec_of
+from ...reading import read_json
 from ..digests import weights_digest
 from .plugged import plugged, refusal
 

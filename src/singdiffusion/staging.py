@@ -1,0 +1,125 @@
+"""Put a new file or folder in the place of an old one, whole or not at all, and clear what a killed process left.
+
+What is written is prepared in a folder beside the target, ``.singdiffusion-RANDOM``. Its name is new, so it is never a user's. It holds
+a locked file, which is free again once its process is dead, and a mark that names the target: both together make it ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from .errors import SingDiffusionError, reason
+
+PREFIX = ".singdiffusion-"
+_LOCK, _MARK, _NEW, _OLD = "lock", "mark.json", "new", "old"
+_MOST = 100_000  # bytes of a mark
+
+_cleared: set[Path] = set()  # folders whose leftovers this process has looked for
+
+
+@contextmanager
+def staged(target: Path, owned: Collection[str] = ()) -> Iterator[Path]:
+    """Yield a path for a new file or folder; when the block ends without an error, it takes the target's place.
+
+    Links are followed. A killed process leaves the old target or the new one, or a state that ``put_right`` mends.
+
+    Args:
+        target: a file or a folder. The folder in which it lies must exist.
+        owned: for a folder, names of the entries that are replaced. Other entries of the old folder are kept.
+
+    Raises:
+        SingDiffusionError: the disk is full, or the target cannot be written. Other errors inside the block pass.
+    """
+    final = Path(os.path.realpath(target))
+    if final.parent not in _cleared:
+        put_right(final.parent)
+        _cleared.add(final.parent)
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=final.parent))
+        try:
+            with FileLock(stage / _LOCK):
+                mark = {"folder": stage.name, "target": final.name, "owned": list(owned)}
+                (stage / _MARK).write_text(json.dumps(mark), encoding="utf-8")
+                yield stage / _NEW
+                _swap(stage, final, owned)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
+
+
+def _swap(stage: Path, target: Path, owned: Collection[str]) -> None:
+    """Rename the new file or folder to the target. A full folder cannot be renamed over, so an old one is renamed first."""
+    new, old = stage / _NEW, stage / _OLD
+    if not new.is_dir() or not target.exists():
+        os.replace(new, target)
+        return
+    try:
+        os.replace(target, old)
+        os.replace(new, target)
+    except BaseException:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            os.replace(old, target)
+        raise
+    _keep(old, target, owned)
+
+
+def _keep(old: Path, target: Path, owned: Collection[str]) -> None:
+    """Move the entries of an old folder that are not ours into the new one."""
+    for entry in old.iterdir() if old.is_dir() else ():
+        if entry.name not in owned and not os.path.lexists(target / entry.name):
+            os.replace(entry, target / entry.name)
+
+
+def put_right(folder: Path) -> None:
+    """Remove what killed processes left in a folder. A target that one of them had moved away gets its new content.
+
+    Nothing else is touched: not a folder without our mark, and not that of a process that is still at work.
+    """
+    with suppress(OSError):
+        for stage in sorted(folder.glob(f"{PREFIX}*")):
+            mark = _mark_of(stage)
+            if mark is None:
+                continue
+            with suppress(OSError, Timeout, NotImplementedError), FileLock(stage / _LOCK, timeout=0):
+                _finish(stage, folder / mark["target"], mark["owned"])
+                shutil.rmtree(stage, ignore_errors=True)
+
+
+def restored(target: Path) -> Path:
+    """Return a target; where it is missing, first put right what a killed process may have left beside it."""
+    if not target.exists():
+        put_right(Path(os.path.realpath(target)).parent)
+    return target
+
+
+def _finish(stage: Path, target: Path, owned: Collection[str]) -> None:
+    """Finish a swap that began, which it did only with a complete new folder."""
+    new, old = stage / _NEW, stage / _OLD
+    if not os.path.lexists(old):
+        return
+    if not os.path.lexists(target):
+        os.replace(new if new.exists() else old, target)
+    _keep(old, target, owned)
+
+
+def _mark_of(stage: Path) -> dict | None:
+    """Return the mark of a folder that is ours, or None."""
+    try:
+        if stage.is_symlink() or not (stage / _LOCK).is_file():
+            return None
+        with (stage / _MARK).open("rb") as opened:
+            mark = json.loads(opened.read(_MOST))
+        ours = mark["folder"] == stage.name and Path(mark["target"]).name == mark["target"] != ""
+        return mark if ours and isinstance(mark["owned"], list) else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
