@@ -105,11 +105,16 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before, woken = signal.signal(signal.SIGTERM, _terminate), _watch()
+    before = signal.signal(signal.SIGTERM, _terminate)
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    woken = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    threading.Thread(target=_end_after_grace, args=(readable,), daemon=True).start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(woken)
+        os.close(writable)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -117,21 +122,14 @@ def _terminate(*_: Any) -> None:
     raise Terminated
 
 
-def _watch() -> int:
-    """Start a thread that sees signals also while a library computes; return the file that was woken before."""
-    readable, writable = os.pipe()
-    os.set_blocking(writable, False)
-    threading.Thread(target=_end_after_grace, args=(readable,), daemon=True).start()
-    os.register_at_fork(after_in_child=_forget)
-    return signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-
-
 def _end_after_grace(readable: int) -> None:
+    """See signals also while a library computes, until the other end of the pipe is closed."""
     while number := os.read(readable, 1):
         if number[0] == signal.SIGTERM and signal.getsignal(signal.SIGTERM) is _terminate:
             time.sleep(GRACE)
             _say("stopped by SIGTERM", TERMINATED)
             os._exit(TERMINATED)
+    os.close(readable)
 
 
 def _forget() -> None:
@@ -139,3 +137,6 @@ def _forget() -> None:
     if signal.getsignal(signal.SIGTERM) is _terminate:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_forget)
