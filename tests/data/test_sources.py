@@ -221,7 +221,7 @@ def test_a_picture_without_a_caption_names_what_lies_beside_it(tmp_path):
         "a.png": f"has no caption: beside it lies a.tags; {suffixes}",
         "b.png": "has no caption",
         "c.png": f"has no caption: beside it lies c.json; {suffixes}",
-        "d.png": "its .json cannot be read",
+        "d.png": "its .json cannot be read as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "sub/e.png": "has no caption",
         "orphan.txt": "has no picture",
         "*.tags": "is neither a picture nor a caption: 1 file",
@@ -286,7 +286,7 @@ def test_every_row_and_every_entry_of_a_list_is_a_caption(tmp_path):
     assert reasons == {}
     assert notes == {
         "a.png": ("one of several places of captions used: the metadata, not a.txt",),
-        "b.png": ("a caption left out: its caption is empty", "a caption left out: its caption is not text but a int"),
+        "b.png": ("a caption left out: its caption is empty", "a caption left out: its caption is not text but a number"),
         "c.png": ("a caption not used: the metadata, its caption is empty",),
     }
 
@@ -433,8 +433,8 @@ def test_what_else_an_archive_holds_is_named(tmp_path):
         "a": "has no caption: beside it are .cls",
         "b": "has no picture: it has .txt",
         "c": "has no picture: .heic is of a format that Pillow cannot open here (.heic): convert it to .png or .jpg",
-        "d": "its .json holds no object but a list",
-        "e": "its .json cannot be read",
+        "d": "its .json must hold an object, not a list",
+        "e": "its .json cannot be read as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "h": "is a link to a member that is not there",
         "metadata": "has no picture: it has .jsonl",
         "./._f.jfif": "is a hidden file",
