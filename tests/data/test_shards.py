@@ -198,8 +198,10 @@ def test_bad_input(folder, tmp_path):
     file = folder / "shard-00001.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-7])
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is not as long as the manifest states"):
+    with pytest.raises(
+        SingDiffusionError, match="shard-00001.safetensors cannot be used: it is not as long as the manifest states"
+    ):
         LatentDataset(folder)
     file.unlink()
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is missing or damaged"):
+    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors cannot be used: there is no such file"):
         LatentDataset(folder)

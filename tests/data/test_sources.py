@@ -286,7 +286,10 @@ def test_every_row_and_every_entry_of_a_list_is_a_caption(tmp_path):
     assert reasons == {}
     assert notes == {
         "a.png": ("one of several places of captions used: the metadata, not a.txt",),
-        "b.png": ("a caption left out: its caption is empty", "a caption left out: its caption is not text but a number"),
+        "b.png": (
+            "a caption left out: its caption is empty",
+            "a caption left out: its caption is not text but a number",
+        ),
         "c.png": ("a caption not used: the metadata, its caption is empty",),
     }
 

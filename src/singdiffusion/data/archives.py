@@ -208,7 +208,6 @@ class Archive:
         raise Damage(f"more than {MOST_ZEROS // 2**20:,} MiB of zeros are behind its end")
 
 
-
 class _Stated:
     """What extended headers state about the next member: ``path``, ``linkpath`` and ``size``."""
 

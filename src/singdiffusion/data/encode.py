@@ -7,6 +7,7 @@ process that shares the work, skip the shards that exist.
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ from ..reading import read_json
 from . import pictures
 from .base import Base
 from .items import Item, Skipped, Source
-from .manifest import FORMAT, SETTINGS, LatentSums, is_done, shard_file
+from .manifest import FORMAT, SETTINGS, LatentSums, Settings, is_done, shard_file
 
 Shape = tuple[int, int]
 """Height and width of a bucket, in pixels."""
@@ -127,10 +128,10 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
     """
     ours = {"format": FORMAT, "options": asdict(options), "base": base.identity()}
     file = out / SETTINGS
-    if not file.exists():
+    if not os.path.lexists(file):
         write_whole(file, json.dumps(ours, indent=2) + "\n")
         return
-    theirs = read_json(file)
+    theirs = read_json(file, Settings)
     for part in ("options", "base"):
         for key, value in ours[part].items():
             stored = theirs.get(part, {}).get(key)

@@ -13,7 +13,9 @@ from .captions import CAPTION_SUFFIXES, MOST_BYTES, MOST_JSON, NONE, Captions, c
 from .formats import picture_suffixes, why_not
 from .items import Item, Skipped, changed, digest_of
 
-MOST_PICTURE = 2**30  # bytes of a picture's file; one of the most pixels that are decoded, 8-bit and not compressed, has 0.6 GiB
+MOST_PICTURE = (
+    2**30
+)  # bytes of a picture's file; one of the most pixels that are decoded, 8-bit and not compressed, has 0.6 GiB
 
 
 @dataclass
@@ -217,9 +219,7 @@ def _captions(group: _Group, suffix: str, variant: str, own: bool) -> Captions:
     names = [f"{variant}.{end}" if variant else end for end in ends] + [f"{suffix}.{end}" for end in ends]
     if variant and not own:
         names += ends
-    found = chosen(
-        (name, group.captions[name]) for name in names if name in group.captions
-    )
+    found = chosen((name, group.captions[name]) for name in names if name in group.captions)
     if found.reason != NONE:
         return found
     seen = [one for one in (*group.captions, *group.others) if one not in names]
