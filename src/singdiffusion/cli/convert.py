@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import hush
+from .common import hush, show
 
 
 @app.command()
@@ -66,4 +66,4 @@ def convert(
         unet_config=unet_config,
         torch_dtype=None if dtype is None else choose_dtype(dtype, torch.device("cpu")),
     )
-    typer.echo(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")
+    show(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")

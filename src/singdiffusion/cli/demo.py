@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, finite, hush, progress, write_json
+from .common import check_json, console, finite, hush, progress, show, write_json
 from .options import Figures, Method, Steps
 
 
@@ -79,6 +79,6 @@ def demo(
     files.write_whole(out / "index.html", document.html())
     write_json(json, document.figures)
     console.print(document.tables[0].rich())
-    typer.echo(
+    show(
         f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {document.figures['seconds']:.0f} s"
     )
