@@ -81,7 +81,7 @@ def encode(
 
     with extra("train", "encode"):
         opened = open_source(source, unit_size, split)
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+    if os.path.isdir(source) and out.resolve().is_relative_to(Path(source).resolve()):
         raise SingDiffusionError(f"{out} lies in the source; name a folder outside it")
     files.output_folder(out)
     with work.alone(out, rank, world):

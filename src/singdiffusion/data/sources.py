@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import SingDiffusionError, reason
+from ..reading import DEEPEST
 from .folders import Folder
 from .huggingface import HuggingFaceDataset
 from .items import Item, Skipped, Source
@@ -42,12 +43,12 @@ def open_source(source: str, unit_size: int = 2048, split: str = "train") -> Sou
         raise SingDiffusionError(
             "the source must be the name of a folder, of .tar shards or of a data set, not " + repr(source)
         )
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() == ".tar":
+    path = Path(source)  # os.path takes names that are too long for the system as ones that do not exist
+    if os.path.isfile(path) and path.suffix.lower() == ".tar":
         return TarShards([path])
     if "{" in source and not os.path.exists(path):
         return TarShards([Path(p) for p in _braces(source)])
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, unit_size, split)
     if os.path.exists(path):
         raise SingDiffusionError(f"{source} is a file; a source is a folder, .tar shards or a data set's hub id")
@@ -110,25 +111,31 @@ def _braces(pattern: str) -> list[str]:
 
     count = _count(pattern)
     if count > MOST_NAMES:
-        raise SingDiffusionError(f"{pattern} stands for {count:,} names; at most {MOST_NAMES:,} are read")
+        raise SingDiffusionError(f"{pattern:.200} stands for {count:,} names; at most {MOST_NAMES:,} are read")
     try:
         return list(braceexpand(pattern))
-    except (UnbalancedBracesError, RecursionError, ValueError) as error:
-        raise SingDiffusionError(f"{pattern} is not a pattern of names: {reason(error)}") from error
+    except (UnbalancedBracesError, ValueError) as error:
+        raise SingDiffusionError(f"{pattern:.200} is not a pattern of names: {reason(error)}") from error
 
 
 def _count(pattern: str) -> int:
-    """Return how many names a brace pattern stands for, from its inner braces outwards."""
+    """Return how many names a brace pattern stands for, from its inner braces outwards.
+
+    Raises:
+        SingDiffusionError: its braces are nested too deeply.
+    """
     counts: list[int] = []
 
     def count(found: re.Match[str]) -> str:
         counts.append(_alternatives(found[1], counts))
         return f"\0{len(counts) - 1}\0"
 
-    changed = 1
-    while changed and len(counts) < MOST_NAMES:
-        pattern, changed = _INNER.subn(count, pattern)
-    return _product(pattern, counts)
+    inner = pattern
+    for _ in range(DEEPEST):
+        inner, changed = _INNER.subn(count, inner)
+        if not changed:
+            return _product(inner, counts)
+    raise SingDiffusionError(f"{pattern:.200} is not a pattern of names: braces are nested more than {DEEPEST} deep")
 
 
 def _alternatives(content: str, counts: list[int]) -> int:

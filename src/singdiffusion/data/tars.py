@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,7 +69,7 @@ class TarShards:
     """
 
     def __init__(self, files: list[Path]):
-        missing = [str(file) for file in files if not file.is_file()]
+        missing = [str(file) for file in files if not os.path.isfile(file)]
         if missing:
             raise SingDiffusionError(f"shard {missing[0]} does not exist ({len(missing)} of {len(files)} are missing)")
         self.files = {file.stem: file for file in files}
