@@ -90,9 +90,7 @@ def test_what_a_json_may_hold(tmp_path):
 def test_a_bad_header_costs_its_member_only(tmp_path):
     bad = {
         **{record(b"size", number): "whose size is not a number" for number in BAD_NUMBERS},
-        **{
-            each: "that cannot be read" for each in (b"x y=z\n", b"0 a=b\n", b"5 ab\n", b"99999999 a=b\n", b"\xff" * 40)
-        },
+        **dict.fromkeys((b"x y=z\n", b"0 a=b\n", b"5 ab\n", b"99999999 a=b\n", b"\xff" * 40), "that cannot be read"),
         record(b"GNU.sparse.map", b"1,x,\xff"): "sparse",
         record(b"GNU.sparse.major", b"9" * 30): "sparse",
     }

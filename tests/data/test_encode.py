@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from singdiffusion import SingDiffusionError
+from singdiffusion import SingDiffusionError, memory
 from singdiffusion.compat import release
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.data import encode, pictures, sources
 from singdiffusion.data.base import Base
+from singdiffusion.data.budget import Budget
 from singdiffusion.data.manifest import STATISTICS, read_metadata, write_manifest
+from singdiffusion.errors import visible
 
 from ..commands import ENV, cli, refused, start, together
 from ..plugin import zoo
@@ -317,6 +321,62 @@ def test_a_shard_without_its_statistics_is_refused(base, tmp_path):
         SingDiffusionError, match=r"shard-00000.safetensors cannot be used: its metadata: products is missing"
     ):
         write_manifest(source, tmp_path / "out")
+
+
+def test_a_second_process_that_would_disturb_the_first_is_refused(tmp_path):
+    """Shares of the same number do not disturb each other."""
+    with encode.alone(tmp_path, 0, 2), encode.alone(tmp_path, 1, 2):
+        for share in ((0, 2), (0, 1), (2, 3)):
+            with pytest.raises(SingDiffusionError, match=f"is in use by process {os.getpid()} on"):
+                encode.alone(tmp_path, *share).__enter__()
+    with encode.alone(tmp_path):
+        pass
+
+
+def test_pictures_in_flight_are_bounded_by_the_memory():
+    budget, held, most = Budget(100), [], []
+
+    def work(number):
+        with budget.taken(40):
+            held.append(number)
+            most.append(len(held))
+            time.sleep(0.002)
+            held.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(30)))
+    assert max(most) == 2
+    item = sources.Item("a", io.BytesIO(corpus.bomb(4000, 4000)), ("a",))
+    assert encode._read(item, encode.Options(16), [(16, 16)], Budget(2**28)) == (
+        "is too large for the memory: 4000 x 4000 needs about 0.36 GiB, and pictures may take 0.25"
+    )
+    read = []
+    items = [sources.Item(str(i), io.BytesIO(bytes(60)), ("a",)) for i in range(5)]
+    for item, _ in encode._ahead((read.append(item) or item for item in items), lambda item: item, 2, 10, 100):
+        assert len(read) <= int(item.key) + 2, "two files of 60 bytes are more than 100"
+
+
+def test_a_batch_larger_than_the_memory_is_refused_before_it_is_encoded(base, tmp_path, monkeypatch):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 3)))
+    monkeypatch.setattr(memory, "free_memory", lambda: 30_000)
+    with pytest.raises(SingDiffusionError, match="encoding 3 pictures of 16 x 16 pixels at once needs about") as error:
+        run(source, tmp_path, base)
+    assert error.value.setting == "batch"
+
+
+def test_what_skipped_jsonl_holds_is_shown_and_not_obeyed(base, tmp_path):
+    """Bytes that are not UTF-8, terminal escapes and marks of direction in names; letters of any script stay."""
+    folder = good_folder(tmp_path / "in", 1)
+    for name in (b"\xff.png", b"\x1b[31m.png", "\x9b2J.png".encode(), "\u202e.png".encode(), "\u732b.png".encode()):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as opened:
+            opened.write(b"")
+    (tmp_path / "out").mkdir()
+    run(sources.open_source(str(folder)), tmp_path / "out", base)
+    content = (tmp_path / "out" / "skipped.jsonl").read_text("utf-8")
+    assert visible(content) == content
+    assert "\u732b.png" in content
+    keys = {json.loads(line)["key"] for line in content.splitlines()}
+    assert keys == {"\udcff.png", "\x1b[31m.png", "\x9b2J.png", "\u202e.png", "\u732b.png"}
 
 
 def test_the_command_resumes_after_it_was_killed(model, tmp_path):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import SingDiffusionError, visible
 from . import app
 from .common import announce, check_json, console, extra, hush, progress, write_json
+
+if TYPE_CHECKING:
+    from ..data.base import Base
+    from ..data.encode import Options
 
 
 @app.command()
@@ -88,14 +92,7 @@ def encode(
         pipe = _load(base, device, dtype, world)
         parts = Base.of(pipe, base)
         options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
-        if options.size % parts.scale:
-            raise SingDiffusionError(
-                f"the size must be a multiple of {parts.scale} for {base}, not {options.size}", setting="size"
-            )
-        if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
-            raise SingDiffusionError(
-                f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels"
-            )
+        _require_fitting(options, parts)
         announce(f"the VAE of {base}", pipe.vae)
         with progress("Encoding shards", len(opened.units()) // world + 1, shown=rank == 0) as advance:
             work.encode(
@@ -108,6 +105,22 @@ def encode(
         _report(write_manifest(opened, out), source, out, json)
 
 
+def _require_fitting(options: Options, base: Base) -> None:
+    """Check that the options fit the base.
+
+    Raises:
+        SingDiffusionError: they do not.
+    """
+    if options.size % base.scale:
+        raise SingDiffusionError(
+            f"the size must be a multiple of {base.scale} for {base.name}, not {options.size}", setting="size"
+        )
+    if options.low_frequency is not None and options.low_frequency * base.scale > options.size // 2:
+        raise SingDiffusionError(
+            f"--low-frequency {options.low_frequency} is too many for pictures of {options.size} pixels"
+        )
+
+
 def _share() -> tuple[int, int]:
     """Return the number of this process and how many there are, as ``accelerate launch`` and ``torchrun`` set them.
 
@@ -117,7 +130,8 @@ def _share() -> tuple[int, int]:
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
         raise SingDiffusionError(
-            f"the environment variables RANK and WORLD_SIZE must be whole numbers, RANK from 0 and below WORLD_SIZE, not {rank!r} and {world!r}"
+            "the environment variables RANK and WORLD_SIZE must be whole numbers, RANK below WORLD_SIZE, "
+            f"not {rank!r:.40} and {world!r:.40}"
         )
     return int(rank), int(world)
 
