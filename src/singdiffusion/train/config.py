@@ -26,6 +26,7 @@ class Data(_Section):
         caption_dropout: share of captions replaced by "", for classifier-free guidance.
         text_cache_mib: memory for the embeddings of distinct captions; if they do not fit, all are computed at every step.
         workers: processes that read batches ahead; 0: the training process reads them itself.
+        verify: check each shard's SHA-256 against the manifest before the first step; once, until its file changes.
     """
 
     shards: Path
@@ -34,6 +35,7 @@ class Data(_Section):
     caption_dropout: float = Field(default=0.1, ge=0, le=1)
     text_cache_mib: int = Field(default=4096, ge=0)
     workers: int = Field(default=0, ge=0, le=64)
+    verify: bool = True
 
 
 class Network(_Section):
@@ -210,7 +212,13 @@ class Config(_Section):
 # Settings that may differ when a run resumes; any other difference makes it another run.
 FREE = ("name", "out", "steps", "micro_batch", "timeout", "compile", "gradient_checkpointing", "bring_text")
 FREE_SECTIONS = ("checkpoints", "log", "validation")
-FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # pictures and text encoder are compared by their digests
+FREE_DATA = (
+    "shards",
+    "base",
+    "text_cache_mib",
+    "workers",
+    "verify",
+)  # pictures and text encoder are compared by their digests
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -74,6 +74,8 @@ class Trainer:
         self._report = report
         self.out = output_folder(config.out)
         self.data = LatentDataset(config.data.shards)
+        if config.data.verify:
+            self.data.verify(self.report, self.accelerator.process_index, self.accelerator.num_processes)
         self.plan = Plan(self.data, config.batch, config.seed, config.data.held_out)
         self.micro, self.accumulate = micro_batches(config, self.accelerator.num_processes)
         self.accelerator.gradient_accumulation_steps = self.accumulate
