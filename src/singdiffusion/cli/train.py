@@ -115,16 +115,14 @@ def _print_all(config: Any) -> None:
     """Print the configuration, and the network if the shards are there."""
     from ..data.manifest import MANIFEST
     from ..data.shards import LatentDataset
-    from ..train.networks import build
+    from ..train.networks import build, parameter_count
 
     typer.echo(config.model_dump_json(indent=2))
     if not (config.data.shards / MANIFEST).is_file():
         typer.echo(f"{config.data.shards} has no {MANIFEST} yet; the size of the network follows from it")
         return
     network, origin, _ = build(config, LatentDataset(config.data.shards))
-    typer.echo(
-        f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"
-    )
+    typer.echo(f"{type(network).__name__}, {parameter_count(network) / 1e6:.2f} M parameters: {origin}")
 
 
 def _reporter(advance: Advance) -> Callable[[dict[str, float]], None]:

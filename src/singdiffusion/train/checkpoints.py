@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -190,7 +191,8 @@ def require_whole(folder: Path) -> None:
     record = read_json(folder / PROGRESS, Record)
     if record.step != _step_of(folder):
         raise SingDiffusionError(f"{PROGRESS} is of step {record.step}")
-    needed = [*record.files, *map(_random_file, range(record.world)), *([AVERAGE] if record.averaged else [])]
+    # one after the other: a damaged file may hold any number of processes
+    needed = chain(record.files, [AVERAGE] if record.averaged else [], map(_random_file, range(record.world)))
     for name in needed:
         if name not in record.files or not (folder / name).is_file():
             raise SingDiffusionError(f"it lacks {name}")

@@ -15,6 +15,7 @@ from ..reading import DEEPEST, parse_toml, read_toml
 
 LARGEST_SIZE = 2**20  # a number in network.options
 LONGEST_LIST = 100  # in network.options
+MOST_BLOCKS = 2000  # of a network; that of SDXL has 70
 
 
 def _name(value: str | Path) -> str | Path:
@@ -83,6 +84,10 @@ class Network(_Section):
     def _plain_options(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name, option in value.items():
             _require_plain(name, option)
+        layers = math.prod(_largest(option) for name, option in value.items() if "layers" in name)
+        blocks = layers * max((len(option) for option in value.values() if isinstance(option, list)), default=1)
+        if blocks > MOST_BLOCKS:  # a network is made block by block, so more would take minutes to refuse
+            raise ValueError(f"they make about {blocks:,} blocks; at most {MOST_BLOCKS:,} are possible")
         return value
 
     @model_validator(mode="after")
@@ -310,12 +315,17 @@ def load_config(source: str, changes: list[str] | None = None, given: Mapping[st
         path, separator, text = change.partition("=")
         if not separator or not all(path.strip().split(".")):
             raise SingDiffusionError(f"a change must be key=value, such as data.held_out=100, not {change!r:.80}")
+        try:
+            change.encode()
+        except UnicodeEncodeError as error:
+            raise SingDiffusionError(f"the change {change:.80} is not UTF-8") from error
         _set(values, path.strip(), _value(text.strip()))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = None if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+        section = first["type"] == "value_error" and first["loc"] in ((), ("network",))
+        key = None if section else ".".join(map(str, first["loc"]))
         raise SingDiffusionError(f"{source}: {validation_line(error)}", setting=key) from error
 
 
@@ -353,3 +363,10 @@ def _require_plain(name: str, option: Any) -> None:
         raise ValueError(f"{name} must be at most {LARGEST_SIZE:,}")
     elif not isinstance(option, str | int | float | None):
         raise ValueError(f"{name} must be a number, text, true, false or a list, not a {type(option).__name__}")
+
+
+def _largest(option: Any) -> int:
+    """Return the largest whole number of an option; at least 1."""
+    if isinstance(option, list):
+        return max(map(_largest, option), default=1)
+    return max(1, option) if isinstance(option, int) else 1

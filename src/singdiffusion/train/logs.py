@@ -76,7 +76,7 @@ def read_lines(file: Path, wrong: Callable[[str], None] = lambda _: None) -> lis
         try:
             rows.append(_figures(line, f"line {number}"))
         except SingDiffusionError as error:
-            if line.endswith(b"\n"):
+            if line.endswith(b"\n") or len(line) == LONGEST:
                 wrong(str(error))
     return rows
 
@@ -86,7 +86,10 @@ def _lines(file: Path) -> Iterator[bytes]:
         return
     try:
         with file.open("rb") as opened:
-            yield from iter(lambda: opened.readline(LONGEST), b"")
+            while line := opened.readline(LONGEST):
+                yield line
+                while len(line) == LONGEST and not line.endswith(b"\n"):  # the rest of a line that is none of ours
+                    line = opened.readline(LONGEST)
     except OSError as error:
         raise SingDiffusionError(f"{file} cannot be read: {reason(error)}") from error
 

@@ -20,6 +20,7 @@ from ..data.shards import LatentDataset, Plan
 from ..errors import SingDiffusionError, one_line_error
 from ..files import output_folder, write_whole
 from ..locks import held
+from ..memory import require_memory
 from ..modules import MeanDecoder, SingModule
 from ..modules.layout import require_ours
 from ..modules.text import PromptEncoder
@@ -29,13 +30,13 @@ from ..staging import put_right
 from . import logs, plot
 from .accelerator import make_accelerator, on_main
 from .averaging import AveragedWeights, plain_name
-from .batches import Batch, MicroBatches
+from .batches import Batch, MicroBatches, require_memory_for_batches
 from .checkpoints import CheckpointStore, Progress
 from .config import Config
 from .export import make_module
 from .interruption import Stopped, StopSignal, begin_worker, one_line_faults
 from .losses import Objective
-from .networks import build
+from .networks import build, parameter_count
 from .optimisation import learning_rate, make_optimizer, micro_batches
 from .resume import require_same_run, write_settings
 from .samples import SamplePainter
@@ -101,6 +102,7 @@ class Trainer:
         require_same_run(config, self.data, bool(self.checkpoints.all()))
         self.accelerator.gradient_accumulation_steps = self.accumulate
         self.needs_noise = config.network.kind == "unet"
+        require_memory_for_batches(config, self.data, self.micro)
         self._prepare_text()
         paints = bool(config.validation.prompts) and self.main
         self.painter = SamplePainter(config, self.accelerator.device) if paints else None
@@ -131,8 +133,11 @@ class Trainer:
         config = self.config
         network, origin, self.fine_tuned = build(config, self.data, self.decoder)
         self.network_kind, self.network_config = type(network), dict(network.config)  # type: ignore[arg-type]
-        count = sum(p.numel() for p in network.parameters())
+        count = parameter_count(network)
         self.report(f"{type(network).__name__}, {count / 1e6:.2f} M parameters: {origin}")
+        if self.accelerator.device.type == "cpu":
+            more = 16 if config.ema else 12  # bytes: gradient, the optimizer's two averages, averaged weight
+            require_memory(more * count, f"the training of {count / 1e6:,.0f} M parameters", "network.options")
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()  # type: ignore[operator]
         if config.channels_last and self.needs_noise:
