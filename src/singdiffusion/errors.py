@@ -114,5 +114,12 @@ def validation_line(error: ValidationError, whole: str = "it") -> str:
         return f"{name}: {message}" if first["loc"] else message
     plain = _PLAIN.get(first["type"])
     words = f"is wrong: {message}" if plain is None else plain.format(**first.get("ctx", {}))
-    given = "" if first["type"] in _WITHOUT_INPUT else f", not {first['input']!r:.40}"
+    given = "" if first["type"] in _WITHOUT_INPUT else f", not {_shown(first['input'])}"
     return f"{name if first['loc'] else whole} {words}{given}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # Python does not write whole numbers of more than 4,300 digits
+        return "a number of thousands of digits"
