@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +183,10 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
         SingDiffusionError: ``folder`` exists and is not a module, or it cannot be written.
     """
     require_ours(folder)
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SingDiffusionError(f"cannot write {folder}: {reason(error)}") from error
     with staged(folder, OWNED) as new:
         new.mkdir()
         network.save_pretrained(new / "module")
@@ -193,19 +199,39 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
 
 
 def require_ours(folder: Path) -> None:
-    """Check that a module may be written into a folder: it is missing, empty, or an older module.
+    """Check that a module may be written into a folder: it is missing, empty, or an older module, and can be written.
 
     Raises:
-        SingDiffusionError: it is something else.
+        SingDiffusionError: it is something else, or it cannot be made.
     """
     try:
-        ours = not restored(folder).exists() or (folder / CONFIG).is_file() or not any(folder.iterdir())
-    except NotADirectoryError:
+        require_writable(folder)
+        restored(folder)
+        ours = not os.path.lexists(folder) or (folder / CONFIG).is_file() or not any(folder.iterdir())
+    except (NotADirectoryError, FileNotFoundError):  # a file, or a link to nowhere
         ours = False
     except OSError as error:
         raise SingDiffusionError(f"cannot write {folder}: {reason(error)}") from error
     if not ours:
         raise SingDiffusionError(f"{folder} exists and is not a SingDiffusion module; choose another folder")
+
+
+def require_writable(target: Path) -> None:
+    """Check that something can be made under a name, by a trial in the nearest folder above it that exists.
+
+    Raises:
+        SingDiffusionError: it cannot.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(target)  # a name that no file can have
+        above = Path(os.path.realpath(target)).parent
+        while not os.path.lexists(above):
+            above = above.parent
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
 
 
 def _write_text(folder: Path, text: PromptEncoder) -> None:
