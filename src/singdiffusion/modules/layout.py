@@ -20,8 +20,9 @@ from ..staging import restored, staged
 from . import card
 from .config import SingConfig
 from .decoder import MeanDecoder
+from .limits import building, require_memory_to_cast, require_no_larger, require_sizes
 from .text import PromptEncoder
-from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete, require_finite
+from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete, require_finite, require_fit
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
@@ -78,23 +79,28 @@ def build_network(
         SingDiffusionError: the configuration makes no such network, or a weight is missing, unexpected, of another shape or not finite.
     """
     if config.get("_class_name") == "MeanDecoder":
-        network: Any = _new_decoder(config, where)
-        load_weights(network, weights, where)
-        network.to(torch_dtype or next(iter(weights.values())).dtype)
+        network: Any = _empty_decoder(config, where)
+        require_fit(network, weights, where)
+        # copied: it is small, and mapped memory would change with the file
+        load_weights(network.to_empty(device="cpu"), weights, where)
+        torch_dtype = torch_dtype or next(iter(weights.values())).dtype  # the same for all
     else:
         from .unet import TimeFreeUNet
 
         network = TimeFreeUNet.empty(config, where)
         network.take_weights(weights, where)
     if torch_dtype is not None:
+        require_memory_to_cast(weights.values(), torch_dtype, where)
         torch.nn.Module.to(network, torch_dtype)  # diffusers' own ``to`` prints a line about layers that it has not
     require_finite(network, where)
     return network.eval().requires_grad_(False)
 
 
-def _new_decoder(config: dict[str, Any], where: Any) -> torch.nn.Module:
+def _empty_decoder(config: dict[str, Any], where: Any) -> torch.nn.Module:
+    """Return the decoder of a configuration on the meta device, without weights."""
     try:
-        return MeanDecoder.from_config(config)
+        with building("it makes no MeanDecoder"), torch.device("meta"):
+            return MeanDecoder.from_config(config)
     except SingDiffusionError as error:
         raise SingDiffusionError(f"the configuration in {where}: {error}") from error
 
@@ -152,14 +158,20 @@ def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Pa
     """
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    kind = read_json(folder / "config.json").get("model_type")
+    stored = read_json(folder / "config.json")
+    kind = stored.get("model_type")
     if kind not in ("clip_text_model", "clip"):
-        raise SingDiffusionError(f"the text encoder in {folder} is a {kind}; modules use CLIP's")
+        raise SingDiffusionError(f"the text encoder in {folder} is a {kind!s:.40}; modules use CLIP's")
+    require_sizes(stored, folder / "config.json")
     state = read_weights(weights or folder, TEXT_ENCODER, keep=_is_of_text)
-    with one_line_error(f"the text encoder in {folder} cannot be read"):
+    with building(f"the text encoder in {folder} cannot be read"):
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            require_no_larger(CLIPTextModel(config), state.values(), folder)
+        require_memory_to_cast(state.values(), torch_dtype or torch.float32, folder)
         loaded: Any = CLIPTextModel.from_pretrained(
             None,
-            config=CLIPTextConfig.from_pretrained(folder, local_files_only=True),
+            config=config,
             state_dict=state,
             output_loading_info=True,
             **transformers_dtype(torch_dtype or torch.float32),

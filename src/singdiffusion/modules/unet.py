@@ -15,8 +15,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..errors import SingDiffusionError, one_line_error
+from ..errors import SingDiffusionError
 from .config import network_options
+from .limits import building, require_sizes
 from .weights import load_weights
 
 
@@ -79,7 +80,8 @@ class TimeFreeUNet(UNet2DConditionModel):
         Raises:
             SingDiffusionError: the configuration makes no U-Net, or one that needs a time embedding.
         """
-        with one_line_error(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
+        require_sizes(config, f"the configuration in {where}")
+        with building(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
             return cls.from_config(network_options(config))
 
     def take_weights(self, weights: Mapping[str, Tensor], where: Any) -> None:
