@@ -137,11 +137,11 @@ def test_fails_in_one_line(tmp_path, pipe):
     (tmp_path / "foreign.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     (tmp_path / "odd.json").write_text(json.dumps(SD15 | {"_class_name": "DDIMScheduler", "beta_schedule": "cubic"}))
     for target, line in (
-        (tmp_path / "list.json", "must hold a JSON object, not a list"),
+        (tmp_path / "list.json", "must hold an object, not a list"),
         (tmp_path / "broken.json", "cannot be read as JSON"),
         (tmp_path / "nameless.json", "it has no _class_name"),
         (tmp_path / "foreign.json", "unknown scheduler 'UNet2DConditionModel'"),
-        (tmp_path / "odd.json", "does not fit DDIMScheduler"),
+        (tmp_path / "odd.json", "odd.json: beta_schedule must be one of linear, "),
         (tmp_path, "not a diffusers model"),
         ("not a model", "not a hub id"),
         ("nobody/nothing", "it is not in the cache, and HF_HUB_OFFLINE is set"),
