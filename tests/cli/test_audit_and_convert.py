@@ -48,7 +48,14 @@ def test_audit_fails_in_one_line(tmp_path):
         each.refused("audit", tmp_path, match="diffusers model")
         each.refused("audit", "tiny", "--scheduler", "magic", match="unknown scheduler 'magic'")
         each.refused("audit", "tiny", "--steps", 0, match="--steps", status=2)
-        each.refused("audit", tmp_path / "huge.json", "--latents", 8, 8, match="num_train_timesteps must be a whole number within")
+        each.refused(
+            "audit",
+            tmp_path / "huge.json",
+            "--latents",
+            8,
+            8,
+            match="num_train_timesteps must be a whole number within",
+        )
         each.refused("audit", "tiny", "--json", tmp_path, match="is a folder; name a file")
 
 
@@ -70,7 +77,12 @@ def test_convert(tmp_path):
     with Refusals() as each:
         each.refused("convert", tmp_path / "nowhere", tmp_path / "x", match="there is no such folder")
         each.refused("convert", folder, tmp_path / "x", "--dtype", "int3", match="unknown dtype")
-        each.refused("convert", folder, tmp_path / "x", match="pass a base, the model whose text encoder it was trained with (--base)")
+        each.refused(
+            "convert",
+            folder,
+            tmp_path / "x",
+            match="pass a base, the model whose text encoder it was trained with (--base)",
+        )
         each.refused("convert", "no/source", tmp_path / "other.safetensors", match="is not a module's single file")
         each.refused("convert", "no/source", "", match="the target has an empty name")
     assert (tmp_path / "other.safetensors").read_text() == "letter"

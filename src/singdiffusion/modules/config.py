@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 _MOST = 2**24  # of channels and rows, far above any
 _Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 

@@ -141,8 +141,16 @@ def read_tokenizer(folder: Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
+    for file in folder.glob("*.json"):
+        read_json(file)
     with one_line_error(f"the tokenizer in {folder} cannot be read"):
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1:
+        raise SingDiffusionError(
+            f"{folder}/tokenizer_config.json: model_max_length must be a number of at least 1, not {length!r:.40}"
+        )
+    return tokenizer
 
 
 def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Path | None = None) -> Any:
@@ -179,6 +187,10 @@ def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Pa
     encoder, report = loaded
     require_complete(encoder, report, folder)
     require_finite(encoder, folder)
+    if config.hidden_size % config.num_attention_heads:
+        raise SingDiffusionError(
+            f"{folder}/config.json: num_attention_heads must divide hidden_size, {config.hidden_size}, not {config.num_attention_heads}"
+        )
     return encoder.eval().requires_grad_(False)
 
 

@@ -19,7 +19,12 @@ from ..memory import require_memory
 
 MOST_WEIGHTS = 20_000  # tensors of a network; SDXL's U-Net has 1680
 LARGE = 2**28  # bytes of one weight, from which on they are compared with the free memory
-_LAYERS, _SIDE, _NUMBER = 1000, 2**16, 2**24  # the most of layers, of latents' height and width, and of anything
+_LAYERS, _SIDE, _NUMBER, _ANY = (
+    1000,
+    2**16,
+    2**24,
+    2**31,
+)  # the most of layers, of a side of latents, of sizes, and of any key
 
 # Key -> (least, most) of a whole number, or of each in a list, at any depth of a config.json. null is left to the network.
 _SIZES = {
@@ -75,7 +80,7 @@ def right_size(key: str, value: Any) -> str | None:
         return None if number and 0 < value < math.inf else "a number above 0"
     if key in _TEXTS:
         return None if isinstance(value, str) else "text"
-    return f"within -{_NUMBER}..{_NUMBER}" if number and isinstance(value, int) and abs(value) > _NUMBER else None
+    return f"within -{_ANY}..{_ANY}" if number and isinstance(value, int) and abs(value) > _ANY else None
 
 
 @contextmanager

@@ -7,11 +7,13 @@ versions of diffusers.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -100,6 +102,21 @@ def _require_plain(weights: Mapping[str, Tensor], file: Path) -> None:
             )
         if value.numel() * value.itemsize > value.untyped_storage().nbytes():
             raise SingDiffusionError(f"{file} holds no usable weights: {key} repeats the numbers that it stores")
+
+
+def require_whole(files: Iterable[Path]) -> None:
+    """Check that files of weights are not cut off, by their headers alone; files of other kinds count as whole.
+
+    Raises:
+        SingDiffusionError: one is missing or damaged.
+    """
+    for file in files:
+        with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
+            if file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+            elif file.suffix == ".bin" and _is_zip(file) and not zipfile.is_zipfile(file):
+                raise SingDiffusionError(f"the weights in {file} cannot be read: the file is cut off")
 
 
 def shards(index: Path) -> list[Path]:

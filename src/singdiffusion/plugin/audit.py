@@ -145,7 +145,8 @@ def _start(scheduler: Any, steps: int) -> FirstStep:
     name, most = type(scheduler).__name__, twin.config.get("num_train_timesteps", MOST_TIMESTEPS)
     if isinstance(most, int) and steps > most:
         raise SingDiffusionError(
-            f"{name} refuses {steps} steps: its schedule has {most} (num_train_timesteps)", setting="num_inference_steps"
+            f"{name} refuses {steps} steps: its schedule has {most} (num_train_timesteps)",
+            setting="num_inference_steps",
         )
     with one_line_error(f"{name} refuses {steps} steps"):
         twin.set_timesteps(steps, **more)

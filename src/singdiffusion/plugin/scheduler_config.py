@@ -84,7 +84,7 @@ def _right(key: str, value: Any, default: Any) -> str | None:
     if key in _WORDS:
         return None if isinstance(value, str) and value in _WORDS[key] else f"one of {', '.join(_WORDS[key])}"
     if isinstance(default, bool):
-        return None if isinstance(value, bool) else "true or false"
+        return None if isinstance(value, bool | None) else "true or false"
     if isinstance(default, str):
         return None if isinstance(value, str) else "text"
     if key in _BOUNDS or isinstance(default, int | float):
@@ -110,12 +110,12 @@ def _are_betas(value: Any) -> bool:
     return numbers and all(each < 1 for each in value[:-1])
 
 
-def _class_of(name: str, where: str) -> Any:
+def _class_of(name: Any, where: str) -> Any:
     """Return a scheduler's class by its name; ``where`` begins the message for one that is unknown."""
     import diffusers
 
-    found = getattr(diffusers, name, None)
-    if not isinstance(found, type) or not name.endswith("Scheduler") or not hasattr(found, "set_timesteps"):
+    found = getattr(diffusers, str(name), None)
+    if not isinstance(found, type) or not str(name).endswith("Scheduler") or not hasattr(found, "set_timesteps"):
         raise SingDiffusionError(
             f"{where}unknown scheduler {name!r:.80}; it is a class of diffusers, such as DDIMScheduler",
             setting=None if where else "scheduler",
