@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from ..errors import SingDiffusionError, one_line_error
 from ..memory import require_memory
 
-MOST_WEIGHTS = 20_000  # tensors of a network; SDXL's U-Net has 1680
+MOST_WEIGHTS = 10_000  # tensors of a network; SDXL's U-Net has 1680
 LARGE = 2**28  # bytes of one weight, from which on they are compared with the free memory
 _LAYERS, _SIDE, _NUMBER, _ANY = (
     1000,
@@ -43,16 +43,20 @@ _FACTORS = ("norm_eps", "layer_norm_eps", "layer_norm_epsilon", "mid_block_scale
 _TEXTS = ("down_block_types", "up_block_types", "hidden_act", "act_fn")
 
 
-def require_sizes(config: Mapping[str, Any], where: Any) -> None:
+def require_sizes(config: Mapping[str, Any], where: Any, needed: Iterable[str] = ()) -> None:
     """Check the numbers of a network's ``config.json``, whatever its class.
 
     Args:
         config: its contents.
         where: its origin, for messages.
+        needed: keys that must not be null.
 
     Raises:
         SingDiffusionError: a size is no positive whole number, or is larger than in any network.
     """
+    for key in needed:
+        if key in config and config[key] is None:
+            raise SingDiffusionError(f"{where}: {key} must not be null")
     for key, value in config.items():
         _require_size(key, value, where)
 

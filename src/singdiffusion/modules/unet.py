@@ -80,7 +80,7 @@ class TimeFreeUNet(UNet2DConditionModel):
         Raises:
             SingDiffusionError: the configuration makes no U-Net, or one that needs a time embedding.
         """
-        require_sizes(config, f"the configuration in {where}")
+        require_sizes(config, f"the configuration in {where}", _NEEDED)
         with building(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
             return cls.from_config(network_options(config))
 
@@ -115,6 +115,9 @@ class TimeFreeUNet(UNet2DConditionModel):
         return module.to(unet.dtype)
 
 
+_NEEDED = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "transformer_layers_per_block",
+           "down_block_types", "up_block_types", "attention_head_dim", "conv_in_kernel", "conv_out_kernel", "norm_eps", "dropout",
+           "downsample_padding", "mid_block_scale_factor")  # fmt: skip
 _UNUSED = ("time_embedding.", "time_embed.")  # in diffusers' layout and in the original one
 _TIME_OPTIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim")
 
