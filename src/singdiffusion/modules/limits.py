@@ -6,6 +6,7 @@ small numbers can be large; and of its size against the weights in its files.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +86,35 @@ def right_size(key: str, value: Any) -> str | None:
     if key in _TEXTS:
         return None if isinstance(value, str) else "text"
     return f"within -{_ANY}..{_ANY}" if number and isinstance(value, int) and abs(value) > _ANY else None
+
+
+def require_types(kind: Any, config: Mapping[str, Any], where: Any) -> None:
+    """Check that options have the types of their defaults, where these are text, numbers, or true or false.
+
+    Args:
+        kind: class of diffusers that takes them.
+        config: options; null, lists of numbers, which may be per block, and unknown keys are left to the class.
+        where: their origin, for messages.
+
+    Raises:
+        SingDiffusionError: one has another type.
+    """
+    for key, parameter in inspect.signature(kind.__init__).parameters.items():
+        right = right_type(config.get(key), parameter.default)
+        if right:
+            raise SingDiffusionError(f"{where}: {key} must be {right}, not {config[key]!r:.40}")
+
+
+def right_type(value: Any, default: Any) -> str | None:
+    """Return in words what an option with this default must be, or None where it is that, null, or left to its class."""
+    if value is None or (isinstance(value, list | tuple) and isinstance(default, int) and value):
+        return None
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, str):
+        return None if isinstance(value, str) else "text"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return "a number" if isinstance(default, int | float) and not number else None
 
 
 @contextmanager

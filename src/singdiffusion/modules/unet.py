@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import SingDiffusionError
 from .config import network_options
-from .limits import building, require_sizes
+from .limits import building, require_sizes, require_types
 from .weights import load_weights
 
 
@@ -81,6 +81,7 @@ class TimeFreeUNet(UNet2DConditionModel):
             SingDiffusionError: the configuration makes no U-Net, or one that needs a time embedding.
         """
         require_sizes(config, f"the configuration in {where}", _NEEDED)
+        require_types(UNet2DConditionModel, config, f"the configuration in {where}")
         with building(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
             return cls.from_config(network_options(config))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import SingDiffusionError, one_line_error
+from ..modules.limits import right_type
 
 MOST_TIMESTEPS = 100_000  # of training; published models have 1000
 
@@ -83,13 +84,9 @@ def _right(key: str, value: Any, default: Any) -> str | None:
         return None if _are_betas(value) else "a list of numbers above 0 and below 1"
     if key in _WORDS:
         return None if isinstance(value, str) and value in _WORDS[key] else f"one of {', '.join(_WORDS[key])}"
-    if isinstance(default, bool):
-        return None if isinstance(value, bool | None) else "true or false"
-    if isinstance(default, str):
-        return None if isinstance(value, str) else "text"
-    if key in _BOUNDS or isinstance(default, int | float):
+    if key in _BOUNDS or (isinstance(default, int | float) and not isinstance(default, bool)):
         return _right_number(key, value, isinstance(default, int))
-    return None
+    return right_type(value, default)
 
 
 def _right_number(key: str, value: Any, whole: bool) -> str | None:
