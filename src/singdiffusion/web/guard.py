@@ -139,11 +139,11 @@ class Guard:
         if path.startswith(_PREFIX + "call/v2/"):
             self._check_names(request, self._by_name(path.removeprefix(_PREFIX + "call/v2/")))
             return body
+        _check_answerable({name: value for name, value in request.items() if name != "data"})
         if path == _PREFIX + "queue/join":
             self._check_values(request, self._by_index(request.get("fn_index")))
         elif path.startswith(_PREFIX + "call/"):
             self._check_values(request, self._by_name(path.removeprefix(_PREFIX + "call/")))
-        _check_answerable({name: value for name, value in request.items() if name != "data"})
         return body
 
     def _by_name(self, name: str) -> Any:
