@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,4 +168,5 @@ class Real:
             raise SingDiffusionError(
                 f"{file} holds statistics of one network's features; choose one extractor", setting="features"
             )
-        return cls(extractors, [Statistics.load(file)], None, [])
+        width: Any = extractors[0].num_features
+        return cls(extractors, [Statistics.load(file, width)], None, [])
