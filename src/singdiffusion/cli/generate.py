@@ -90,6 +90,7 @@ def generate(
     from ..painting.bases import load_model
     from ..painting.metadata import settings_of
     from ..painting.prompts import file_names
+    from ..painting.room import require_room
     from ..painting.scheduler_names import set_scheduler
     from ..painting.sizes import check_size, own_size, whole_size
 
@@ -100,6 +101,7 @@ def generate(
         set_scheduler(pipe, scheduler)
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
+    require_room(pipe, 1, height, width)
     followed = control_image(pipe, control, model)
     sing, source, first_step = _enabled(pipe, named, first)
     if compare and sing is None:

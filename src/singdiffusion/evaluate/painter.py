@@ -16,6 +16,7 @@ from PIL import Image
 from .. import __version__
 from ..errors import SingDiffusionError
 from ..painting.paint import WITHHELD, paint
+from ..painting.room import require_room
 from .digests import weights_digest
 from .gallery import Gallery, Job
 from .processes import Processes
@@ -130,6 +131,7 @@ class Painter:
             advance: called with the number of pictures that are done; a long batch counts step by step.
         """
         gallery, options = self.gallery(remedy, guidance_scale), self._options(guidance_scale)
+        require_room(self.pipe, min(self.batch, len(jobs)), options.get("height"), options.get("width"))
         done = _Done(advance, options.get("num_inference_steps"))
         with remedy.applied(self.pipe) as more:
 
