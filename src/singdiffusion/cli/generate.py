@@ -93,12 +93,14 @@ def generate(
     from ..painting.room import require_room
     from ..painting.scheduler_names import set_scheduler
     from ..painting.sizes import check_size, own_size, whole_size
+    from ..painting.steps import check_steps
 
     started = time.monotonic()
     pipe = load_model(model, device, dtype, model_config)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
+    check_steps(pipe, steps)
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
     require_room(pipe, 1, height, width)

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import SingDiffusionError
 from ..painting.paint import WITHHELD, paint
 from ..painting.room import require_room
+from ..painting.steps import check_steps
 from .digests import weights_digest
 from .gallery import Gallery, Job
 from .processes import Processes
@@ -134,6 +135,7 @@ class Painter:
         require_room(self.pipe, min(self.batch, len(jobs)), options.get("height"), options.get("width"))
         done = _Done(advance, options.get("num_inference_steps"))
         with remedy.applied(self.pipe) as more:
+            check_steps(self.pipe, options["num_inference_steps"])
 
             def batch(part: list[Job]) -> list[Image.Image]:
                 return self._paint_batch(part, options | more, done.step)
