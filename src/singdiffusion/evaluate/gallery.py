@@ -7,7 +7,6 @@ paints them. So a run that was interrupted or shared gives the same pictures as 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from torch import Tensor
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
 from ..memory import require_memory
-from ..painting.metadata import OFF, ON, PictureSettings, settings_from
+from ..painting.metadata import OFF, ON, PictureSettings, json_text, settings_from
 from ..painting.png import png
 from ..painting.prompts import Prompt, slug
 from .digests import digest
@@ -115,7 +114,7 @@ class Gallery:
         if missing:
             output_folder(self.folder)
             if processes.first:
-                write_whole(self.folder / SETTINGS, json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n")
+                write_whole(self.folder / SETTINGS, json_text(self.settings, indent=2) + "\n")
         advance(len(jobs) - sum(map(len, missing)))
         for part in processes.share(missing):
             for job, image in zip(part, paint(part), strict=True):

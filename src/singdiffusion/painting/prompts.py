@@ -90,12 +90,13 @@ def _prompt(where: str, number: int, name: Any, caption: Any) -> Prompt:
     return Prompt(id, words)
 
 
-def require_utf8(text: str, what: str) -> None:
+def require_utf8(text: str, what: str, setting: str | None = None) -> None:
     """Check that a text can be written as UTF-8.
 
     Args:
         text: such as of JSON, whose ``"\\ud800"`` is half of a character, or of the command line, whose bytes may be of another encoding.
         what: it is, for the message.
+        setting: name of the option to change, as for ``SingDiffusionError``.
 
     Raises:
         SingDiffusionError: it cannot.
@@ -104,7 +105,7 @@ def require_utf8(text: str, what: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])
-        raise SingDiffusionError(f"{what} is not valid UTF-8: it holds half of a character, {half}") from error
+        raise SingDiffusionError(f"{what} is not valid UTF-8: it holds half of a character, {half}", setting) from error
 
 
 def _unique(file: Path, prompts: list[Prompt]) -> list[Prompt]:
