@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from singdiffusion import SingDiffusionError
+from singdiffusion.cli.generate import _Sheet
 from singdiffusion.modules import SingModule
-from singdiffusion.painting.png import read_settings
+from singdiffusion.painting.metadata import PictureSettings
+from singdiffusion.painting.png import png, read_settings
 
-from ..commands import ENV, Refusals, cli, refused, start, together
+from ..commands import ENV, Refusals, cli, refused, start
 from ..conftest import make_config, make_module
 from ..painting.single_files import original_weights
 
@@ -183,22 +187,21 @@ def test_bad_options(model, sing_folder, tmp_path):
     assert not (tmp_path / "o").exists(), "what is refused leaves nothing"
 
 
-def test_files_of_others_are_not_replaced(model, tmp_path):
+def test_files_of_others_are_not_replaced(tmp_path):
     """A picture of an earlier run carries its settings and is replaced; anything else of its name is refused before painting."""
-    out = tmp_path / "o"
-    common = ("generate", "a", "--model", model, "--module", "none", "--steps", 1, "--out", out)
-    cli(*common)
-    ours = (out / "a-0.png").read_bytes()
-    Image.new("RGB", (9, 9)).save(out / "a-1.png")
-    theirs = (out / "a-1.png").read_bytes()
-    (again, _), (status, err) = together([*common, "--seed", "0"], [*common, "--seed", "0", "--count", "2"])
-    assert again == 0
-    assert status == 1
-    assert (
-        "a-1.png is not a picture of an earlier run and would be replaced; move it, or name another folder (--out)"
-        in err
-    )
-    assert ((out / "a-0.png").read_bytes(), (out / "a-1.png").read_bytes()) == (ours, theirs)
+    settings: Any = PictureSettings("a", 0)
+    sheet = _Sheet(None, None, tmp_path, {"a": "a"}, settings, None, {})
+    picture = Image.new("RGB", (9, 9))
+    (tmp_path / "a-0.png").write_bytes(png(picture, settings))
+    sheet.require_free(0, 9, compare=True)
+    sheet.require_free(0, 9, compare=False)
+    for theirs in (png(picture), b"", b"text"):
+        (tmp_path / "a-1.png").write_bytes(theirs)
+        with pytest.raises(
+            SingDiffusionError, match="a-1.png is not a picture of an earlier run and would be replaced; move it"
+        ):
+            sheet.require_free(0, 9, compare=False)
+    sheet.require_free(0, 1, compare=False)
 
 
 @pytest.mark.slow

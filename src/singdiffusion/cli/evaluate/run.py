@@ -72,6 +72,8 @@ class Run:
         from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
         from ...painting.bases import load_model
+        from ...painting.room import require_room
+        from ...painting.steps import check_steps
 
         options = self.options
         pipe = load_model(model, self.device, options.dtype, options.model_config)
@@ -79,6 +81,8 @@ class Run:
             set_scheduler(pipe, options.scheduler)
         height, width = whole_size(pipe, options.height, options.width)
         check_size(pipe, height, width)
+        require_room(pipe, 1, height, width)
+        check_steps(pipe, options.steps)
         for_pipe: dict[str, Any] = {"num_inference_steps": options.steps, "guidance_scale": self.guidance}
         for_pipe |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
         self.dtypes[model] = str(pipe.dtype).removeprefix("torch.")
