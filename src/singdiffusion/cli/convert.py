@@ -20,7 +20,13 @@ def convert(
             "(oms_module/) or of this package; or a .safetensors file in the original key layout."
         ),
     ],
-    target: Annotated[str, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, or a name that ends in .safetensors for a single file. What is there already is replaced only where it is "
+            "a module."
+        ),
+    ],
     base: Annotated[
         str | None,
         typer.Option(

@@ -20,7 +20,7 @@ from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
 CONFIGURATIONS = [INDEX, "*/*.json"]
-MOST_WEIGHTS = 100_000  # tensors of a pipeline; each of its networks counts several times while it is loaded
+MOST_WEIGHTS = 30_000  # tensors of a pipeline, which count twice while it is loaded; SDXL has 2700
 
 
 def load_model(
