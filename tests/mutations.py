@@ -1,17 +1,25 @@
 """Hypothesis strategies that take something good, such as a configuration, and make one thing or a few in it wrong."""
 
 import copy
+import functools
+import json
+import math
 import struct
 
 from hypothesis import strategies as st
 
 HUGE = 10**30
+LONG = "x" * 300
+NESTED = functools.reduce(lambda inner, _: [inner], range(40), 1)
 STRANGE = (
-    None, True, False, 0, 1, -1, 2, 3, 1000, 10**7, 10**9, 2**63, HUGE, -HUGE, 0.0, -0.5, 0.5, 1e-300, 1e300, float("-inf"),
-    "", "a", "1", "nan", "\x1b[31m", "../../x", "/dev/zero", "\udcff", [], [1], [1, 1], [0], [-1], ["a"], [None], [[1]], [1] * 3,
+    None, True, False, 0, 1, -1, 2, 3, 1000, 10**7, 10**9, 2**63, HUGE, -HUGE, 0.0, -0.5, 0.5, 1e-300, 1e300, -math.inf, math.nan,
+    "", "a", "1", "nan", "\x1b[31m", "../../x", "/dev/zero", "\udcff", "\0", "$x_1$", "[red]", LONG, NESTED, [], [1], [1, 1], [0], [-1], ["a"], [None], [[1]], [1] * 3,
     [10**9] * 4, {}, {"a": 1},
 )  # fmt: skip
-"""Values of the wrong type, sign or size for almost any key."""
+SPOILS = (
+    b"", b"\0", b"\xff", b"{", b"[" * 3000, b"null", b"\x1f\x8b", b"\xef\xbb\xbf", b'"a": 1, "a": 2,', b"NaN", b"9" * 5000,
+)  # fmt: skip
+"""Bytes that no good file has, or not there."""
 
 
 def places(value, path=()):
@@ -22,7 +30,7 @@ def places(value, path=()):
 
 @st.composite
 def mutated(draw, good, most=3):
-    """Draw a copy of a JSON value in which up to ``most`` values are strange, missing, wrapped, doubled or swapped."""
+    """Draw a copy of a JSON value in which up to ``most`` values are strange, missing, new, in a list, of another sign or size."""
     found = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, most))):
         inner = [path for path in places(found) if path]
@@ -32,10 +40,18 @@ def mutated(draw, good, most=3):
         parent = found
         for key in path[:-1]:
             parent = parent[key]
+        if isinstance(parent, dict) and draw(st.integers(0, 9)) == 0:
+            parent[draw(st.sampled_from(["", "a", "_class_name", "__proto__", LONG]))] = draw(strange())
+            continue
         parent[path[-1]], gone = _changed(draw, parent[path[-1]])
         if gone:
             del parent[path[-1]]
     return found
+
+
+def strange():
+    """Values of the wrong type, sign or size for almost any key."""
+    return st.sampled_from(STRANGE).map(copy.deepcopy)
 
 
 def _changed(draw, value):
@@ -49,13 +65,22 @@ def _changed(draw, value):
         return str(value), False
     if kind in ("negated", "scaled") and isinstance(value, int | float):
         return -value if kind == "negated" else value * draw(st.sampled_from([2, 0.5, 10, 1e6])), False
-    return copy.deepcopy(draw(st.sampled_from(STRANGE))), False
+    return draw(strange()), False
+
+
+@st.composite
+def documents(draw, good):
+    """Draw the bytes of a JSON document: mutated, or damaged so that it is no JSON, or something else as a whole."""
+    kind = draw(st.sampled_from(["mutated"] * 8 + ["damaged", "strange"]))
+    content = draw(mutated(good)) if kind == "mutated" else draw(strange()) if kind == "strange" else good
+    text = json.dumps(content).encode()
+    return draw(damaged(text)) if kind == "damaged" else text
 
 
 @st.composite
 def damaged(draw, content):
-    """Draw the bytes of a file that is cut, or in which a few bytes, or the first eight (a header's length), are others."""
-    kind = draw(st.sampled_from(["cut", "bytes", "length", "doubled", "more"]))
+    """Draw the bytes of a file that is cut, spoiled, or in which a few bytes, or the first eight (a header's length), are others."""
+    kind = draw(st.sampled_from(["cut", "bytes", "bytes", "length", "doubled", "more", "spoiled", "replaced"]))
     if kind == "cut":
         return content[: draw(st.integers(0, len(content)))]
     if kind == "length":
@@ -65,8 +90,15 @@ def damaged(draw, content):
         return content * 2
     if kind == "more":
         return content + draw(st.binary(min_size=1, max_size=64))
+    if kind == "replaced":
+        return draw(st.sampled_from(SPOILS))
+    # near the beginning more often than elsewhere, because headers have more structure
+    place = st.integers(0, min(len(content), draw(st.sampled_from([64, 4000, len(content)]))))
+    if kind == "spoiled":
+        at = draw(place)
+        return content[:at] + draw(st.sampled_from(SPOILS)) + content[at:]
     found = bytearray(content)
     for _ in range(draw(st.integers(1, 8))):
-        # the first half of the draws hit the header, where structure is
-        found[draw(st.integers(0, min(len(found), 4000) - 1))] = draw(st.integers(0, 255))
+        at = draw(place)
+        found[at : at + 1] = bytes([draw(st.integers(0, 255))])
     return bytes(found)

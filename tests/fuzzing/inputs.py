@@ -1,111 +1,16 @@
-"""Wrong inputs that keep the structure of right ones: JSON with changed values, damaged bytes, tar archives, command lines."""
+"""Wrong inputs that keep the structure of right ones: tar archives and command lines. Those of JSON are in ``tests.mutations``."""
 
 from __future__ import annotations
 
-import copy
 import gzip
 import io
-import json
 import lzma
-import math
 import tarfile
 from typing import Any
 
 from hypothesis import strategies as st
 
-LONG = "x" * 300
-NESTED: Any = 1
-for _ in range(40):
-    NESTED = [NESTED]
-
-VALUES = st.one_of(
-    st.sampled_from([None, True, False, 0, 1, -1, 2, 3, 255, 10**5, 10**7, 10**12, 10**30, -(10**9)]),
-    st.sampled_from([0.0, -0.0, 0.5, 1e-300, 1e300, math.nan, math.inf, -math.inf]),
-    st.sampled_from(
-        ["", " ", "a", "10", "none", "\x1b[31m", "\ud800", "\0", "../x", "/etc/passwd", "$x_1$", "[red]", LONG]
-    ),
-    st.sampled_from([[], {}, [1, 1], [None], [[]], [0] * 100, {"a": 1}, NESTED]),
-).map(copy.deepcopy)  # the lists among them are changed further
-
-
-def places(value: Any, path: tuple = ()) -> list[tuple]:
-    """Return the paths of all values within a JSON value, its own among them."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in list(inner)[:40] for found in places(each, (*path, key)))]
-
-
-@st.composite
-def changed(draw: Any, good: Any) -> Any:
-    """A JSON value with one to three values replaced, removed or added."""
-    value = copy.deepcopy(good)
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(places(value)))
-        if not path:
-            if draw(st.integers(0, 20)) == 0:
-                value = draw(VALUES)
-            continue
-        parent = value
-        for key in path[:-1]:
-            parent = parent[key]
-        what = draw(st.sampled_from(["replace"] * 6 + ["remove", "add"]))
-        if what == "replace":
-            parent[path[-1]] = draw(VALUES)
-        elif what == "remove":
-            del parent[path[-1]]
-        elif isinstance(parent, dict):
-            parent[draw(st.sampled_from(["", "a", "_class_name", "__proto__", LONG]))] = draw(VALUES)
-        else:
-            parent.insert(0, draw(VALUES))
-    return value
-
-
-@st.composite
-def documents(draw: Any, good: Any) -> bytes:
-    """The bytes of a JSON document: changed values most of the time, otherwise text that is no JSON."""
-    text = json.dumps(draw(changed(good)) if draw(st.integers(0, 9)) else good)
-    if draw(st.integers(0, 4)) == 0:
-        return draw(damaged(text.encode()))
-    return text.encode()
-
-
-SPOILS = [
-    b"",
-    b"\0",
-    b"\xff",
-    b"{",
-    b"[" * 3000,
-    b"null",
-    b"\x1f\x8b",
-    b"\xef\xbb\xbf",
-    b'"a": 1, "a": 2,',
-    b"NaN",
-    b"9" * 5000,
-]
-
-
-@st.composite
-def damaged(draw: Any, good: bytes) -> bytes:
-    """Bytes that are cut, overwritten or extended somewhere; near the beginning more often than elsewhere."""
-    data = bytearray(good)
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, min(len(data), draw(st.sampled_from([64, 2048, len(data)])))))
-        what = draw(st.sampled_from(["cut", "flip", "zeros", "insert", "replace", "number"]))
-        if what == "cut":
-            del data[at:]
-        elif what == "flip" and at < len(data):
-            data[at] ^= 1 << draw(st.integers(0, 7))
-        elif what == "zeros":
-            data[at : at + 64] = bytes(len(data[at : at + 64]))
-        elif what == "insert":
-            data[at:at] = draw(st.sampled_from(SPOILS))
-        elif what == "number":
-            data[at : at + 8] = draw(
-                st.sampled_from([b"\xff" * 8, bytes(8), (2**62).to_bytes(8, "little"), b"99999999"])
-            )
-        elif draw(st.integers(0, 10)) == 0:
-            data[:] = draw(st.sampled_from(SPOILS))
-    return bytes(data)
-
+from tests.mutations import LONG, damaged
 
 MEMBERS = [
     "a.jpg",

@@ -37,10 +37,11 @@ from singdiffusion.train.config import load_config
 from tests.conftest import TEXT_WIDTH, build_pipe, make_config, make_module, make_text_encoder, make_tokenizer
 from tests.data.corpus import encoded as as_png
 from tests.data.corpus import picture
+from tests.mutations import damaged, documents, mutated
 from tests.published.layouts import unet_config, write_one_more_step
 from tests.train import world
 
-from .inputs import archives, changed, command_lines, damaged, documents
+from .inputs import archives, command_lines
 from .trial import Target
 
 
@@ -263,7 +264,7 @@ def _training(home: Path, pipe: Any) -> Iterator[Target]:
         ["1", "-1", "0", "1e300", "nan", "inf", "'a'", "[", "{}", "none", "10000000000000", "true", "[1]", "\x1b"]
     )
     changes = st.lists(st.tuples(keys, values).map("=".join), max_size=3)
-    text = changed(good).map(as_toml)
+    text = mutated(good).map(as_toml)
     yield Target("configuration", st.tuples(st.one_of(text, text.flatmap(damaged)), changes), configured)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..memory import require_memory
 from ..modules.limits import require_sizes, require_types
-from ..plugin.scheduler_config import require_scheduler
+from ..published.schedulers import require_scheduler
 from ..reading import read_json
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..errors import SingDiffusionError, one_line_error
 from ..published.places import folder_of
+from ..published.schedulers import MOST_TIMESTEPS, scheduler_of
 from ..reading import read_json
 from .first_step import FirstStep, first_step_of
-from .scheduler_config import MOST_TIMESTEPS, scheduler_of
 
 CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]
 ABSENT, MILD, PRESENT = "absent", "mild", "present"
