@@ -20,7 +20,7 @@ def convert(
             "(oms_module/) or of this package; or a .safetensors file in the original key layout."
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
+    target: Annotated[str, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
     base: Annotated[
         str | None,
         typer.Option(

@@ -15,8 +15,6 @@ from . import app
 from .common import announce, console, control_image, extra, hush, module_for, own_hints
 from .options import Device, Dtype, Model, ModelConfig
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 @app.command()
 def serve(
@@ -65,6 +63,8 @@ def serve(
     from ..web.direct import without_proxies
 
     with extra("web", "serve"), without_proxies():
+        from ..web.hosts import LOOPBACK
+        from ..web.refusals import Escaped
         from ..web.server import Server
     from ..painting.bases import load_model
     from ..plugin import SingDiffusion
@@ -72,6 +72,9 @@ def serve(
     from ..web.settings import Limits
     from ..web.studio import Studio, examples_of
 
+    log = logging.StreamHandler()
+    log.setFormatter(Escaped("%(asctime)s %(message)s"))
+    logging.getLogger().addHandler(log)
     limits = Limits(num_inference_steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
     alone = host in LOOPBACK
 
@@ -86,15 +89,13 @@ def serve(
 
     server = Server(load, host, port, root_path)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         announce(model, server.room.studio.pipe)
         typer.echo(f"The page is at {server.url} (Ctrl-C stops it)")
         if not alone:
             console.print("Other machines can reach it; there is no password.")
         server.wait()
-    except KeyboardInterrupt:
-        typer.echo("stopped")
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for the current step
         server.close()
 
 

@@ -82,6 +82,7 @@ def wire(page: gr.Blocks, room: WaitingRoom, parts: Parts) -> None:
         lambda follows: (gr.update(visible=follows == OWN_PROMPT), gr.update(visible=follows == COLOR)),
         inputs["follows"],
         [inputs["first_prompt"], inputs["color"]],
+        preprocess=False,
         **_PRIVATE,
     )
     gr.on(

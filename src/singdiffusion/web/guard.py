@@ -1,20 +1,28 @@
 """Let in only the paths that the page and Gradio's client need, small requests, and plain values.
 
 Gradio also serves files and uploads, and looks for files in every value that it receives. This page needs neither: pictures travel
-inside the answers. A refused request gets a status of the 400s and one line.
+inside the answers. A refused request gets a status of the 400s and one line, and so does one at which Gradio fails.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
+from ..errors import SingDiffusionError, one_line
+from ..reading import parse_json
+from .connections import BODY_SECONDS
+from .hosts import FORM, Names
+from .refusals import Log, Refused, Reply, Send
 from .settings import FirstStep
 
-LARGEST = 256 * 1024  # bytes of a request; the page's own have a few thousand
+LARGEST = 64 * 1024  # bytes of a request; four texts of 1,000 letters, each written as two \\u, have 48,000
+LONGEST_PATH = 300  # letters; of more, the name of a file can be too long for the disk
+LONGEST = 100  # letters of a session's or an event's name; Gradio's have up to 32
 PLAIN = "must be a text, a number, true, false or null"
 
 _EXACT = {"/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"}
@@ -47,58 +55,79 @@ _HEADERS = [
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 
-
-class Refused(Exception):
-    """A refused request.
-
-    Args:
-        status: of HTTP.
-        line: the reason.
-    """
-
-    def __init__(self, status: int, line: str):
-        super().__init__(line)
-        self.status = status
+# Which the page does not need: parts of its files, and another address to find them at.
+_UNUSED = (b"range", b"if-range", b"x-gradio-server")
 
 
 class Guard:
-    """ASGI middleware in front of Gradio's application.
+    """ASGI application in front of Gradio's.
 
     Args:
         app: Gradio's application.
         page: the ``gr.Blocks`` whose functions may be called.
+        names: the names under which the server may be asked.
         root: path under which a reverse proxy shows the page; some proxies remove it from a request, others do not.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any, root: str = ""):
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any, names: Names, root: str = ""
+    ):
         self.app = app
         self.page = page
+        self.names = names
         self.root = root
+        self.log = Log()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, Reply(send, _HEADERS))
+        else:
+            await send({"type": "websocket.close"})  # the page has none
 
-        async def headed(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *_HEADERS]}
-            await send(message)
-
-        if not allowed(scope["path"]) and self.root and f"{scope['path']}/".startswith(self.root + "/"):
-            path = scope["path"].removeprefix(self.root) or "/"
-            scope = {**scope, "path": path, "raw_path": quote(path).encode()}
+    async def _answer(self, scope: Scope, receive: Receive, reply: Reply) -> None:
+        request = f"{scope['method']} {quote(scope['path'])[:200]}"
         try:
-            if not allowed(scope["path"]):
-                raise Refused(404, "there is no such page on this server")
-            if scope["method"] == "POST":
-                receive = _again(self._checked(scope, await _body(scope, receive)), receive)
+            scope, receive = await self._admitted(scope, receive)
+            await self.app(scope, receive, reply.send)
         except Refused as refused:
-            await _answer(headed, refused)
-            return
-        await self.app(scope, receive, headed)
+            self.log.line(f"{request} was refused: {refused}")
+            await reply.refuse(refused)
+        except Exception as error:  # of Gradio, at a request that its own page would not send
+            self.log.line(f"{request} failed: {type(error).__name__}: {one_line(error)}")
+            await reply.refuse(Refused(500, "the request failed; the cause is in the server's log"))
+
+    async def _admitted(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+        """Return a request as Gradio may see it.
+
+        Raises:
+            Refused: it may not.
+        """
+        headers = dict(scope["headers"])
+        self.names.check(scope["method"], headers)
+        path = scope["path"]
+        if not allowed(path) and self.root and f"{path}/".startswith(self.root + "/"):
+            path = path.removeprefix(self.root) or "/"
+        if not allowed(path):
+            raise Refused(404, "there is no such page on this server")
+        kept = [(name, value) for name, value in scope["headers"] if _is_used(name, value)]
+        scope = {**scope, "path": path, "raw_path": quote(path).encode(), "headers": kept}
+        if scope["method"] == "POST":
+            return scope, _again(self._checked(scope, await _body(headers, receive)), receive)
+        if path.startswith(_PREFIX + "call/"):
+            self._check_awaited(path.rstrip("/").rpartition("/")[2])
+        return scope, receive
+
+    def _check_awaited(self, event: str) -> None:
+        """Check that something is or will be there to read, because Gradio waits for it without end.
+
+        Raises:
+            Refused: it was read, or dropped, or nothing was asked.
+        """
+        if not any(event in events for events in self.page._queue.pending_event_ids_session.values()):
+            raise Refused(404, "there is no such request; its result was read already, or was not read for too long")
 
     def _checked(self, scope: Scope, body: bytes) -> bytes:
         """Return the body of a call.
@@ -110,11 +139,11 @@ class Guard:
         if path.startswith(_PREFIX + "call/v2/"):
             self._check_names(request, self._by_name(path.removeprefix(_PREFIX + "call/v2/")))
             return body
+        _check_answerable({name: value for name, value in request.items() if name != "data"})
         if path == _PREFIX + "queue/join":
             self._check_values(request, self._by_index(request.get("fn_index")))
         elif path.startswith(_PREFIX + "call/"):
             self._check_values(request, self._by_name(path.removeprefix(_PREFIX + "call/")))
-        _check_answerable({name: value for name, value in request.items() if name != "data"})
         return body
 
     def _by_name(self, name: str) -> Any:
@@ -124,7 +153,7 @@ class Guard:
         return found[name]
 
     def _by_index(self, index: Any) -> Any:
-        if not isinstance(index, int) or index not in self.page.fns:
+        if type(index) is not int or index not in self.page.fns or self.page.fns[index].fn is None:
             raise Refused(422, "fn_index names no function of this page; reload it")
         return self.page.fns[index]
 
@@ -151,15 +180,17 @@ class Guard:
 
 
 def _check_answerable(fields: dict[str, Any]) -> None:
-    """Check fields that FastAPI repeats in its answer when they are wrong, because it fails with status 500 at these values.
+    """Check the fields that Gradio keeps, or that FastAPI repeats in its answer when they are wrong.
 
     Raises:
-        Refused: one is NaN or infinite, or has half a surrogate pair.
+        Refused: one is a long text, infinite, or has half a surrogate pair.
     """
+    if any(isinstance(value, str) and len(value) > LONGEST for value in fields.values()):
+        raise Refused(422, f"only data may have texts of more than {LONGEST} letters")
     try:
         json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
     except ValueError as error:
-        raise Refused(422, "the request has NaN, an infinite number or text that is not Unicode") from error
+        raise Refused(422, "the request has an infinite number or text that is not Unicode") from error
 
 
 def _is_harmless(value: Any) -> bool:
@@ -175,35 +206,50 @@ def allowed(path: str) -> bool:
     """Whether the page or a client needs a path."""
     if path in _EXACT:
         return True
-    return ".." not in path and (path.startswith(_UNDER) or path.startswith(tuple(_PREFIX + each for each in _API)))
+    if ".." in path or len(path) > LONGEST_PATH:
+        return False
+    return path.startswith(_UNDER) or path.startswith(tuple(_PREFIX + each for each in _API))
+
+
+def _is_used(name: bytes, value: bytes) -> bool:
+    """Whether Gradio may see a header."""
+    if name == b"x-forwarded-host":
+        return all(FORM.fullmatch(each.strip()) for each in value.decode("latin-1").lower().split(","))
+    return name not in _UNUSED
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(422, "the request is not JSON") from error
-    if not isinstance(found, dict):
-        raise Refused(422, "the request must be a JSON object")
-    return found
+        return parse_json(body, "the request")
+    except SingDiffusionError as error:
+        raise Refused(422, str(error)) from error
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes:
+async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """Return the whole body.
 
     Raises:
-        Refused: its length, as announced or as received, is over the limit.
+        Refused: its length, as announced or as received, is over the limit, or it does not come to an end.
     """
-    length = dict(scope["headers"]).get(b"content-length", b"0")
+    length = headers.get(b"content-length", b"0")
     if not length.isdigit() or int(length) > LARGEST:
         raise Refused(413, f"the request is too large; at most {LARGEST} bytes are taken")
+    try:
+        return await asyncio.wait_for(_received(receive), BODY_SECONDS)
+    except asyncio.TimeoutError as error:
+        raise Refused(408, f"the request was not complete after {BODY_SECONDS:.0f} seconds") from error
+
+
+async def _received(receive: Receive) -> bytes:
     body = b""
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the request was not complete when its connection ended")
         body += message.get("body", b"")
         if len(body) > LARGEST:
             raise Refused(413, f"the request is too large; at most {LARGEST} bytes are taken")
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+        if not message.get("more_body", False):
             return body
 
 
@@ -219,10 +265,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replay
-
-
-async def _answer(send: Send, refused: Refused) -> None:
-    text = json.dumps({"detail": str(refused)}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, reason
+from .connections import Connection
 from .direct import without_proxies
 from .guard import Guard
+from .hosts import Names
 from .page import build
 from .studio import Studio
 from .theme import asset, theme
+from .unread import keep_little
 from .waiting import WaitingRoom
 
 STATE_SESSIONS = 64
+CONNECTIONS = 128  # and two for each request that may wait
 
 
 def free_port(host: str, port: int) -> int:
@@ -31,9 +38,8 @@ def free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise SingDiffusionError(
-                f"cannot listen on {host}, port {port}: {reason}; choose another port or host", setting="port"
+                f"cannot listen on {host}, port {port}: {reason(error)}; choose another port or host", setting="port"
             ) from error
         return probe.getsockname()[1]
 
@@ -74,14 +80,19 @@ class Server:
         self.room = WaitingRoom(load)
         self.page = build(self.room)
         self.page.queue(default_concurrency_limit=None, max_size=1000)
+        keep_little(self.page._queue)
         with without_proxies():
             self.url = self._launch(host, port, root)
 
     def _launch(self, host: str, port: int, root: str) -> str:
         """Start listening, and return the page's address on this machine."""
-        from starlette.middleware import Middleware
 
-        guard = Middleware(Guard, page=self.page, root=urlsplit(root).path)
+        @asynccontextmanager
+        async def guarded(app: Any) -> AsyncIterator[None]:
+            # before the first request, and in front of Gradio's own middleware, which also fails at some
+            app.middleware_stack = Guard(app.middleware_stack, self.page, Names(host, root), urlsplit(root).path)
+            yield
+
         _, url, _ = self.page.launch(
             server_name=host,
             server_port=port,
@@ -98,14 +109,16 @@ class Server:
             footer_links=["api"],
             max_file_size=0,
             state_session_capacity=STATE_SESSIONS,
-            app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
+            app_kwargs={"lifespan": guarded, "docs_url": None, "redoc_url": None},
             theme=theme(),
             css=asset("style.css"),
         )
+        most = CONNECTIONS + 2 * self.room.studio.limits.waiting
+        self.page.server.config.http_protocol_class = functools.partial(Connection, most=most)  # of the next connections
         return url
 
     def wait(self) -> None:
-        """Serve until Ctrl-C."""
+        """Serve until an exception, such as Ctrl-C's."""
         threading.Event().wait()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .. import tiny
 from ..errors import SingDiffusionError
+from ..memory import require_memory
 from ..painting.devices import differs_from_auto
 from ..painting.luma import mean_luma
 from ..painting.metadata import OFF, ON, PictureSettings, settings_of
@@ -165,18 +166,26 @@ class Studio:
 
         Raises:
             SingDiffusionError: an unknown scheduler, module, method or control, options that do not go together, or a size
-                that does not fit the model.
+                that does not fit the model or the memory.
         """
         classes = [SCHEDULERS[name] for name in self.schedulers if name != OWN]
         _require_known("scheduler", settings.scheduler, [*self.schedulers, *classes])
         height, width = own_size(self.pipe)
         height, width = settings.height or height, settings.width or width
         check_size(self.pipe, height, width)
+        what = f"{settings.count} picture{'s' * (settings.count != 1)} of {width} x {height} pixels"
+        require_memory(settings.count * height * width * self._bytes_per_pixel(), what, setting="height")
         control = settings.control or next(iter(self.controls), "")
         if control or self.controls:
             _require_known("control", control, list(self.controls))
         filled = {"height": height, "width": width, "control": control}
         return settings.model_copy(update=filled | self._checked_first_step(settings))
+
+    def _bytes_per_pixel(self) -> int:
+        """Return the least that one pixel needs: the picture as numbers, and on the CPU what the VAE's last layer reads and writes."""
+        picture = 3 * 2 * 4
+        channels = self.pipe.vae.config.block_out_channels[0] if str(self.pipe.device) == "cpu" else 0
+        return picture + 2 * 4 * channels
 
     def _checked_first_step(self, settings: Settings) -> dict[str, Any]:
         first = settings.first_step
