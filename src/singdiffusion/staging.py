@@ -103,7 +103,7 @@ def _keep(old: Path, target: Path, owned: Collection[str]) -> None:
 def put_right(folder: Path) -> None:
     """Remove what killed processes left in a folder. A target that one of them had moved away gets its new content.
 
-    Nothing else is touched: not a folder without our mark, and not that of a process that is still at work.
+    No other folder is touched: not one without our mark, and not that of a process that is still at work.
     """
     with suppress(OSError):
         for stage in sorted(folder.glob(f"{PREFIX}*")):

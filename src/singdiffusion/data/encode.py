@@ -27,7 +27,7 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
 from ..files import write_whole
-from ..locks import held
+from ..locks import locked
 from ..memory import GIB, require_memory
 from ..modules.text import same_fingerprint
 from ..painting.luma import lumas
@@ -137,10 +137,10 @@ def alone(out: Path, rank: int = 0, world: int = 1) -> Iterator[None]:
     Raises:
         SingDiffusionError: a process that is alive does the same share, or one of another number of shares.
     """
-    with held(out, f"encode-{rank}-of-{world}"):
+    with locked(out, f"encode-{rank}-of-{world}"):
         for lock in sorted(out.glob(".encode-*-of-*.lock")):
             if not lock.stem.endswith(f"-of-{world}"):
-                with held(out, lock.stem.removeprefix(".")):
+                with locked(out, lock.stem.removeprefix(".")):
                     pass
         yield
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..data.shards import LatentDataset, Plan
 from ..errors import SingDiffusionError, one_line_error
 from ..files import output_folder, write_whole
-from ..locks import held
+from ..locks import locked
 from ..memory import require_memory
 from ..modules import MeanDecoder, SingModule
 from ..modules.layout import require_ours
@@ -90,7 +90,7 @@ class Trainer:
 
     def _take_folder(self, stack: ExitStack) -> None:
         """Hold the folder of the run, and check that the module can be written into it at the end."""
-        stack.enter_context(held(self.out, "train"))
+        stack.enter_context(locked(self.out, "train"))
         put_right(self.out)
         put_right(self.checkpoints.folder)
         require_ours(self.out / MODULE)
