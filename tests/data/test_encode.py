@@ -334,14 +334,14 @@ def test_a_second_process_that_would_disturb_the_first_is_refused(tmp_path):
 
 
 def test_pictures_in_flight_are_bounded_by_the_memory():
-    budget, held, most = Budget(100), [], []
+    budget, busy, most = Budget(100), [], []
 
     def work(number):
         with budget.taken(40):
-            held.append(number)
-            most.append(len(held))
+            busy.append(number)
+            most.append(len(busy))
             time.sleep(0.002)
-            held.remove(number)
+            busy.remove(number)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(30)))

@@ -204,13 +204,13 @@ def _ahead(
     """Yield (item, work(item)) in order; threads work on up to ``depth`` items ahead, whose files have up to ``most`` bytes in memory."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[Any, Future]] = deque()
-        held = 0
+        size = 0
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            held += _in_memory(item)
-            while len(waiting) >= depth or (waiting and held > most):
+            size += _in_memory(item)
+            while len(waiting) >= depth or (waiting and size > most):
                 first, done = waiting.popleft()
-                held -= _in_memory(first)
+                size -= _in_memory(first)
                 yield first, done.result()
         for first, done in waiting:
             yield first, done.result()
