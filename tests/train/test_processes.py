@@ -202,6 +202,17 @@ def test_two_processes_are_one_with_all_the_pictures(world):
 
 
 @pytest.mark.slow
+def test_a_second_run_with_two_processes_is_refused(world):
+    """In both of its processes, so that none waits for the other."""
+    file = as_file(world, steps=100_000, validation__every=100_000, checkpoints__every_steps=100_000)
+    first = start(file)
+    wait_for(world / "run", 5, first)
+    _, err = finish(start(file, processes=2), 1)
+    assert f"run is in use by process {first.pid} on " in err
+    kill(first)
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_resumes(world):
     """Two, then one: a line reports it, and losses are those of one process from the start."""
     constant = {"schedule__shape": "constant", "validation__every": 1000}
@@ -288,7 +299,8 @@ def killed_again_and_again(world, times, processes):
     assert logged(world / "run", "validation.jsonl") == logged(world / "whole", "validation.jsonl")
     one, other = weights(world / "run"), weights(world / "whole")
     assert all(torch.equal(value, other[key]) for key, value in one.items())
-    assert not list((world / "run" / "checkpoints").glob("partial-*"))
+    assert all(path.name.startswith("step-") for path in (world / "run" / "checkpoints").iterdir())
+    assert not list((world / "run").glob(".singdiffusion-*"))
 
 
 def test_killed_three_times(world):
