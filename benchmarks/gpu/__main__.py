@@ -14,7 +14,8 @@ import transformers
 
 import benchmarks.gpu
 from singdiffusion.errors import SingDiffusionError
-from singdiffusion.files import read_json, write_whole
+from singdiffusion.files import write_whole
+from singdiffusion.reading import read_json
 
 from .bench import Bench, Rows
 from .cost_model import count_flops

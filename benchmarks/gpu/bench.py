@@ -14,7 +14,8 @@ import torch
 
 import singdiffusion
 from singdiffusion.errors import SingDiffusionError
-from singdiffusion.files import read_json, write_whole
+from singdiffusion.files import write_whole
+from singdiffusion.reading import read_json
 
 from .cost_model import processor
 from .networks import FULL, SMALL

@@ -13,7 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from singdiffusion.files import read_json, write_whole
+from singdiffusion.files import write_whole
+from singdiffusion.reading import read_json
 
 from .counts import ASSUMED, counted, published_share
 from .page import page

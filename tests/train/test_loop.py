@@ -269,14 +269,14 @@ def test_other_pictures_are_refused(world, pipe):
 def test_a_damaged_checkpoint_is_one_line(world):
     run(world)
     (last,) = (world / "run" / "checkpoints").glob("step-00000012")
-    for name in ("optimizer.bin", "model.safetensors", "progress.json", "ema.safetensors"):
-        content = (last / name).read_bytes()
-        (last / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(
-            SingDiffusionError, match="step-00000012 cannot be read.*; delete it to resume from step-00000008"
-        ):
-            run(world, steps=14)
-        (last / name).write_bytes(content)
+    content = (last / "optimizer.bin").read_bytes()
+    (last / "optimizer.bin").write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        SingDiffusionError,
+        match="step-00000012 cannot be read: optimizer.bin is damaged.*; delete it to resume from step-00000008",
+    ):
+        run(world, steps=14)
+    (last / "optimizer.bin").write_bytes(content)
     run(world, steps=14)
 
 

@@ -1,6 +1,7 @@
 """Real processes: killed, stopped, several at once, on a full disk."""
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from singdiffusion.data.manifest import read_metadata
 
-from .world import as_file, descendants, finish, kill, logged, start
+from .world import Warm, as_file, descendants, finish, kill, logged, start
 
 
 def weights(run):
@@ -202,6 +203,17 @@ def test_two_processes_are_one_with_all_the_pictures(world):
 
 
 @pytest.mark.slow
+def test_a_second_run_with_two_processes_is_refused(world):
+    """In both of its processes, so that none waits for the other."""
+    file = as_file(world, steps=100_000, validation__every=100_000, checkpoints__every_steps=100_000)
+    first = start(file)
+    wait_for(world / "run", 5, first)
+    _, err = finish(start(file, processes=2), 1)
+    assert f"run is in use by process {first.pid} on " in err
+    kill(first)
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_resumes(world):
     """Two, then one: a line reports it, and losses are those of one process from the start."""
     constant = {"schedule__shape": "constant", "validation__every": 1000}
@@ -269,10 +281,11 @@ def changed(file):
 def killed_again_and_again(world, times, processes):
     """Compare a run that is killed at random moments with one that is not: losses, validation, weights."""
     options = {"steps": 50 * times, "validation__every": 60, "checkpoints__every_steps": 7}
-    finish(start(as_file(world, "whole.toml", out=str(world / "whole"), **options), processes=processes))
+    begin = Warm if processes == 1 else functools.partial(start, processes=processes)
+    finish(begin(as_file(world, "whole.toml", out=str(world / "whole"), **options)))
     file, log, rng, resumed = as_file(world, **options), world / "run" / "log.jsonl", random.Random(0), set()
     for _ in range(times):
-        before, process = changed(log), start(file, processes=processes)
+        before, process = changed(log), begin(file)
         resuming = changed(log) == 0
         while process.poll() is None and changed(log) == before:
             time.sleep(0.005)
@@ -282,13 +295,14 @@ def killed_again_and_again(world, times, processes):
                 time.sleep(0.005)
         time.sleep(rng.random() * 2)  # between steps, within a checkpoint or a validation, or at the end
         resumed |= {line for line in kill(process).splitlines() if line.startswith("resumes after step")}
-    finish(start(file, processes=processes))
+    finish(begin(file))
     assert len(resumed) >= times // 3, "it progressed between the kills"
     assert logged(world / "run") == logged(world / "whole")
     assert logged(world / "run", "validation.jsonl") == logged(world / "whole", "validation.jsonl")
     one, other = weights(world / "run"), weights(world / "whole")
     assert all(torch.equal(value, other[key]) for key, value in one.items())
-    assert not list((world / "run" / "checkpoints").glob("partial-*"))
+    assert all(path.name.startswith("step-") for path in (world / "run" / "checkpoints").iterdir())
+    assert not list((world / "run").glob(".singdiffusion-*"))
 
 
 def test_killed_three_times(world):

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.scale.__main__ import MEASURED, PAGE
 from benchmarks.scale.counts import counted, published_share
 from benchmarks.scale.page import page
-from singdiffusion.files import read_json
+from singdiffusion.reading import read_json
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 
 import numpy as np
+import torch
 from PIL import Image
 
 from singdiffusion.data import encode, sources
@@ -120,6 +122,43 @@ def start(file, *args, processes=1, module="singdiffusion"):
         env=ENV | {"PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["singdiffusion.train.loop", "singdiffusion.cli.train", __name__])
+
+
+class Warm:
+    """``singdiffusion train`` on one process, forked from one that has imported the libraries: it starts at once."""
+
+    def __init__(self, file):
+        self._printed = file.with_suffix(".printed")
+        self._process = _FORKS.Process(target=_command, args=(file, self._printed))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self):
+        return self._process.exitcode
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def communicate(self, timeout=None):
+        self._process.join(timeout)
+        text = self._printed.read_text()
+        return text, text
+
+
+def _command(file, printed):
+    from singdiffusion.cli import main
+
+    with printed.open("w", buffering=1) as opened:
+        sys.stdout = sys.stderr = opened
+        sys.argv = ["singdiffusion", "train", "--config", str(file), "--device", "cpu"]
+        os.environ |= ENV
+        torch.set_num_threads(1)
+        main()
 
 
 def finish(process, status=0):

@@ -86,7 +86,7 @@ class Trainer:
         with ExitStack() as stack, self._faults():
             on_main(self.accelerator, lambda: self._take_folder(stack))
             self._prepare()
-            self._held = stack.pop_all()
+            self._lock = stack.pop_all()
 
     def _take_folder(self, stack: ExitStack) -> None:
         """Hold the folder of the run, and check that the module can be written into it at the end."""
@@ -182,7 +182,7 @@ class Trainer:
             Stopped: by SIGTERM or SIGINT, after a checkpoint and the module were written.
             SingDiffusionError: the loss is not finite, another process is gone, memory or disk is full.
         """
-        with self._held, self.signal.noted(), self._faults():
+        with self._lock, self.signal.noted(), self._faults():
             with one_line_error("log.trackers cannot start"):
                 self.accelerator.init_trackers("singdiffusion")
             with closing(self._batches()) as batches:
