@@ -70,9 +70,7 @@ class Guard:
         root: path under which a reverse proxy shows the page; some proxies remove it from a request, others do not.
     """
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any, names: Names, root: str = ""
-    ):
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: Any, names: Names, root: str = ""):
         self.app = app
         self.page = page
         self.names = names

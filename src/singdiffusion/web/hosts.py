@@ -61,7 +61,6 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
     return headers.get(name, b"").decode("latin-1").lower()
 

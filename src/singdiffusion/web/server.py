@@ -114,7 +114,9 @@ class Server:
             css=asset("style.css"),
         )
         most = CONNECTIONS + 2 * self.room.studio.limits.waiting
-        self.page.server.config.http_protocol_class = functools.partial(Connection, most=most)  # of the next connections
+        self.page.server.config.http_protocol_class = functools.partial(
+            Connection, most=most
+        )  # of the next connections
         return url
 
     def wait(self) -> None:
