@@ -10,6 +10,7 @@ help:
 	@echo "make demo      the four prompts of the paper, without and with SingDiffusion -> out/demo/index.html"
 	@echo "make test      all quick tests            make test-all  the slow ones too, and those on the lowest versions"
 	@echo "make test-fidelity   metrics against torch-fidelity's and clean-fid's own code, which it installs aside"
+	@echo "make fuzz      wrong inputs for MINUTES=20, counted by what came of them"
 	@echo "make test-oldest, test-newest, test-forge, test-invokeai   the quick tests on other versions of what we depend on"
 	@echo "make dist      wheel and sdist into dist/, checked; the same bytes every time"
 	@echo "make lint      ruff and pyright           make format    let ruff rewrite"
@@ -42,6 +43,12 @@ test-slow: $(DONE)
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
 test-all: test test-slow test-oldest
+
+# Wrong inputs for everything that takes input from outside; the quick tests try a few.
+MINUTES ?= 20
+.PHONY: fuzz
+fuzz: $(DONE)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzzing --minutes $(MINUTES)
 
 # Environments of their own, in .venv-NAME, with the versions in environments/NAME.txt. oldest: the lowest that pyproject.toml takes, torch
 # apart. forge, invokeai: those of two programs that artists use (docs/compatibility.md). newest: what is out today, torch apart; no file

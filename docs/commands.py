@@ -23,7 +23,8 @@ HEAD = """\
 *Written by `make docs` from the command line itself; a test compares the two.*
 
 `--help` after a command prints the same. A command that succeeds exits with status 0. Other statuses are 1 if it failed (a message gives the
-reason), 2 if it was called wrongly, 130 if it was interrupted by Ctrl-C, and 143 if SIGTERM stopped `train`, which writes a checkpoint first.
+reason), 2 if it was called wrongly, 130 if it was interrupted by Ctrl-C, and 143 if SIGTERM stopped it; `train` writes a checkpoint first.
+An error that nobody foresaw is also one line, which names the file of its traceback; `--debug` prints the traceback.
 `--json FILE` writes a command's figures.
 """
 

@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # a folder without modules, because those of whoever runs the tests do not count
 os.environ["SINGDIFFUSION_HOME"] = os.path.join(os.path.dirname(__file__), "files", "pictures")
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,10 @@ SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.0
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
     """A CLIPTokenizer that spells: every letter is a token."""
-    folder = tmp_path_factory.mktemp("tokenizer")
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def make_tokenizer(folder: Path) -> CLIPTokenizer:
     letters = "abcdefghijklmnopqrstuvwxyz0123456789-,."
     words = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
@@ -72,42 +76,47 @@ UNET_SIZE = {
 }
 
 
+def build_pipe(
+    tokenizer: CLIPTokenizer,
+    seed: int = 0,
+    channels: int = 4,
+    width: int = TEXT_WIDTH,
+    scaling: float = 0.18215,
+) -> StableDiffusionPipeline:
+    """Return a StableDiffusionPipeline with random weights; ``channels`` of latents, ``width`` of text."""
+    torch.manual_seed(seed)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=16,
+        scaling_factor=scaling,
+    )
+    unet = UNet2DConditionModel(
+        in_channels=channels, out_channels=channels, **(UNET_SIZE | {"cross_attention_dim": width})
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=make_text_encoder(tokenizer, width, seed),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=DDIMScheduler(
+            **SD15, timestep_spacing="leading", steps_offset=1, clip_sample=False, set_alpha_to_one=False
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 @pytest.fixture
 def make_pipe(tokenizer: CLIPTokenizer) -> Callable[..., StableDiffusionPipeline]:
-    """Builds a StableDiffusionPipeline with random weights; ``channels`` of latents, ``width`` of text."""
-
-    def make(
-        seed: int = 0, channels: int = 4, width: int = TEXT_WIDTH, scaling: float = 0.18215
-    ) -> StableDiffusionPipeline:
-        torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            block_out_channels=(8, 16),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=channels,
-            norm_num_groups=4,
-            sample_size=16,
-            scaling_factor=scaling,
-        )
-        unet = UNet2DConditionModel(
-            in_channels=channels, out_channels=channels, **(UNET_SIZE | {"cross_attention_dim": width})
-        )
-        pipe = StableDiffusionPipeline(
-            vae=vae.eval(),
-            text_encoder=make_text_encoder(tokenizer, width, seed),
-            tokenizer=tokenizer,
-            unet=unet.eval(),
-            scheduler=DDIMScheduler(
-                **SD15, timestep_spacing="leading", steps_offset=1, clip_sample=False, set_alpha_to_one=False
-            ),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipe.set_progress_bar_config(disable=True)
-        return pipe
-
-    return make
+    """``build_pipe`` with the tokenizer that spells."""
+    return functools.partial(build_pipe, tokenizer)
 
 
 @pytest.fixture

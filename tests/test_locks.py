@@ -8,17 +8,17 @@ import sys
 import pytest
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.locks import held
+from singdiffusion.locks import locked
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from singdiffusion.locks import held
-with held(Path(sys.argv[1]), "train"):
+from singdiffusion.locks import locked
+with locked(Path(sys.argv[1]), "train"):
     if len(sys.argv) > 2 and os.fork() == 0:
         time.sleep(1)  # a worker that inherited the lock, and ends a little later than its parent
         os._exit(0)
-    print("held", flush=True)
+    print("locked", flush=True)
     time.sleep(60)
 """
 
@@ -26,7 +26,7 @@ with held(Path(sys.argv[1]), "train"):
 def start(*arguments: object) -> subprocess.Popen:
     process = subprocess.Popen([sys.executable, "-c", HOLDER, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
+    assert process.stdout.readline() == "locked\n"
     return process
 
 
@@ -36,20 +36,20 @@ def test_a_second_process_is_refused_and_a_dead_ones_lock_is_free(tmp_path, more
     with pytest.raises(
         SingDiffusionError, match=rf"{tmp_path} is in use by process {process.pid} on .*; wait"
     ) as caught:
-        with held(tmp_path, "train"):
+        with locked(tmp_path, "train"):
             pass
     assert "\n" not in str(caught.value)
-    with held(tmp_path, "encode"):  # another task
+    with locked(tmp_path, "encode"):  # another task
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    with held(tmp_path, "train"):
+    with locked(tmp_path, "train"):
         pass
-    with held(tmp_path, "train"):
+    with locked(tmp_path, "train"):
         pass
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SingDiffusionError, match="cannot lock"), held(tmp_path / "file", "train"):
+    with pytest.raises(SingDiffusionError, match="cannot lock"), locked(tmp_path / "file", "train"):
         pass

@@ -16,6 +16,17 @@ def draw():
     return made
 
 
+def test_texts_from_outside_are_shown_as_they_are():
+    made, axis = plots.axes("x", "y")
+    texts = ["_a $\\alpha$ b$", "$x", r"\\$ & <b> \x1b", "long " * 100]
+    for text in texts:
+        axis.plot([0, 1], [0, 1], label=plots.plain(text))
+    axis.legend()
+    drawn = plots.svg(made, outlines=False)
+    for text in ("_a $\\alpha$ b$", "$x", r"\\$ &amp; &lt;b&gt; \x1b", "long " * 19 + "lo..."):
+        assert f"{text}</text>" in drawn
+
+
 @pytest.fixture
 def figure():
     return draw()

@@ -21,6 +21,7 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import nn
 
+from singdiffusion.data.checks import sha256_of
 from singdiffusion.files import write_whole
 from singdiffusion.modules.text import fingerprint
 from singdiffusion.train import load_config, loop
@@ -157,7 +158,13 @@ def write_shards(folder: Path, model: Model, text_fingerprint: list[float], spec
         tensors[f"tokens{i or ''}.{size}"] = ids
     file = folder / "shard-00000.safetensors"
     save_file(tensors, file, {"singdiffusion": "{}"})
-    shard = {"file": file.name, "count": count, "bytes": file.stat().st_size, "sha256": "", "groups": {size: count}}
+    shard = {
+        "file": file.name,
+        "count": count,
+        "bytes": file.stat().st_size,
+        "sha256": sha256_of(file),
+        "groups": {size: count},
+    }
     base = {
         "name": "random", "latent_channels": 4, "vae_scaling_factor": model.scaling, "vae_shift_factor": None,
         "vae_scale": 8, "text_width": model.width, "tokens": [TOKENS] * len(model.text),

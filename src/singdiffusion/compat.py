@@ -6,8 +6,11 @@ When the lowest version in pyproject.toml reaches that version, remove the diffe
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,34 @@ def require_safe_pickle(file: Path) -> None:
             f"{file} is a pickle, from which torch {torch.__version__} can run code (CVE-2025-32434); "
             "take a .safetensors file, or torch 2.6 or newer"
         )
+
+
+@contextmanager
+def weights_only(folder: Path) -> Iterator[None]:
+    """Make each ``torch.load`` inside the block read tensors and plain values only, whoever calls it: no code in a file runs.
+
+    Ends with torch 2.6 and accelerate 1.0, which do so by themselves; torch before 2.6 would not in an older form of file.
+
+    Args:
+        folder: whose ``.bin`` and ``.pt`` files are read in the block.
+
+    Raises:
+        SingDiffusionError: one of these is not of the form that torch writes.
+    """
+    for file in sorted(each for end in ("bin", "pt") for each in folder.glob(f"*.{end}")):
+        with file.open("rb") as opened:
+            if opened.read(4) != b"PK\3\4":
+                raise SingDiffusionError(f"{file.name} is not a file that torch wrote")
+    before = {name: os.environ.pop(name, None) for name in ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", _NOT_ONLY)}
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+_NOT_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # a user's; torch takes one of the two
 
 
 def accelerator() -> str:

@@ -25,6 +25,12 @@ def visible(text: object) -> str:
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
+# Options by which libraries advise to run the code that a file brings.
+_ADVICE = re.compile(
+    "weights_only|allow_pickle|trust_remote_code|pickle_module|safe_globals|remote code", re.IGNORECASE
+)
+
+
 class SingDiffusionError(ValueError):
     """A mistake in the input. Its message is one line that names the input, what is wrong with it and what would be right.
 
@@ -46,12 +52,16 @@ def reason(error: BaseException) -> str:
 def one_line(error: BaseException, longest: int = 240) -> str:
     """Return the first line of an error's message, with the second where it ends in a colon, or the name of its class.
 
+    Advice to run the code in a file is never passed on.
+
     Args:
         error: of any library.
         longest: characters to keep; a longer line ends with "...".
     """
     first, *others = (str(error).strip() or type(error).__name__).splitlines()
     line = " ".join([first, *others[:1]]) if first.endswith(":") else first
+    if _ADVICE.search(line):
+        return "it holds more than data, and is not read because it could run code"
     return textwrap.shorten(line, longest, placeholder=" ...")
 
 
@@ -114,5 +124,12 @@ def validation_line(error: ValidationError, whole: str = "it") -> str:
         return f"{name}: {message}" if first["loc"] else message
     plain = _PLAIN.get(first["type"])
     words = f"is wrong: {message}" if plain is None else plain.format(**first.get("ctx", {}))
-    given = "" if first["type"] in _WITHOUT_INPUT else f", not {first['input']!r:.40}"
+    given = "" if first["type"] in _WITHOUT_INPUT else f", not {_shown(first['input'])}"
     return f"{name if first['loc'] else whole} {words}{given}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:40]
+    except ValueError:  # Python does not write whole numbers of more than 4,300 digits
+        return "a number of thousands of digits"

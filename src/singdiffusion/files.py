@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import SingDiffusionError
@@ -22,6 +23,20 @@ def output_folder(folder: Path) -> Path:
             pass
     except OSError as error:
         raise SingDiffusionError(f"cannot write into the folder {folder}: {error.strerror or error}") from error
+    return folder
+
+
+def check_folder(folder: Path) -> Path:
+    """Check before the work that a folder can be made and written to, and return it. Nothing is left behind: work that is refused makes none.
+
+    Raises:
+        SingDiffusionError: as for ``output_folder``.
+    """
+    new = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    output_folder(folder)
+    for each in new:
+        with suppress(OSError):  # another process has written into it
+            each.rmdir()
     return folder
 
 

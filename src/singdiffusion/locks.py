@@ -20,7 +20,7 @@ PATIENCE = 20.0  # seconds in which the children of a killed process end, which 
 
 
 @contextmanager
-def held(folder: Path, task: str) -> Iterator[None]:
+def locked(folder: Path, task: str) -> Iterator[None]:
     """Hold a folder for a task until the block ends or the process dies.
 
     The lock of a dead process is free: the system releases it. Two files stay in the folder, ``.TASK.lock`` and ``.TASK.json``.

@@ -33,18 +33,19 @@ def free_memory() -> int:
     return max(0, min(leaves))
 
 
-def require_memory(needed: float, what: str, setting: str | None = None) -> None:
+def require_memory(needed: float, what: str, setting: str | None = None, free: float | None = None) -> None:
     """Check that the memory suffices, before it is taken.
 
     Args:
         needed: bytes.
         what: what needs them, such as "a picture of 16384 x 16384 pixels".
         setting: name of the option to change, as for ``SingDiffusionError``.
+        free: bytes that are free where it is needed, such as on a GPU; None: what this process may take.
 
     Raises:
         SingDiffusionError: it does not suffice.
     """
-    free = free_memory()
+    free = free_memory() if free is None else free
     if needed > free:
         raise SingDiffusionError(
             f"{what} needs about {needed / GIB:.3g} GiB of memory, and {free / GIB:.2g} GiB are free", setting

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .errors import SingDiffusionError
+from .errors import SingDiffusionError, visible
 
 WIDTH = 4.8  # inches: at 72 points per inch nearly the 343 pixels of a phone, so that a point is a pixel there
+LONGEST = 100  # characters of a text from outside
 SMALL = 8.5  # points: legends and labels at marks
 
 # name -> (light, dark); "paper" is what lies behind a plot: white, so that a light plot can be read on any page, or nothing
@@ -95,6 +96,16 @@ def axes(x: str, y: str, width: float = WIDTH, height: float = 3.4) -> tuple[Any
     figure, ((axis,),) = grid(1, 1, width, height)
     axis.set(xlabel=x, ylabel=y)
     return figure, axis
+
+
+def plain(text: str) -> str:
+    """Return a text from outside, such as a model's name, so that a plot shows it in one line of at most ``LONGEST`` characters.
+
+    Otherwise matplotlib would take dollars for formulas, and leave a label that begins with "_" out of the legend.
+    """
+    line = " ".join(visible(text).split())
+    line = line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+    return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
 
 
 def smoothed(axis: Any, x: np.ndarray, y: np.ndarray, label: str, color: str) -> None:

@@ -52,6 +52,8 @@ def read_json(file: Path, kind: type[T] = Object, most: int = MOST_BYTES) -> T:
     Raises:
         SingDiffusionError: the file cannot be read, is not JSON, or holds something other than ``kind``.
     """
+    if file.is_fifo():  # one without a writer would be waited for
+        raise SingDiffusionError(f"{file} cannot be read: it is a pipe, and must be a file")
     return parse_json(read_text(file, most), file, kind)
 
 

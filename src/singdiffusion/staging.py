@@ -44,17 +44,37 @@ def staged(target: Path, owned: Collection[str] = ()) -> Iterator[Path]:
         put_right(final.parent)
         _cleared.add(final.parent)
     try:
-        stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=final.parent))
-        try:
-            with FileLock(stage / _LOCK):
-                mark = {"folder": stage.name, "target": final.name, "owned": list(owned)}
-                (stage / _MARK).write_text(json.dumps(mark), encoding="utf-8")
-                yield stage / _NEW
-                _swap(stage, final, owned)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+        with _stage(final, owned) as stage:
+            yield stage / _NEW
+            _swap(stage, final, owned)
     except (OSError, SafetensorError) as error:
         raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
+
+
+def discard(target: Path) -> None:
+    """Delete a file or folder: it leaves its place at once, and what a killed process leaves of it ``put_right`` removes.
+
+    Raises:
+        SingDiffusionError: it cannot be deleted.
+    """
+    try:
+        with _stage(target, ()) as stage:
+            os.replace(target, stage / _NEW)
+    except OSError as error:
+        raise SingDiffusionError(f"cannot delete {target}: {reason(error)}") from error
+
+
+@contextmanager
+def _stage(target: Path, owned: Collection[str]) -> Iterator[Path]:
+    """Make our folder beside a target, marked and locked; remove it when the block ends."""
+    stage = Path(tempfile.mkdtemp(prefix=PREFIX, dir=target.parent))
+    try:
+        with FileLock(stage / _LOCK):
+            mark = {"folder": stage.name, "target": target.name, "owned": list(owned)}
+            (stage / _MARK).write_text(json.dumps(mark), encoding="utf-8")
+            yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _swap(stage: Path, target: Path, owned: Collection[str]) -> None:
@@ -83,7 +103,7 @@ def _keep(old: Path, target: Path, owned: Collection[str]) -> None:
 def put_right(folder: Path) -> None:
     """Remove what killed processes left in a folder. A target that one of them had moved away gets its new content.
 
-    Nothing else is touched: not a folder without our mark, and not that of a process that is still at work.
+    No other folder is touched: not one without our mark, and not that of a process that is still at work.
     """
     with suppress(OSError):
         for stage in sorted(folder.glob(f"{PREFIX}*")):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from singdiffusion import SingDiffusion
 
-from ..commands import cli, refused
+from ..commands import Refusals, cli
 from ..conftest import make_module
 from ..published.layouts import unet_config
 
@@ -40,12 +40,23 @@ def test_audit(tmp_path):
 
 @pytest.mark.slow
 def test_audit_fails_in_one_line(tmp_path):
-    refused("audit", DATA / "sd-1.5.json", match="size of the latents is unknown")
-    refused("audit", DATA / "sd-1.5.json", "--latents", 0, 64, match="latents must be positive")
-    refused("audit", tmp_path, match="diffusers model")
-    refused("audit", "tiny", "--scheduler", "magic", match="unknown scheduler 'magic'")
-    refused("audit", "tiny", "--steps", 0, match="--steps", status=2)
-    refused("audit", "tiny", "--json", tmp_path, match="is a folder; name a file")
+    (tmp_path / "huge.json").write_text(json.dumps({"_class_name": "DDIMScheduler", "num_train_timesteps": 10**12}))
+    with Refusals() as each:
+        each.refused("audit", DATA / "sd-1.5.json", match="size of the latents is unknown")
+        each.refused("audit", DATA / "sd-1.5.json", "--latents", 0, 64, match="latents must be positive")
+        each.refused("audit", DATA / "sd-1.5.json", "--latents", 10**9, 64, match="latents must be positive")
+        each.refused("audit", tmp_path, match="diffusers model")
+        each.refused("audit", "tiny", "--scheduler", "magic", match="unknown scheduler 'magic'")
+        each.refused("audit", "tiny", "--steps", 0, match="--steps", status=2)
+        each.refused(
+            "audit",
+            tmp_path / "huge.json",
+            "--latents",
+            8,
+            8,
+            match="num_train_timesteps must be a whole number within",
+        )
+        each.refused("audit", "tiny", "--json", tmp_path, match="is a folder; name a file")
 
 
 @pytest.mark.slow
@@ -62,12 +73,17 @@ def test_convert(tmp_path):
     cli("convert", tmp_path / "ours", tmp_path / "one.safetensors", "--dtype", "float16")
     assert load_file(tmp_path / "one.safetensors")["model.diffusion_model.out.2.bias"].dtype == torch.float16
     assert "Example:\n    singdiffusion convert" in cli("convert", "--help")[0]
-    refused("convert", tmp_path / "nowhere", tmp_path / "x", match="there is no such folder")
-    refused("convert", folder, tmp_path / "x", "--dtype", "int3", match="unknown dtype")
-    refused(
-        "convert",
-        folder,
-        tmp_path / "x",
-        match="pass a base, the model whose text encoder it was trained with (--base)",
-    )
+    (tmp_path / "other.safetensors").write_text("letter")
+    with Refusals() as each:
+        each.refused("convert", tmp_path / "nowhere", tmp_path / "x", match="there is no such folder")
+        each.refused("convert", folder, tmp_path / "x", "--dtype", "int3", match="unknown dtype")
+        each.refused(
+            "convert",
+            folder,
+            tmp_path / "x",
+            match="pass a base, the model whose text encoder it was trained with (--base)",
+        )
+        each.refused("convert", "no/source", tmp_path / "other.safetensors", match="is not a module's single file")
+        each.refused("convert", "no/source", "", match="the target has an empty name")
+    assert (tmp_path / "other.safetensors").read_text() == "letter"
     assert not (tmp_path / "x").exists()

@@ -14,7 +14,7 @@ from singdiffusion import tiny
 from singdiffusion.cli import app
 from singdiffusion.painting.luma import mean_luma
 from singdiffusion.painting.png import read_settings
-from tests.commands import Refusals, cli, refused, start
+from tests.commands import Refusals, cli, start
 
 SMALL = ("--steps", 4, "--device", "cpu")
 BRIGHTNESS = ("evaluate", "brightness", "--pictures", 3, *SMALL)
@@ -121,36 +121,47 @@ def test_prompts_of_a_file_controls_and_long_captions(tmp_path):
     assert found["summary"][0]["miss"] is None
 
 
-@pytest.mark.slow  # a process each
 def test_bad_input(tmp_path):
-    out = ("--out", tmp_path / "out")
+    out, prompts = ("--out", tmp_path / "out"), tmp_path / "prompts.json"
     (tmp_path / "empty.txt").write_text("\n")
-    refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "empty.txt", match="holds no prompt")
-    (tmp_path / "twice.json").write_text('{"1": "a", "1": "b"}')
-    refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "twice.json", match="has the id '1' twice")
-    refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "no.txt", match="cannot read")
-    refused(*BRIGHTNESS, *out, "--model", "nothing", match="there is no model 'nothing'")
-    refused(*BRIGHTNESS, *out, "--module", "nothing", match="nothing")
-    refused(*BRIGHTNESS, *out, "--module", "tiny-unet", "--method", "moments", match="predicts the mean only")
-    refused(*BRIGHTNESS, *out, "--method", "median", match="unknown method 'median'")
-    refused(*BRIGHTNESS, *out, "--guidance", "nan", match="--guidance must be a finite number")
-    refused(*BRIGHTNESS, *out, "--scheduler", "fast", match="unknown scheduler 'fast'")
-    refused(*BRIGHTNESS, *out, "--dtype", "int8", match="unknown dtype 'int8'")
-    refused(*BRIGHTNESS, *out, "--height", "60", match="height must be a positive multiple of 16")
-    refused(*BRIGHTNESS, *out, "--control", tmp_path / "c.png", match="a StableDiffusionPipeline has none")
+    prompts.write_text('{"1": "a", "1": "b"}')
     (tmp_path / "c.png").write_bytes(b"no picture")
-    refused(
-        *BRIGHTNESS,
-        *out,
-        "--model",
-        "tiny-controlnet",
-        "--control",
-        tmp_path / "c.png",
-        match="cannot be read as a picture",
-    )
-    refused(*BRIGHTNESS, "--out", tmp_path / "c.png", match="cannot write into the folder")
-    refused(*BRIGHTNESS, *out, "--pictures", 0, match="--pictures", status=2)
-    assert not list((tmp_path / "out").rglob("*.png"))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "table.md").write_text("of a user")
+    with Refusals() as all_of_them:
+        refused = all_of_them.refused
+        refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "empty.txt", match="holds no prompt")
+        refused(*BRIGHTNESS, *out, "--prompts", prompts, match="the key '1' stands there twice")
+        refused(*BRIGHTNESS, *out, "--prompts", tmp_path / "no.txt", match="cannot be read")
+        refused(*BRIGHTNESS, *out, "--model", "nothing", match="there is no model 'nothing'")
+        refused(*BRIGHTNESS, *out, "--module", "nothing", match="nothing")
+        refused(*BRIGHTNESS, *out, "--module", "tiny-unet", "--method", "moments", match="predicts the mean only")
+        refused(*BRIGHTNESS, *out, "--method", "median", match="unknown method 'median'")
+        refused(*BRIGHTNESS, *out, "--guidance", "nan", match="--guidance must be a finite number")
+        refused(*BRIGHTNESS, *out, "--scheduler", "fast", match="unknown scheduler 'fast'")
+        refused(
+            *BRIGHTNESS,
+            *out,
+            "--scheduler",
+            "pndm",
+            "--steps",
+            3,
+            match="PNDMScheduler cannot do 3 steps; try 4 (--steps)",
+        )
+        refused(*BRIGHTNESS, *out, "--dtype", "int8", match="unknown dtype 'int8'")
+        refused(*BRIGHTNESS, *out, "--height", "60", match="height must be a positive multiple of 16")
+        refused(*BRIGHTNESS, *out, "--height", "16384", "--width", "16384", match="needs about")
+        refused(*BRIGHTNESS, *out, "--control", tmp_path / "c.png", match="a StableDiffusionPipeline has none")
+        control = ("--model", "tiny-controlnet", "--control", tmp_path / "c.png")
+        refused(*BRIGHTNESS, *out, *control, match="cannot be read as a picture")
+        refused(*BRIGHTNESS, "--out", tmp_path / "c.png", match="cannot write into the folder")
+        refused(
+            *BRIGHTNESS, "--out", theirs, match="table.md is not of a report and would be replaced; move it, or name"
+        )
+        refused(*BRIGHTNESS, *out, "--pictures", 0, match="--pictures", status=2)
+    assert not (tmp_path / "out").exists(), "what is refused leaves nothing"
+    assert [file.name for file in theirs.iterdir()] == ["table.md"]
 
 
 @pytest.mark.slow

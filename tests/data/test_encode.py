@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from singdiffusion import SingDiffusionError
+from singdiffusion import SingDiffusionError, memory
 from singdiffusion.compat import release
 from singdiffusion.core.dct import low_frequencies
 from singdiffusion.data import encode, pictures, sources
 from singdiffusion.data.base import Base
+from singdiffusion.data.budget import Budget
 from singdiffusion.data.manifest import STATISTICS, read_metadata, write_manifest
+from singdiffusion.errors import visible
 
 from ..commands import ENV, cli, refused, start, together
 from ..plugin import zoo
@@ -301,7 +305,7 @@ def test_a_damaged_shard_is_named(base, tmp_path):
     run(source, tmp_path / "out", base)
     file = tmp_path / "out" / "shard-00000.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or not a shard"):
+    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors cannot be used: Error while deserializing"):
         write_manifest(source, tmp_path / "out")
 
 
@@ -313,8 +317,66 @@ def test_a_shard_without_its_statistics_is_refused(base, tmp_path):
     metadata = read_metadata(file)
     del metadata["products"]
     save_file(load_file(file), file, {"singdiffusion": json.dumps(metadata)})
-    with pytest.raises(SingDiffusionError, match=r"shard-00000.safetensors is damaged or not a shard .'products'"):
+    with pytest.raises(
+        SingDiffusionError, match=r"shard-00000.safetensors cannot be used: its metadata: products is missing"
+    ):
         write_manifest(source, tmp_path / "out")
+
+
+def test_a_second_process_that_would_disturb_the_first_is_refused(tmp_path):
+    """Shares of the same number do not disturb each other."""
+    with encode.alone(tmp_path, 0, 2), encode.alone(tmp_path, 1, 2):
+        for share in ((0, 2), (0, 1), (2, 3)):
+            with pytest.raises(SingDiffusionError, match=f"is in use by process {os.getpid()} on"):
+                encode.alone(tmp_path, *share).__enter__()
+    with encode.alone(tmp_path):
+        pass
+
+
+def test_pictures_in_flight_are_bounded_by_the_memory():
+    budget, held, most = Budget(100), [], []
+
+    def work(number):
+        with budget.taken(40):
+            held.append(number)
+            most.append(len(held))
+            time.sleep(0.002)
+            held.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(30)))
+    assert max(most) == 2
+    item = sources.Item("a", io.BytesIO(corpus.bomb(4000, 4000)), ("a",))
+    assert encode._read(item, encode.Options(16), [(16, 16)], Budget(2**28)) == (
+        "is too large for the memory: 4000 x 4000 needs about 0.36 GiB, and pictures may take 0.25"
+    )
+    read = []
+    items = [sources.Item(str(i), io.BytesIO(bytes(60)), ("a",)) for i in range(5)]
+    for item, _ in encode._ahead((read.append(item) or item for item in items), lambda item: item, 2, 10, 100):
+        assert len(read) <= int(item.key) + 2, "two files of 60 bytes are more than 100"
+
+
+def test_a_batch_larger_than_the_memory_is_refused_before_it_is_encoded(base, tmp_path, monkeypatch):
+    source = sources.open_source(str(good_folder(tmp_path / "in", 3)))
+    monkeypatch.setattr(memory, "free_memory", lambda: 30_000)
+    with pytest.raises(SingDiffusionError, match="encoding 3 pictures of 16 x 16 pixels at once needs about") as error:
+        run(source, tmp_path, base)
+    assert error.value.setting == "batch"
+
+
+def test_what_skipped_jsonl_holds_is_shown_and_not_obeyed(base, tmp_path):
+    """Bytes that are not UTF-8, terminal escapes and marks of direction in names; letters of any script stay."""
+    folder = good_folder(tmp_path / "in", 1)
+    for name in (b"\xff.png", b"\x1b[31m.png", "\x9b2J.png".encode(), "\u202e.png".encode(), "\u732b.png".encode()):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as opened:
+            opened.write(b"")
+    (tmp_path / "out").mkdir()
+    run(sources.open_source(str(folder)), tmp_path / "out", base)
+    content = (tmp_path / "out" / "skipped.jsonl").read_text("utf-8")
+    assert visible(content) == content
+    assert "\u732b.png" in content
+    keys = {json.loads(line)["key"] for line in content.splitlines()}
+    assert keys == {"\udcff.png", "\x1b[31m.png", "\x9b2J.png", "\u202e.png", "\u732b.png"}
 
 
 def test_the_command_resumes_after_it_was_killed(model, tmp_path):
@@ -417,7 +479,10 @@ def test_bad_input_is_one_line(model, tmp_path):
         ((source, tmp_path / "o3", "--base", tmp_path / "none"), "there is no model"),
         ((source, tmp_path / "o4", "--base", model, "--size", 17), "the size must be a multiple of 2"),
         ((source, tmp_path / "o5", "--base", model, "--size", 16, "--low-frequency", 60), "is too many"),
-        ((broken, tmp_path / "o6", "--base", model), "metadata.jsonl, line 1 is not JSON"),
+        (
+            (broken, tmp_path / "o6", "--base", model),
+            "metadata.jsonl has no row that can be used: of line 1, its row cannot be read as JSON",
+        ),
         ((source, source / "inside", "--base", model), "lies in the source; name a folder outside it"),
         ((bad, tmp_path / "o7", "--base", model, "--size", 16), "no picture of"),
     )
@@ -508,8 +573,11 @@ def test_metadata_as_spreadsheets_and_scrapers_write_it(tmp_path):
         captions = [item.captions[0] for item in sources.open_source(str(folder)).items("00000")]
         assert captions == ["one two three", "two" if name == "jsonl" else "tw o"]
     (folder / "metadata.csv").write_text(f"file_name,text\n000.png,one\n001.png,{'x' * 200_000}\n")
-    with pytest.raises(SingDiffusionError, match="metadata.csv is not CSV after line 2: field larger than field limit"):
-        sources.open_source(str(folder))
+    first, _, *others = sources.open_source(str(folder)).items("00000")
+    assert first.captions == ("one",)
+    assert others == [
+        sources.Skipped("metadata.csv, line 3", "its row is not CSV: field larger than field limit (131072)")
+    ]
 
 
 def test_a_phones_picture_is_not_an_animation(tmp_path):

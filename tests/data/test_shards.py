@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pickle
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from singdiffusion import SingDiffusionError
-from singdiffusion.data import encode, sources
+from singdiffusion.data import checks, encode, sources
 from singdiffusion.data.base import Base
 from singdiffusion.data.manifest import read_metadata, write_manifest
 from singdiffusion.data.shards import LatentDataset, Plan
@@ -106,8 +107,8 @@ def captioned(pipe, tmp_path):
 
 def test_every_caption_of_a_picture_is_stored_and_read(captioned, pipe):
     data, base = LatentDataset(captioned), Base.of(pipe, "random")
-    assert (data.manifest["count"], data.manifest["captions"]) == (11, sum(1 + i % 4 for i in range(11)))
-    assert [shard["captions"] for shard in data.manifest["shards"]] == [10, 10, 6]
+    assert (data.manifest["count"], data.manifest.get("captions")) == (11, sum(1 + i % 4 for i in range(11)))
+    assert [shard.get("captions") for shard in data.manifest["shards"]] == [10, 10, 6]
     assert data.several_captions
     for row in range(11):
         number = int(data.keys(np.array([row]))[0].split(": ")[1][:3])
@@ -122,7 +123,7 @@ def test_every_caption_of_a_picture_is_stored_and_read(captioned, pipe):
     together = data.read(rows, last)[1][0]
     one_by_one = [data.read(rows[[i]], last[[i]])[1][0] for i in range(len(rows))]
     assert torch.equal(together, torch.cat(one_by_one)), "rows of several shards, in any order"
-    assert sum(len(ids) for ids in data.all_tokens()) == data.manifest["captions"]
+    assert sum(len(ids) for ids in data.all_tokens()) == data.manifest.get("captions")
 
 
 def test_shards_of_format_1_still_read(folder):
@@ -198,8 +199,131 @@ def test_bad_input(folder, tmp_path):
     file = folder / "shard-00001.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-7])
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is not as long as the manifest states"):
+    with pytest.raises(
+        SingDiffusionError, match="shard-00001.safetensors cannot be used: it is not as long as the manifest states"
+    ):
         LatentDataset(folder)
     file.unlink()
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors is missing or damaged"):
+    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors cannot be used: there is no such file"):
         LatentDataset(folder)
+
+
+def test_a_shard_that_holds_something_else_is_found(folder, monkeypatch):
+    """A flipped bit, a shard of zeros; also where the file's size and time are the old ones. Each shard is read once."""
+    file = folder / "shard-00001.safetensors"
+    content, stat = file.read_bytes(), file.stat()
+    reads = []
+    real = checks.sha256_of
+    monkeypatch.setattr(checks, "sha256_of", lambda file: reads.append(file.name) or real(file))
+    LatentDataset(folder).verify()
+    LatentDataset(folder).verify()
+    assert sorted(reads) == [f"shard-0000{i}.safetensors" for i in range(3)]
+    header = 8 + int.from_bytes(content[:8], "little")
+    flipped = bytearray(content)
+    flipped[-5] ^= 1
+    for bad in (bytes(flipped), content[:header] + bytes(len(content) - header)):
+        file.write_bytes(bad)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        with pytest.raises(SingDiffusionError, match="shard-00001.safetensors cannot be used: its SHA-256 is not"):
+            LatentDataset(folder).verify()
+    file.write_bytes(content)
+    reads.clear()
+    LatentDataset(folder).verify()
+    assert reads == ["shard-00001.safetensors"]
+
+
+def test_processes_share_the_check_and_a_bad_record_counts_as_none(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = LatentDataset(folder)
+    for rank in range(2):
+        data.verify(rank=rank, world=2)
+    record = folder / checks.RECORD
+    assert len(json.loads(record.read_text())) == 3
+    for content in ("", "{", "[]", '{"shard-00000.safetensors": 5}'):
+        record.write_text(content)
+        data.verify()
+        assert len(json.loads(record.read_text())) == 3
+    record.unlink()
+    record.mkdir()  # a folder that cannot be written to: the record is in the user's cache
+    (record / "a").write_text("not ours")
+    data.verify()
+    assert (record / "a").exists()
+    (cached,) = (tmp_path / "cache" / "singdiffusion").iterdir()
+    assert len(json.loads(cached.read_text())) == 3
+
+
+def test_manifests_and_headers_that_make_no_sense(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    group = next(iter(manifest["shards"][0]["groups"]))
+
+    def changed(**values):
+        return json.dumps(manifest | {"shards": [manifest["shards"][0] | values, *manifest["shards"][1:]]})
+
+    file = folder / "shard-00000.safetensors"
+    content = file.read_bytes()
+    for text, match in (
+        ("[]", "must hold an object, not a list"),
+        ("{}", "options is missing"),
+        (json.dumps(manifest | {"format": "x"}), "must be a whole number"),
+        (json.dumps(manifest | {"shards": 5}), "shards is wrong"),
+        (json.dumps(manifest | {"count": 10**15}), "its count is not the sum of its shards"),
+        (json.dumps(manifest | {"base": manifest["base"] | {"vae_scale": 0}}), "base.vae_scale must be at least 1"),
+        (json.dumps(manifest | {"base": manifest["base"] | {"tokens": []}}), "base.tokens is wrong"),
+        (json.dumps(manifest | {"base": manifest["base"] | {"latent_channels": 10**9}}), "must be at most 1024"),
+        (json.dumps(manifest | {"base": manifest["base"] | {"latent_channels": 5}}), f"its latents.{group} is missing"),
+        (json.dumps(manifest | {"options": manifest["options"] | {"size": "a"}}), "options.size must be a whole"),
+        (changed(file="../out/shard-00000.safetensors"), "is not the plain name of a file"),
+        (changed(file=str(file)), "is not the plain name of a file"),
+        (changed(file="a\0b"), "is not the plain name of a file"),
+        (changed(bytes=-1), "must be at least 0"),
+        (changed(sha256="x"), "sha256"),
+        (changed(count=10**15), "is not the sum of its groups"),
+        (changed(groups={"0x0": 4}), "shards.0.groups"),
+        (changed(groups={group: 10**15}, count=10**15), "its count is not the sum of its shards"),
+    ):
+        (folder / "manifest.json").write_text(text)
+        with pytest.raises(SingDiffusionError, match=match) as error:
+            LatentDataset(folder)
+        assert "\n" not in str(error.value)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    first = f"latents.{group}"
+    entry = header[first]
+
+    def shard(**values):
+        new = json.dumps(header | {first: entry | values}).encode()
+        return len(new).to_bytes(8, "little") + new + content[8 + length :]
+
+    for bad, match in (
+        (b"", "it is not as long"),
+        (b"\xff" * len(content), "its header cannot have 18,446,744,073,709,551,615 bytes"),
+        (bytes(len(content)), "its header is empty"),
+        (shard(dtype="F64"), "dtype' must be"),
+        (shard(shape=[10**15, *entry["shape"][1:]]), f"the bytes of {first} are not those of its shape"),
+        (shard(shape=[-1]), "must be at least 1, not -1"),
+        (shard(data_offsets=[0, 10**15]), f"the bytes of {first} are not those of its shape"),
+        (shard(data_offsets=["x", 5]), "data_offsets"),
+        (shard(shape=[1, *entry["shape"]]), f"its {first} is missing or of another shape"),
+        (b"5" + content[1:], "cannot be used"),
+    ):
+        file.write_bytes(bad)
+        sized = {"bytes": len(bad)} if bad else {}
+        (folder / "manifest.json").write_text(changed(**sized))
+        with pytest.raises(SingDiffusionError, match=match) as error:
+            LatentDataset(folder)
+        assert "shard-00000.safetensors cannot be used" in str(error.value)
+
+
+def test_captions_that_are_not_rows(captioned):
+    file = captioned / "shard-00000.safetensors"
+    stored = load_file(file)
+    name = next(name for name in stored if name.startswith("captions."))
+    stored[name][1:] += 1000
+    metadata = read_metadata(file)
+    save_file(stored, file, {"singdiffusion": json.dumps(metadata)})
+    manifest = json.loads((captioned / "manifest.json").read_text())
+    manifest["shards"][0]["bytes"] = file.stat().st_size
+    (captioned / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SingDiffusionError, match=f"shard-00000.safetensors cannot be used: its {name} are not rows"):
+        list(LatentDataset(captioned).all_tokens())

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tarfile
 import unicodedata
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.data import sources
+from singdiffusion.data.captions import MOST_CAPTIONS, caption_of
 from singdiffusion.data.formats import OTHERS, UNREADABLE, jpeg_suffixes, picture_suffixes, why_not
 
 from . import corpus
@@ -221,7 +223,7 @@ def test_a_picture_without_a_caption_names_what_lies_beside_it(tmp_path):
         "a.png": f"has no caption: beside it lies a.tags; {suffixes}",
         "b.png": "has no caption",
         "c.png": f"has no caption: beside it lies c.json; {suffixes}",
-        "d.png": "its .json cannot be read",
+        "d.png": "its .json cannot be read as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "sub/e.png": "has no caption",
         "orphan.txt": "has no picture",
         "*.tags": "is neither a picture nor a caption: 1 file",
@@ -286,7 +288,10 @@ def test_every_row_and_every_entry_of_a_list_is_a_caption(tmp_path):
     assert reasons == {}
     assert notes == {
         "a.png": ("one of several places of captions used: the metadata, not a.txt",),
-        "b.png": ("a caption left out: its caption is empty", "a caption left out: its caption is not text but a int"),
+        "b.png": (
+            "a caption left out: its caption is empty",
+            "a caption left out: its caption is not text but a number",
+        ),
         "c.png": ("a caption not used: the metadata, its caption is empty",),
     }
 
@@ -332,6 +337,110 @@ def test_names_that_are_not_text(tmp_path):
     with open(file, "wb") as opened:
         opened.write(corpus.encoded(corpus.picture(0)))
     assert list(everything(tmp_path)[1]) == ["\udcff.png"]
+
+
+def test_bad_rows_of_metadata_cost_themselves(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        put(tmp_path / name)
+    (tmp_path / "metadata.jsonl").write_bytes(
+        b'{"file_name": "a.png", "text": "one"}\nno json\n5\n[]\nnull\n{"text": "x"}\n{"file_name": 5}\n'
+        b'{"file_name": "a.png", "file_name": "b.png"}\n\xff\n' + b"[" * 100_000 + b"\n"
+        b'{"file_name": "a\\u0000b", "text": "x"}\n{"file_name": "' + b"n" * 5000 + b'", "text": "x"}\n'
+        b'{"file_name": "\\ud800", "text": "x"}\n{"file_name": "b.png", "text": "two"}\n'
+    )  # fmt: skip
+    (tmp_path / "metadata.csv").write_bytes(
+        b"file_name,text\n" + b"x" * 200_000 + b",a\n\xff,b\n,c\nc.png,three,four\nzero\0byte,d\n"
+    )
+    kept, reasons, _ = everything(tmp_path)
+    assert kept == {"a.png": ("one",), "b.png": ("two",), "c.png": ("three",)}
+    lines = {key.partition(", ")[2]: reason for key, reason in reasons.items() if key.startswith("metadata.jsonl")}
+    assert lines.pop("line 2").startswith("its row cannot be read as JSON: ")
+    assert lines == {
+        "line 3": "its row must hold an object, not a number",
+        "line 4": "its row must hold an object, not a list",
+        "line 5": "its row must hold an object, not null",
+        "line 6": "its row has no file_name",
+        "line 7": "its row has no file_name",
+        "line 8": "its row cannot be read as JSON: the key 'file_name' stands there twice",
+        "line 9": "its row is not UTF-8",
+        "line 10": "its row is nested too deeply; at most 50 levels are read",
+    }
+    assert reasons["metadata.csv, line 2"] == "its row is not CSV: field larger than field limit (131072)"
+    assert reasons["metadata.csv, line 3"] == "its row is not UTF-8"
+    assert reasons["metadata.csv, line 4"] == "its row has no file_name"
+    absent = {key for key, reason in reasons.items() if reason == "is named in the metadata but does not exist"}
+    assert {"a\0b", "n" * 5000, "\ud800"} <= absent
+    (tmp_path / "metadata.csv").write_text("name,text\na.png,one\n")
+    with pytest.raises(SingDiffusionError, match=r"metadata.csv has no column file_name"):
+        sources.open_source(str(tmp_path))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files without holes")
+def test_metadata_of_terabytes_is_refused(tmp_path):
+    put(tmp_path / "a.png", "a")
+    with open(tmp_path / "metadata.jsonl", "wb") as opened:  # of holes, which take no place on the disk
+        opened.truncate(2**42)
+    with pytest.raises(SingDiffusionError, match=r"reading .*metadata.jsonl needs about 2.46e\+04 GiB of memory"):
+        sources.open_source(str(tmp_path))
+
+
+def test_a_picture_has_a_limited_number_of_captions():
+    found = caption_of([f"caption {i}" for i in range(MOST_CAPTIONS + 5)])
+    assert len(found.texts) == MOST_CAPTIONS
+    assert found.notes == ("captions left out: 1,005, of which 1,000 are used",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "match"),
+    [
+        ("shards-{0..99999999}.tar", "stands for 100,000,000 names; at most 1,000,000 are read"),
+        ("a{0..999}{0..9999}.tar", "stands for 10,000,000 names"),
+        ("a{" + "{0,1}" * 40 + ",b}.tar", "stands for 1,099,511,627,777 names"),
+        ("a{0..99..2}.tar", "does not exist (50 of 50 are missing)"),
+        ("a{{0..9},{10..99}}.tar", "does not exist (100 of 100 are missing)"),
+        ("a{1{2,3}", "is not a pattern of names: Unbalanced braces"),
+        ("a{" * 3000 + "}" * 3000, "is not a pattern of names: braces are nested more than 50 deep"),
+        ("", "the source must be the name of a folder"),
+        ("a\0b", "the source must be the name of a folder"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_patterns_are_counted_before_they_are_expanded(tmp_path, monkeypatch, pattern, match):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SingDiffusionError, match=re.escape(match)):
+        sources.open_source(pattern)
+
+
+@settings(deadline=None)
+@given(st.recursive(st.sampled_from(["a", "{1..3}", "{5..-5..2}", "{x}", ""]), lambda inner: st.builds(
+    lambda parts, braces: "{" + ",".join(parts) + "}" if braces else "".join(parts), st.lists(inner, max_size=3), st.booleans()
+), max_leaves=6))  # fmt: skip
+def test_the_count_is_that_of_the_names(pattern):
+    from braceexpand import braceexpand
+
+    assert sources._count(pattern) == len(list(braceexpand(pattern)))
+
+
+def test_rows_of_a_data_set_of_wrong_types(tmp_path):
+    from datasets import Dataset
+
+    good = {"bytes": corpus.encoded(corpus.picture(0)), "path": None}
+    absent = {"bytes": None, "path": str(tmp_path / "none.png")}
+    rows = {"image": [good, None, absent, {"bytes": b"", "path": None}], "text": ["a", "b", "c", "d"]}
+    Dataset.from_dict(rows).save_to_disk(str(tmp_path / "in"))
+    kept, reasons, _ = everything(tmp_path / "in")
+    assert kept == {"row 0": ("a",)}
+    assert reasons == {
+        "row 1": "has no picture",
+        "row 2": f"names a picture that is not there: {tmp_path / 'none.png'}",
+        "row 3": "has no picture",
+    }
+    Dataset.from_dict({"image": [1, 2], "text": [3, 4]}).save_to_disk(str(tmp_path / "numbers"))
+    with pytest.raises(SingDiffusionError, match="the column image of the data set .* holds no pictures"):
+        sources.open_source(str(tmp_path / "numbers"))
+    (tmp_path / "in" / "dataset_info.json").write_text("5")
+    with pytest.raises(SingDiffusionError, match="the data set .* cannot be read"):
+        sources.open_source(str(tmp_path / "in"))
 
 
 # -- archives --------------------------------------------------------------------------------------------------------------
@@ -433,8 +542,8 @@ def test_what_else_an_archive_holds_is_named(tmp_path):
         "a": "has no caption: beside it are .cls",
         "b": "has no picture: it has .txt",
         "c": "has no picture: .heic is of a format that Pillow cannot open here (.heic): convert it to .png or .jpg",
-        "d": "its .json holds no object but a list",
-        "e": "its .json cannot be read",
+        "d": "its .json must hold an object, not a list",
+        "e": "its .json cannot be read as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
         "h": "is a link to a member that is not there",
         "metadata": "has no picture: it has .jsonl",
         "./._f.jfif": "is a hidden file",

@@ -3,9 +3,12 @@
 [PR] is cited in full in ``singdiffusion.evaluate.metrics.fidelity``.
 """
 
+import io
 import json
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -317,16 +320,31 @@ def test_statistics_that_do_not_belong_together(tmp_path):
         compare(Statistics(means.mean, means.covariance), blocks)
 
 
+OF_TWO = {"mu": np.zeros(2), "sigma": np.eye(2)}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "an .npz of mu and sigma is wanted"),
+        (None, "real.npz cannot be read: No such file or directory"),
         (b"PK\x03\x04 not a zip file", "an .npz of mu and sigma is wanted"),
         ({"features": np.zeros((3, 2))}, "an .npz of mu and sigma is wanted"),
-        ({"mu": np.array([{}]), "sigma": np.zeros((1, 1))}, "an .npz of mu and sigma is wanted"),
-        ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, r"mu is \(3,\), sigma \(2, 2\)"),
-        ({"mu": np.zeros(2), "sigma": np.eye(2), "features": np.zeros((4, 3))}, r"mu is \(2,\), features \(4, 3\)"),
-        ({"mu": np.zeros(2), "sigma": np.full((2, 2), np.nan)}, "NaN or infinity"),
+        ({"mu": np.array([{}]), "sigma": np.zeros((1, 1))}, "the header of mu does not fit its size"),
+        ({"mu": np.array(["a", "b"]), "sigma": np.eye(2)}, "mu holds <U1, and numbers are wanted"),
+        ({"mu": np.zeros(2, complex), "sigma": np.eye(2)}, "mu holds complex128"),
+        ({"mu": np.zeros((2, 1)), "sigma": np.eye(2)}, r"mu has the shape \(2, 1\), and \(any\) is wanted"),
+        ({"mu": np.zeros(3), "sigma": np.zeros((2, 2))}, r"sigma has the shape \(2, 2\), and \(3, 3\) is wanted"),
+        (OF_TWO | {"features": np.zeros((4, 3))}, r"features has the shape \(4, 3\), and \(any, 2\) is wanted"),
+        (OF_TWO | {"features": np.full((4, 2), np.inf)}, "features holds NaN, infinity"),
+        (OF_TWO | {"sigma": np.full((2, 2), np.nan)}, "sigma holds NaN, infinity"),
+        (OF_TWO | {"sigma": np.full((2, 2), 1e300)}, r"or numbers over 1e\+38"),
+        (OF_TWO | {"sigma": np.array([[1.0, 0.5], [0.4, 1.0]])}, "it is not symmetric"),
+        (OF_TWO | {"sigma": -np.eye(2)}, "has a variance below 0"),
+        (OF_TWO | {"count": 1}, r"count must be a whole number from 2 to 1e\+12, not 1"),
+        (OF_TWO | {"count": 2.5}, "not 2.5"),
+        (OF_TWO | {"count": [2, 3]}, r"count has the shape \(2\), and \(\) is wanted"),
+        (OF_TWO | {"protocol": b"a"}, "protocol is not a text of at most 10000 characters"),
+        (OF_TWO | {"protocol": "a" * 10_001}, "protocol is not a text"),
     ],
 )
 def test_files_that_hold_no_statistics(tmp_path, content, message):
@@ -338,6 +356,50 @@ def test_files_that_hold_no_statistics(tmp_path, content, message):
     with pytest.raises(SingDiffusionError, match=message) as raised:
         Statistics.load(file)
     assert "\n" not in str(raised.value)
+
+
+def npy(shape, data=b"", kind="<f8"):
+    """An array as it lies in an .npz, whose header may promise anything."""
+    opened = io.BytesIO()
+    np.lib.format.write_array_header_1_0(opened, {"descr": kind, "fortran_order": False, "shape": shape})
+    return opened.getvalue() + data
+
+
+def test_only_what_is_wanted_is_read_and_headers_come_first(tmp_path):
+    """Members that no one asks for may be anything, and a promise of terabytes is not believed."""
+    file, good = tmp_path / "real.npz", {"mu.npy": npy((2,), bytes(16)), "sigma.npy": npy((2, 2), bytes(32))}
+
+    def write(members):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+
+    write(
+        good
+        | {"more.npy": b"no array", "objects.npy": npy((2**50,), b"", "|O"), "bomb.npy": npy((2**24,), bytes(2**27))}
+    )
+    tracemalloc.start()
+    assert Statistics.load(file).count is None
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+    for name, content in (
+        ("mu", npy((2**50,))),
+        ("sigma", npy((2**25, 2**25), bytes(64))),
+        ("mu", b"\x93NUMPY\x07\x00"),
+    ):
+        write(good | {f"{name}.npy": content})
+        with pytest.raises(SingDiffusionError, match="holds no statistics"):
+            Statistics.load(file)
+    with pytest.raises(SingDiffusionError, match=r"mu has the shape \(2\), and \(3\) is wanted"):
+        write(good)
+        Statistics.load(file, 3)
+
+
+def test_statistics_that_are_larger_than_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 100)
+    np.savez(tmp_path / "real.npz", **OF_TWO)
+    with pytest.raises(SingDiffusionError, match="sigma of .*real.npz needs about .* GiB of memory"):
+        Statistics.load(tmp_path / "real.npz")
 
 
 def test_two_pictures_and_one_kept():

@@ -108,6 +108,36 @@ def test_an_empty_file_is_painted_again_and_a_damaged_one_is_named(pipe, tmp_pat
             gallery.read(jobs[1])
 
 
+def test_pictures_of_others_in_a_gallery_are_named(pipe, tmp_path, processes, monkeypatch):
+    jobs = jobs_of_captions(PROMPTS, 2, 0)
+    gallery = painter(pipe, tmp_path, processes).paint(Off(), jobs)
+    Image.new("RGB", (9, 8)).save(gallery.file(jobs[1]))
+    with pytest.raises(SingDiffusionError, match="has 9 x 8 pixels, and others of its gallery 16 x 16; delete it"):
+        read(gallery, jobs)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # twice as many are an error
+    with pytest.raises(SingDiffusionError, match="cannot be read; delete it and run again"):
+        gallery.read(jobs[1])
+    monkeypatch.undo()
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 100)
+    with pytest.raises(SingDiffusionError, match="needs about .* GiB of memory"):
+        gallery.read(jobs[0])
+
+
+def test_large_pictures_are_read_in_small_batches_and_shown_small(tmp_path, monkeypatch):
+    gallery, jobs = Gallery(tmp_path, {}), jobs_of_captions(PROMPTS, 5, 0)
+    for job in jobs:
+        gallery.file(job).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (1000, 600)).save(gallery.file(job))
+    monkeypatch.setattr("singdiffusion.evaluate.gallery.MOST_PIXELS", 2 * 1000 * 600)
+    assert [len(batch) for batch in gallery.batches(jobs)] == [2, 2, 1]
+    assert {image.size for image in gallery.examples(jobs)} == {(512, 307)}
+
+
+def test_more_pictures_than_can_be_listed():
+    with pytest.raises(SingDiffusionError, match="a list of 3,000,000,000,000 pictures needs about"):
+        jobs_of_prompts(PROMPTS, 10**12, 0)
+
+
 def test_different_settings_have_different_galleries(make_pipe, tmp_path, processes):
     folders = set()
 

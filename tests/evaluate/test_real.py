@@ -72,6 +72,19 @@ def test_many_sizes_do_not_fill_the_memory(tmp_path):
     assert len(all_of(RealPictures(tmp_path))) == 40
 
 
+def test_large_pictures_are_bounded_by_their_pixels(tmp_path, monkeypatch):
+    for i in range(6):
+        picture(i, 10 + i // 3, 10).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("singdiffusion.evaluate.real.MOST_PIXELS", 200)
+    assert [len(part) for part in RealPictures(tmp_path).batches()] == [2, 2, 1, 1]
+    monkeypatch.setattr("singdiffusion.evaluate.real.WAITING", 0)
+    assert [len(part) for part in RealPictures(tmp_path).batches()] == [1] * 6
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 100)
+    with pytest.raises(SingDiffusionError, match=r"the real picture .*0.png needs about") as caught:
+        list(RealPictures(tmp_path).batches())
+    assert caught.value.setting == "real"
+
+
 def test_processes_share_every_file_once(folder):
     class Share:
         def __init__(self, rank):

@@ -1,7 +1,9 @@
 """A report states what was measured, and its page needs no other files."""
 
+import html
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +17,7 @@ from singdiffusion.evaluate.metrics.brightness import Brightness
 from singdiffusion.evaluate.remedies import Off
 from singdiffusion.evaluate.reports import brightness
 from singdiffusion.evaluate.reports.demo import demo_document
-from singdiffusion.evaluate.reports.document import as_json
+from singdiffusion.evaluate.reports.document import REPORT, as_json
 from singdiffusion.evaluate.reports.histogram import Series, histogram
 from singdiffusion.evaluate.reports.pictures import grid
 from singdiffusion.evaluate.reports.style import COLORS, series
@@ -172,6 +174,57 @@ def test_side_by_side_shows_without_left_of_with():
 def test_a_number_that_is_not_finite_is_an_error():
     with pytest.raises(ValueError, match="not JSON compliant"):
         as_json({"mean_luma": float("nan")})
+
+
+HOSTILE = "[red]a[/red] \x1b[31m \u202e `b` <img src=x> | $c$\n_d_ [e](f) \ud800"
+
+
+def test_texts_from_outside_are_shown_and_not_obeyed(both, tmp_path):
+    off, on = (replace(each, model=HOSTILE) for each in both)
+    prompt = replace(PROMPTS[0], text=HOSTILE)
+    made = brightness.document([off, on], [prompt, PROMPTS[1]], {}, {"model": HOSTILE}, [HOSTILE])
+    made.figures["command_line"] = f"singdiffusion {HOSTILE}"
+    made.write(tmp_path)
+    shown = r"[red]a[/red] \x1b[31m \u202e"
+    stream = io.StringIO()
+    Console(file=stream, width=250).print(made.tables[0].rich())
+    assert f"│ {shown} `b` <img src=x> | $c$ _d_ [e](f) \\ud800" in stream.getvalue()
+    page = (tmp_path / "index.html").read_text()
+    assert "<img src=x>" not in page
+    assert html.escape(shown) in page
+    table = (tmp_path / "table.md").read_text()
+    line = r"[red]a[/red] \\x1b[31m \\u202e \`b\` \<img src=x> \| \$c\$ \_d\_ [e\](f) \\ud800"
+    assert f"| {line} | 125.0 ± 5.0" in table
+    assert f"- {line}\n" in table
+    assert "``singdiffusion [red]a[/red] " in table
+    assert json.loads((tmp_path / "figures.json").read_text())["results"][0]["prompt"] == HOSTILE
+    for text in (page, table, stream.getvalue()):
+        assert not set(text) & set("\x1b\u202e\ud800")
+
+
+def test_a_report_replaces_reports_only(demo, tmp_path):
+    demo.write(tmp_path / "out")
+    demo.write(tmp_path / "out")
+    for name in REPORT:
+        theirs = tmp_path / name.partition(".")[0]
+        theirs.mkdir()
+        (theirs / name).write_text("of a user, about singdiffusion")
+        with pytest.raises(
+            SingDiffusionError, match=f"{name} is not of a report and would be replaced; move it"
+        ) as caught:
+            demo.write(theirs)
+        assert caught.value.setting == "out"
+        assert [file.name for file in theirs.iterdir()] == [name]
+
+
+def test_a_folder_that_is_only_checked_is_not_left(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder in (tmp_path / "there", tmp_path / "a" / "b", tmp_path / "there" / "c"):
+        assert files.check_folder(folder) == folder
+    assert [file.name for file in tmp_path.rglob("*")] == ["there"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SingDiffusionError, match="cannot write into the folder"):
+        files.check_folder(tmp_path / "file" / "x")
 
 
 def test_files_are_whole_or_not_there(tmp_path):

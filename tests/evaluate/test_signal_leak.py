@@ -1,5 +1,6 @@
 """The signal leak: the state that the network receives, written out from the latents, and its statistics."""
 
+import json
 import math
 
 import numpy as np
@@ -128,13 +129,41 @@ def test_statistics_of_a_manifest(pipe, encoded):
     assert [remedy.name for remedy in fitting if isinstance(remedy, SignalLeak)] == ["signal-leak"]
 
 
+def damaged(key, value):
+    """A small manifest of two channels and one frequency, with another value at a dotted key."""
+    base = {
+        "latent_channels": 2,
+        "vae_scaling_factor": 0.2,
+        "vae_shift_factor": None,
+        "vae_fingerprint": [1.0],
+        "vae_scale": 8,
+    }
+    whole: dict = {"options": {"size": 64}, "base": base, "shards": []}
+    whole |= {"low_frequency_mean": [[[0.0]]] * 2, "low_frequency_covariance": [[[[1.0, 0.0], [0.0, 1.0]]]]}
+    *folders, last = key.split(".")
+    (whole[folders[0]] if folders else whole)[last] = value
+    return json.dumps(whole)
+
+
 @pytest.mark.parametrize(
     ("content", "line"),
     [
         (None, "there is no manifest.json in"),
         ("{", "manifest.json cannot be read as JSON"),
-        ("{}", "is damaged"),
-        ("[]", "manifest.json must hold a JSON object, not a list"),
+        ("{}", "manifest.json: options is missing"),
+        ("[]", "manifest.json: the content must be an object, not "),
+        (damaged("options.size", "512"), "options.size must be a whole number, not '512'"),
+        (damaged("options.size", 1), "its low frequencies are no mean and covariance; encode again"),
+        (damaged("options.size", 0), "options.size must be at least 1, not 0"),
+        (damaged("base.vae_scale", 0), "base.vae_scale must be at least 1, not 0"),
+        (damaged("base.vae_scaling_factor", -1), "base.vae_scaling_factor must be greater than 0"),
+        (damaged("base.vae_fingerprint", ["x"]), "'base.vae_fingerprint.0' must be a number"),
+        (damaged("base.latent_channels", 3), "its low frequencies are no mean and covariance"),
+        (damaged("low_frequency_mean", [[[0.0]], [[0.0, 1.0]]]), "its low frequencies are no mean"),
+        (damaged("low_frequency_mean", [[[1e300]]] * 2), "must be at most"),
+        (damaged("low_frequency_mean", [0.0]), "'low_frequency_mean.0' is wrong"),
+        (damaged("low_frequency_covariance", [[[[-1.0, 0.0], [0.0, 1.0]]]]), "its low frequencies are no mean"),
+        (damaged("low_frequency_covariance", [[[[1.0, 0.5], [0.0, 1.0]]]]), "its low frequencies are no mean"),
     ],
 )
 def test_a_folder_without_statistics(tmp_path, content, line):

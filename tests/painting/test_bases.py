@@ -101,3 +101,55 @@ def test_sizes(pipe):
 def test_a_pipeline_that_does_not_paint_from_a_prompt_is_one_line():
     with pytest.raises(SingDiffusionError, match="a Other does not paint from a prompt alone"):
         own_size(type("Other", (), {})())
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "match"),
+    [
+        (
+            "unet/config.json",
+            {"layers_per_block": 10**7},
+            "unet/config.json: layers_per_block must be a whole number within",
+        ),
+        ("unet/config.json", {"norm_eps": [1]}, "unet/config.json: norm_eps must be a number above 0"),
+        ("unet/config.json", {"dropout": "none"}, "unet/config.json: dropout must be a number, not 'none'"),
+        (
+            "unet/config.json",
+            {"layers_per_block": 1000, "transformer_layers_per_block": 1000},
+            "more than 100000 weights",
+        ),
+        ("vae/config.json", {"block_out_channels": [10**9, 8]}, "vae/config.json: block_out_channels must be"),
+        (
+            "text_encoder/config.json",
+            {"num_hidden_layers": 10**30},
+            "text_encoder/config.json: num_hidden_layers must be",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            {"num_train_timesteps": 10**12},
+            "num_train_timesteps must be a whole number within",
+        ),
+        ("model_index.json", {"unet": ["diffusers", 5]}, "unet must be a library and a class"),
+        ("model_index.json", {"../unet": ["diffusers", "UNet2DConditionModel"]}, "names the component '../unet'"),
+        ("model_index.json", {"_class_name": 5}, "_class_name must be text"),
+    ],
+)
+def test_wrong_values_name_their_file_and_key(folder, file, changes, match):
+    content = json.loads((folder / file).read_text()) | changes
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(SingDiffusionError, match=match) as raised:
+        load_model(str(folder), "cpu", "float32")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_transformers_table_of_positions_and_a_models_weights_must_fit_into_memory(folder, monkeypatch):
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 100_000)
+    with pytest.raises(SingDiffusionError, match="model as bfloat16 needs about") as raised:
+        load_model(str(folder), "cpu", "bfloat16")
+    assert raised.value.setting == "torch_dtype"
+    load_model(str(folder), "cpu", "float32")  # stays in its files
+    file = folder / "unet" / "config.json"
+    sizes = {"pos_embed_max_size": 2**16, "num_attention_heads": 24, "attention_head_dim": 64, "patch_size": 2}
+    file.write_text(json.dumps(json.loads(file.read_text()) | sizes))
+    with pytest.raises(SingDiffusionError, match="the table of positions for a side of 65536 needs about"):
+        load_model(str(folder), "cpu", "float32")

@@ -1,5 +1,6 @@
 """Pictures for a ControlNet: whether one is needed, and how files are read."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,4 +84,16 @@ def test_what_cannot_be_read(tmp_path, content):
     ) as raised:
         read_control(file, {"bolt": Image.new("RGB", (4, 4))})
     assert "\n" not in str(raised.value)
+    assert raised.value.setting == "control"
+
+
+def test_pipes_folders_and_pictures_beyond_the_memory(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.png")
+    for file in (tmp_path / "pipe.png", tmp_path):
+        with pytest.raises(SingDiffusionError, match="it is a folder, a pipe or a device"):
+            read_control(file)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 10_000)
+    with pytest.raises(SingDiffusionError, match="a.png, of 64 x 64 pixels, needs about") as raised:
+        read_control(tmp_path / "a.png")
     assert raised.value.setting == "control"

@@ -3,13 +3,23 @@
 import csv
 import json
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError, tiny
-from singdiffusion.painting.prompts import PAPER_PROMPTS, Prompt, named, plain_text, read_prompts, slug, too_long
+from singdiffusion.painting.prompts import (
+    PAPER_PROMPTS,
+    Prompt,
+    file_names,
+    named,
+    plain_text,
+    read_prompts,
+    slug,
+    too_long,
+)
 
 text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).filter(plain_text)
 captions = st.dictionaries(text, text, min_size=1, max_size=8)
@@ -85,18 +95,35 @@ def test_tables_and_text(tmp_path):
         ("a.txt", b"", "holds no prompt"),
         ("a.txt", b"\n \n", "holds no prompt"),
         ("a.txt", b"\xff\xfe", "is not UTF-8"),
+        ("a.txt", "a cat".encode("utf-16"), "is not UTF-8"),
+        ("a.json", b"", "is empty; it must hold JSON"),
         ("a.json", b"{}", "holds no prompt"),
-        ("a.json", b"{", "is not JSON"),
-        ("a.json", b"3", "must be an object of captions by id, or a list"),
-        ("a.json", b'{"1": "a", "2": "b", "1": "c"}', "has the id '1' twice"),
+        ("a.json", b"{", "cannot be read as JSON"),
+        ("a.json", b"3", "must hold an object of captions by id, or a list, not a number"),
+        ("a.json", b'{"1": "a", "2": "b", "1": "c"}', "the key '1' stands there twice"),
         ("a.json", b'{"1": "a", "2": " "}', "'2' has an empty caption"),
-        ("a.json", b'{"1": 5}', "has a caption that is not text but a int"),
+        ("a.json", b'{"1": 5}', "has a caption that is not text but a number"),
+        ("a.json", b'{"1": {"caption": "a"}}', "has a caption that is not text but an object"),
         ("a.json", b'[{"id": 1}]', "entry 1 has no caption"),
+        ("a.json", b'["a", "\\ud800"]', r"the caption of .*entry 2 is not valid UTF-8: it holds half of a character"),
+        ("a.json", b'{"\\udcff": "a"}', "the id of .* is not valid UTF-8"),
+        ("a.json", b'[{"id": [1], "caption": "a"}]', "entry 1 has an id that is neither text nor a number but a list"),
+        ("a.json", b'[{"id": true, "caption": "a"}]', "neither text nor a number but true or false"),
+        ("a.json", b"[" * 100_000, "is nested too deeply"),
         ("a.jsonl", b'{"caption": "a", "id": 3}\n{"caption": "b", "id": "3"}\n', "has the id '3' twice"),
-        ("a.jsonl", b'"a"\nb\n', "line 2 is not JSON"),
+        (
+            "a.jsonl",
+            b'{"caption": "a", "caption": "b"}',
+            "line 1 cannot be read as JSON: the key 'caption' stands there twice",
+        ),
+        ("a.jsonl", b'"a"\nb\n', "line 2 cannot be read as JSON"),
+        ("a.csv", b"", "needs a column caption or prompt or text; it has "),
         ("a.csv", b"id,words\n1,a\n", "needs a column caption or prompt or text; it has id, words"),
         ("a.csv", b"id,caption\n1,a\n1,b\n", "has the id '1' twice"),
         ("a.csv", b"id,caption\n1,\n", "line 2 has an empty caption"),
+        ("a.csv", b"caption,caption\na,b\n", "has the column caption twice"),
+        ("a.csv", b"id,caption\n1,a cat, asleep\n", "line 2 has more cells than the heading"),
+        ("a.csv", b"id,caption\n1," + b"a" * 200_000, "is not CSV after line 1: field larger than field limit"),
     ],
 )
 def test_one_line_for_a_bad_file(tmp_path, name, content, match):
@@ -104,13 +131,23 @@ def test_one_line_for_a_bad_file(tmp_path, name, content, match):
     with pytest.raises(SingDiffusionError, match=match) as raised:
         read_prompts(tmp_path / name)
     assert name in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_ids_of_any_kind(tmp_path):
+    rows = [{"id": id, "text": "a"} for id in (7, 1.5, "../x", "x" * 300, "\x1b[31m\u202e", "")]
+    (tmp_path / "a.json").write_text(json.dumps([*rows, {"text": "b"}]))
+    ids = [prompt.id for prompt in read_prompts(tmp_path / "a.json")]
+    assert ids == ["7", "1.5", "../x", "x" * 300, "\x1b[31m\u202e", "", "6"]
+    assert [slug(id) for id in ids] == ["7", "1-5", "x", "x" * 40, "31m", "picture", "6"]
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(SingDiffusionError, match="cannot read"):
-        read_prompts(tmp_path / "none.txt")
-    with pytest.raises(SingDiffusionError, match="cannot read"):
-        read_prompts(tmp_path)
+    for path in ("none.txt", "none.json", ".", "zero\0"):
+        with pytest.raises(SingDiffusionError, match="cannot be read"):
+            read_prompts(tmp_path / path)
+    with pytest.raises(SingDiffusionError, match="it has more than 64 MiB"):
+        read_prompts(Path("/dev/zero"))
 
 
 def test_long_captions_are_counted():
@@ -125,3 +162,13 @@ def test_a_slug_names_a_file(name):
     made = slug(name)
     assert 0 < len(made) <= 40
     assert not set(made) & set("/\\. \x00:")
+    assert len(made.encode()) <= 120
+
+
+def test_names_are_alike_for_no_two_texts():
+    texts = [f"a{'!' * i}" for i in range(30)] + ["a 27", "a-b"]
+    names = file_names(texts)
+    assert list(names) == texts
+    assert len(set(names.values())) == len(texts)
+    assert [names["a"], names["a!"], names["a" + "!" * 29]] == ["a", "a-b", "a-30"]
+    assert len(file_names(["\U00020bb7" * 100])["\U00020bb7" * 100].encode()) <= 180

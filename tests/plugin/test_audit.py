@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import diffusers
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from singdiffusion import SingDiffusionError, audit, tiny
 
 from ..conftest import SD15
+from ..mutations import mutated
 
 DATA = Path(__file__).parents[1] / "files" / "audit"
 LATENTS = json.loads((DATA / "latents.json").read_text())
@@ -137,11 +139,11 @@ def test_fails_in_one_line(tmp_path, pipe):
     (tmp_path / "foreign.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     (tmp_path / "odd.json").write_text(json.dumps(SD15 | {"_class_name": "DDIMScheduler", "beta_schedule": "cubic"}))
     for target, line in (
-        (tmp_path / "list.json", "must hold a JSON object, not a list"),
+        (tmp_path / "list.json", "must hold an object, not a list"),
         (tmp_path / "broken.json", "cannot be read as JSON"),
         (tmp_path / "nameless.json", "it has no _class_name"),
         (tmp_path / "foreign.json", "unknown scheduler 'UNet2DConditionModel'"),
-        (tmp_path / "odd.json", "does not fit DDIMScheduler"),
+        (tmp_path / "odd.json", "odd.json: beta_schedule must be one of linear, "),
         (tmp_path, "not a diffusers model"),
         ("not a model", "not a hub id"),
         ("nobody/nothing", "it is not in the cache, and HF_HUB_OFFLINE is set"),
@@ -163,3 +165,51 @@ def test_fails_in_one_line(tmp_path, pipe):
 def test_single_classes_that_have_no_first_step():
     with pytest.raises(SingDiffusionError, match="inverts pictures to noise"):
         audit(diffusers.DDIMInverseScheduler(**SD15), latents=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_any_change_of_a_configuration_is_judged_or_named(data):
+    good = data.draw(st.sampled_from([json.loads((DATA / f"{name}.json").read_text()) for name in sorted(LATENTS)]))
+    config = data.draw(mutated(good))
+    steps, latents = data.draw(st.sampled_from([1, 50, 1000])), data.draw(st.sampled_from([8, (2, 70000), "a"]))
+    with suppress(SingDiffusionError):
+        json.dumps(audit(config, steps, latents=latents).as_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"trained_betas": [1, 1], "num_train_timesteps": 2}, "trained_betas"),
+        ({"trained_betas": "low"}, "trained_betas"),
+        ({"trained_betas": [0.1, None]}, "trained_betas"),
+        ({"beta_start": 2}, "beta_start"),
+        ({"beta_end": -0.1}, "beta_end"),
+        ({"num_train_timesteps": 0}, "num_train_timesteps"),
+        ({"num_train_timesteps": True}, "num_train_timesteps"),
+        ({"num_train_timesteps": 10**12}, "num_train_timesteps"),
+        ({"prediction_type": "noise"}, "prediction_type"),
+        ({"timestep_spacing": 3}, "timestep_spacing"),
+        ({"steps_offset": 10**9}, "steps_offset"),
+        ({"clip_sample": "no"}, "clip_sample"),
+        ({"_class_name": "EDMEulerScheduler", "sigma_max": None}, "sigma_max"),
+    ],
+)
+def test_wrong_values_are_named_by_their_key(changes, key):
+    with pytest.raises(SingDiffusionError, match=f"^the configuration: {key} must be "):
+        audit(SD15 | {"_class_name": "DDIMScheduler"} | changes, latents=8)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 10**9, "64", [8, 8, 8], True, [8, None], 8.5])
+def test_a_wrong_size_of_latents_in_a_models_folder(tmp_path, size):
+    for name, content in (
+        ("scheduler/scheduler_config.json", SD15 | {"_class_name": "DDIMScheduler"}),
+        ("unet/config.json", {"sample_size": size}),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(SingDiffusionError, match="unet/config.json: sample_size of the latents must be positive"):
+        audit(tmp_path)
+    (tmp_path / "model_index.json").write_text("[")
+    with pytest.raises(SingDiffusionError, match="model_index.json cannot be read as JSON"):
+        audit(tmp_path)

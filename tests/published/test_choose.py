@@ -216,3 +216,15 @@ def test_evaluate_finds_its_module_by_itself(folders):
         folders / "j.json", HF_HUB_CACHE=str(folders / "hub"),
     )  # fmt: skip
     assert json.loads((folders / "j.json").read_text())["settings"]["modules"] == [B_SD]
+
+
+@pytest.mark.parametrize("name", ["module/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+def test_own_modules_with_truncated_weights_are_passed_over(own, pipe, tokenizer, name):
+    encoder = make_text_encoder(tokenizer, seed=8)
+    text = PromptEncoder([tokenizer], [encoder])
+    SingModule(make_module(), make_config(text_fingerprint=fingerprint(encoder)), text).save_pretrained(own / "a")
+    SingModule(make_module(), make_config(text_fingerprint=fingerprint(pipe.text_encoder))).save_pretrained(own / "z")
+    (own / "a" / name).write_bytes((own / "a" / name).read_bytes()[:-100])
+    _, lines = chosen(pipe)
+    assert lines[0].startswith(f"a in {own} is passed over: the weights in {own / 'a' / name} cannot be read")
+    assert lines[1].startswith("module z ")

@@ -350,6 +350,42 @@ def test_invalid_sources_and_targets(authors, tokenizer, make_pipe, tmp_path):
     assert make_text_encoder(tokenizer).config.hidden_size == TEXT_WIDTH
 
 
+def test_targets_are_checked_before_the_source_is_looked_for(tmp_path, monkeypatch):
+    """One line with the name as it was given; nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").write_text("x")
+    (tmp_path / "folder.safetensors").mkdir()
+    save_file({"a": torch.zeros(1)}, "others.safetensors")
+    os.mkfifo("pipe.safetensors")
+    (tmp_path / "link").symlink_to("nowhere/x")
+    before = sorted(os.listdir())
+    for target, line in (
+        ("", "the target has an empty name"),
+        ("f", "f exists and is not a SingDiffusion module"),
+        ("f/x", "cannot write f/x: Not a directory"),
+        ("f/x.safetensors", "cannot write f/x.safetensors: Not a directory"),
+        ("/proc/x", "cannot write /proc/x: "),
+        ("/proc/x.safetensors", "cannot write /proc/x.safetensors: "),
+        ("/dev/full", "/dev/full exists and is not"),
+        ("folder.safetensors", "exists and is not a module's single file"),
+        ("others.safetensors", "exists and is not a module's single file"),
+        ("pipe.safetensors", "exists and is not a module's single file"),
+        ("link", "link exists and is not"),
+        ("a\0b", "cannot write a.*b: embedded null"),
+        (300 * "x", "File name too long"),
+    ):
+        with pytest.raises(SingDiffusionError, match=line) as caught:
+            convert("no/source", target)
+        assert ".singdiffusion-" not in str(caught.value)
+    assert sorted(os.listdir()) == before
+
+
+def test_a_single_file_replaces_only_a_modules(authors, tmp_path):
+    convert(authors[0], tmp_path / "one.safetensors")
+    convert(authors[0], tmp_path / "one.safetensors")
+    assert "sing_config" in safe_open(tmp_path / "one.safetensors", "pt").metadata()
+
+
 # -- full size --------------------------------------------------------------------------------------------------------
 
 MAKE = """

@@ -111,7 +111,7 @@ def test_a_module_is_pushed(hub, tmp_path):
     address, same, refused = python(PUSH, hub, tmp_path, tmp_path / "ours").stdout.splitlines()
     assert address.startswith(f"{hub.url}/me/mine/commit/")
     assert same == "True"
-    assert refused.startswith("the hub did not take 'no such/name/at all'")
+    assert refused == "'no such/name/at all' is not a hub id such as 'owner/name'"
     card = (hub.root / "me" / "mine" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: singdiffusion\n")
     assert "# mine\n" in card

@@ -1,6 +1,10 @@
 """Configurations: presets, changes on top, and one clear line for each mistake."""
 
+import contextlib
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from singdiffusion import SingDiffusionError
 from singdiffusion.train import config as config_room
@@ -49,7 +53,29 @@ def test_changes(tmp_path):
         (["network.init=a", "network.init_module=b"], "run.toml: network: init and init_module exclude each other"),
         (["steps"], "a change must be key=value, such as data.held_out=100, not 'steps'"),
         (["=3"], "a change must be key=value, such as data.held_out=100, not '=3'"),
-        (["steps.more=3"], "the change 'steps.more=3' is wrong: steps has no keys of its own"),
+        (["steps.more=3"], "the change of steps.more is wrong: steps has no keys of its own"),
+        (["batch=1000000000000"], "batch must be at most 1048576, not 1000000000000"),
+        (["steps=1" + "0" * 30], "steps must be less than 4294967296, not 1000"),
+        (["steps=0x1" + "0" * 5000], "steps must be less than 4294967296, not a number of thousands of digits"),
+        (["steps=true"], "steps must be a whole number, not True"),
+        (["timeout=1e300"], "timeout must be at most 10000000.0, not 1e.300"),
+        (["optimizer.rate=inf"], "optimizer.rate must be a finite number, not inf"),
+        (["optimizer.rate=-1"], "optimizer.rate must be greater than 0.0, not -1"),
+        (["optimizer.betas=[1, 1]"], "optimizer.betas.0. must be less than 1.0, not 1"),
+        (["data.workers=1000000"], "data.workers must be at most 64, not 1000000"),
+        (["checkpoints.keep=0"], "checkpoints.keep must be at least 1, not 0"),
+        (["alpha=nan"], "alpha must be a finite number, not nan"),
+        (["seed=-1"], "seed must be at least 0, not -1"),
+        (["micro_batch=9"], "micro_batch must be at most batch, 8, not 9"),
+        (["out="], "out: must be a name, not empty"),
+        (['data.base="a\\u0000b"'], "data.base: must be a name, not empty"),
+        (["data=5"], "data must be an object, not 5"),
+        (["name=\udcff"], "the change name=.* is not UTF-8"),
+        (["network.options.width=1000000000"], "network.options: width must be at most 1,048,576"),
+        (["network.options.norm_eps=nan"], "network.options: norm_eps must be a finite number, not nan"),
+        (["network.options.layers_per_block=10000"], "network.options: they make about 20,000 blocks; at most 2,000"),
+        (["network.options.more.more=1"], "network.options: more must be a number, text, true, false or a list, not a"),
+        ([".".join(["network", "options"] + ["a"] * 90) + "=1"], "the change of network.options.a.* names 91 sections"),
         (["precision=bf17"], "run.toml: precision must be 'no', 'bf16' or 'fp16', not 'bf17'"),
     ],
 )
@@ -59,20 +85,77 @@ def test_mistakes_are_one_line(tmp_path, changes, match):
     assert "\n" not in str(caught.value)
 
 
+def _keys(kind, before=""):
+    for name, field in kind.model_fields.items():
+        yield before + name
+        yield from _keys(field.annotation, f"{before}{name}.") if hasattr(field.annotation, "model_fields") else ()
+
+
+KEYS = [*_keys(config_room.Config), "network.options.width", "network.options.a.b", "data.x", "", ".", "a..b"]
+VALUES = [
+    "nan",
+    "-inf",
+    "-1",
+    "0",
+    "1e300",
+    "true",
+    "none",
+    "[]",
+    "{}",
+    '""',
+    '"\\u0000"',
+    "0x" + "f" * 5000,
+    "9" * 5000,
+]
+VALUES += [
+    "2020-01-01",
+    "[1,nan]",
+    "{a=1,b={c=2}}",
+    "1\nx=2",
+    "[" * 2000,
+    "\udcff",
+    "\x1b[31m",
+    "[" + "1," * 200 + "]",
+    "3",
+]
+VALUE = st.one_of(st.sampled_from(VALUES), st.integers().map(str), st.floats().map(repr), st.text(max_size=20))
+CHANGE = st.one_of(st.tuples(st.sampled_from(KEYS), VALUE).map("=".join), st.text(max_size=30))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(changes=st.lists(CHANGE, min_size=1, max_size=3))
+def test_any_change_is_taken_or_one_line(tmp_path, changes):
+    file = tmp_path / "run.toml"
+    if not file.exists():
+        small.as_file(tmp_path)
+    with contextlib.suppress(SingDiffusionError):
+        load_config(str(file), changes).model_dump_json()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(key=st.sampled_from(KEYS), value=VALUE, more=st.binary(max_size=20))
+def test_any_file_is_taken_or_one_line(tmp_path, key, value, more):
+    section, _, name = key.rpartition(".")
+    text = f"steps = 1\nout = 'run'\n[{section or 'data'}]\n{name} = {value}\n"
+    (tmp_path / "run.toml").write_bytes(text.encode("utf-8", "surrogatepass") + more)
+    with contextlib.suppress(SingDiffusionError):
+        load_config(str(tmp_path / "run.toml")).model_dump_json()
+
+
 def test_unreadable_files_are_one_line(tmp_path):
     with pytest.raises(
         SingDiffusionError,
-        match="is neither a readable file nor a preset .fine-tune, sd15-decoder, sd15-paper, tiny-decoder, tiny-unet.",
+        match="is neither a file nor a preset .fine-tune, sd15-decoder, sd15-paper, tiny-decoder, tiny-unet.",
     ):
         load_config(str(tmp_path / "nothing.toml"))
     (tmp_path / "bad.toml").write_text("steps = = 3")
-    with pytest.raises(SingDiffusionError, match="bad.toml is not TOML"):
+    with pytest.raises(SingDiffusionError, match="bad.toml cannot be read as TOML"):
         load_config(str(tmp_path / "bad.toml"))
     (tmp_path / "empty.toml").write_text("")
     with pytest.raises(SingDiffusionError, match="out is missing"):
         load_config(str(tmp_path / "empty.toml"))
     (tmp_path / "latin.toml").write_bytes("name = 'ü'".encode("latin-1"))
-    with pytest.raises(SingDiffusionError, match="is neither a readable file nor a preset"):
+    with pytest.raises(SingDiffusionError, match="latin.toml is not UTF-8"):
         load_config(str(tmp_path / "latin.toml"))
 
 

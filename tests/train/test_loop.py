@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from diffusers import StableDiffusionGLIGENPipeline
 from safetensors.torch import load_file, save_file
 
-from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet
+from singdiffusion import MeanDecoder, SingDiffusion, SingDiffusionError, TimeFreeUNet, memory
 from singdiffusion.data.manifest import read_metadata
 from singdiffusion.data.shards import LatentDataset, Plan
 from singdiffusion.train import samples, train
@@ -177,6 +179,50 @@ def test_workers_change_nothing(world):
     assert losses(world) == whole
 
 
+def test_a_second_run_in_a_folder_is_refused(world):
+    """While the first trains, and again once it has ended or failed."""
+    first = Trainer(config(world, steps=2), quiet, cpu=True)
+    with pytest.raises(SingDiffusionError, match=f"run is in use by process {os.getpid()} on .*; wait until it ends"):
+        run(world, steps=2)
+    first.run()
+    with pytest.raises(SingDiffusionError, match="holds a run with another configuration"):
+        run(world, steps=2, batch=4)
+    run(world, steps=2)
+
+
+def test_a_module_folder_of_others_is_refused_at_the_start(world):
+    (world / "run" / "module").mkdir(parents=True)
+    (world / "run" / "module" / "notes").write_text("mine")
+    with pytest.raises(SingDiffusionError, match="module exists and is not a SingDiffusion module; choose another"):
+        run(world)
+    assert sorted(path.name for path in (world / "run").iterdir()) == [".train.json", ".train.lock", "module"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_during_the_export(world, number, status, monkeypatch):
+    """The module is written whole, and the exit status names the signal."""
+    export = Trainer.export
+    monkeypatch.setattr(Trainer, "export", lambda self: os.kill(os.getpid(), number) or export(self))
+    with pytest.raises(SingDiffusionError, match="at step 2; a checkpoint is written, the run is complete") as caught:
+        run(world, steps=2)
+    assert caught.value.status == status
+    SingDiffusion.from_pretrained(world / "run" / "module")
+
+
+def test_a_full_disk_at_the_export_leaves_the_module_before(world, monkeypatch):
+    run(world, steps=2)
+    before = (world / "run" / "module" / "sing_config.json").read_text()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TimeFreeUNet, "save_pretrained", full)
+    with pytest.raises(SingDiffusionError, match="cannot write .*module: No space left on device$"):
+        run(world, steps=3, name="other")
+    assert (world / "run" / "module" / "sing_config.json").read_text() == before
+    assert not list((world / "run").glob(".singdiffusion-*"))
+
+
 def test_checkpoints_are_kept_as_asked(world):
     run(world, checkpoints__keep=2)
     assert sorted(p.name for p in (world / "run" / "checkpoints").iterdir()) == ["step-00000008", "step-00000012"]
@@ -236,7 +282,7 @@ def test_a_damaged_checkpoint_is_one_line(world):
 
 def test_a_loss_that_is_not_finite_stops_at_the_step(world):
     """It names the pictures and keeps the last good checkpoint."""
-    wanted = config(world, checkpoints__every_steps=1)
+    wanted = config(world, checkpoints__every_steps=1, data__verify=False)
     plan = Plan(LatentDataset(world / "shards"), wanted.batch, wanted.seed, wanted.data.held_out)
     (key,) = plan.data.keys(plan.rows(2)[:1])  # in the third step's batch
     shard, _, name = key.partition(": ")
@@ -457,12 +503,17 @@ def test_bfloat16_and_channels_last_and_compile_free_options(world):
             "the network takes text of width 8, and the text of .* has 16",
         ),
         ({"optimizer__name": "adamw8bit"}, r"adamw8bit needs bitsandbytes: .*pip install '\.\[8bit\]'"),
-        ({"log__trackers": ["abacus"]}, "abacus"),
+        ({"log__trackers": ["abacus"]}, "log.trackers: 'abacus' is unknown; known: "),
         ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed; pip install aim, or use log.trackers="),
+        ({**decoder(width=2**20)}, "a network of .* M parameters needs about .* GiB of memory, and"),
+        ({**decoder(width=-1)}, "network.options do not make a MeanDecoder|width must be a whole number of at least 1"),
+        ({**decoder(preset=[1])}, "unknown decoder preset"),
+        ({"batch": 2**20, "micro_batch": 2**20}, "a micro-batch of 1,048,576 pictures needs about .* GiB of memory"),
         ({**decoder(covariance_grid=2)}, "network.options.covariance_grid must be 0 with loss sample, not 2"),
     ],
 )
-def test_settings_that_do_not_fit_together_are_one_line(world, changes, match):
+def test_settings_that_do_not_fit_together_are_one_line(world, changes, match, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**30)
     with pytest.raises(SingDiffusionError, match=match) as caught:
         run(world, **changes)
     assert "\n" not in str(caught.value)

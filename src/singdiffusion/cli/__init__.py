@@ -9,6 +9,11 @@ import typer
 
 from .. import __version__
 from ..errors import SingDiffusionError
+from .boundary import USAGE, run
+from .flags import message, running_command
+
+DEBUG = "--debug"
+TEXTS = ("--negative", "--first-prompt", "--first-negative")  # which may be empty
 
 app = typer.Typer(
     name="singdiffusion",
@@ -18,9 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-INTERRUPTED = "interrupted; finished files are kept, none is half-written"
 
 
 def _version(wanted: bool) -> None:
@@ -34,36 +36,52 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Print the whole traceback of an error; also behind a command.")
+    ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """Run a command and exit with 0, 1 (failed; one line gives the reason), 2 (wrong usage) or 130 (interrupted)."""
-    from . import audit, convert, demo, encode, evaluate, generate, serve, theory, train  # noqa: F401  (they register themselves)
-    from .flags import message, running_command
+    """Run a command and exit with 0, 1 (failed; one line gives the reason), 2 (wrong usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
+    words, debug = _without_debug(sys.argv[1:])
 
-    try:
-        status = app(standalone_mode=False)
-    except SingDiffusionError as error:
-        command = running_command(typer.main.get_command(app), sys.argv[1:])
-        _fail(message(error, command), getattr(error, "status", 1))
-    except (typer.Abort, KeyboardInterrupt):
-        _fail(INTERRUPTED, 130)
-    except OSError as error:
-        _fail(f"{error.filename or 'file'}: {error.strerror or error}", 1)
-    except Exception as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # not a mistake: the help is the table of contents
-            print(error.ctx.get_help())  # type: ignore[attr-defined]
-            sys.exit(0)
-        if hasattr(error, "format_message"):  # a usage error of the command line
-            _fail(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))  # type: ignore[attr-defined]
-        raise
-    if status == 130:  # typer turns Ctrl-C into this status
-        _fail(INTERRUPTED, 130)
-    sys.exit(status or 0)
+    def command() -> int | None:
+        # they register themselves
+        from . import audit, convert, demo, encode, evaluate, generate, serve, theory, train  # noqa: F401
+
+        _refuse_empty(words)
+        return app(words, prog_name="singdiffusion", standalone_mode=False)
+
+    def describe(error: SingDiffusionError) -> str:
+        return message(error, running_command(typer.main.get_command(app), words))
+
+    sys.exit(run(command, describe, debug))
 
 
-def _fail(line: str, status: int) -> None:
-    print("error: " + " ".join(line.split()), file=sys.stderr)
-    sys.exit(status)
+def _refuse_empty(words: list[str]) -> None:
+    """Refuse an empty argument, except where it is a text: ``Path("")`` would be the current folder.
+
+    Raises:
+        SingDiffusionError: there is one.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        flag, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        named = flag.startswith("--")
+        if value or (word.startswith("--") and not equals) or flag in TEXTS or (not named and words[0] == "generate"):
+            continue
+        raise WrongUsage(f"the value of {flag} is empty" if named else "an argument is empty; see --help")
+
+
+class WrongUsage(SingDiffusionError):
+    """The command line was called wrongly."""
+
+    status = USAGE
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    """Return the words of a command line without --debug, wherever it stands before "--", and whether it was there."""
+    end = words.index("--") if "--" in words else len(words)
+    options = [word for word in words[:end] if word != DEBUG]
+    return options + words[end:], len(options) < end

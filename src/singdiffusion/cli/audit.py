@@ -8,7 +8,7 @@ import typer
 
 from ..painting.scheduler_names import scheduler_class
 from . import app
-from .common import check_json, hush, write_json
+from .common import check_json, hush, show, write_json
 from .options import Figures, Scheduler, Steps
 
 
@@ -44,4 +44,4 @@ def audit(
     chosen = None if scheduler is None else scheduler_class(scheduler)
     found = examine(model, steps, scheduler=chosen, latents=latents)
     write_json(json, {"model": model} | found.as_json())
-    typer.echo(str(found))
+    show(found)

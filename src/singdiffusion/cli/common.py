@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import SingDiffusionError, install_hint, one_line
+from ..errors import SingDiffusionError, install_hint, one_line, visible
 
 console = Console(stderr=True)
 
@@ -38,11 +39,26 @@ def hush(level: int = logging.ERROR) -> None:
         library.utils.logging.disable_progress_bar()
 
 
+def say(line: object) -> None:
+    """Print a line on stderr; whatever it holds is shown and not obeyed."""
+    console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def show(line: object) -> None:
+    """Print a line of the result on stdout; whatever it holds is shown and not obeyed."""
+    typer.echo(visible(line))
+
+
+def stays(pipe: Any, reason: str | None) -> str:
+    """Return a line about a pipeline that SingDiffusion leaves alone."""
+    return f"{type(pipe).__name__} stays as it is: {reason}"
+
+
 def announce(name: str, pipe: Any) -> None:
     """Print, on stderr, which model runs on which device and in which precision: "tiny on cpu, float32"."""
     from ..painting.devices import describe
 
-    console.print(f"{name} on {describe(pipe)}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{name} on {describe(pipe)}")
 
 
 def module_for(pipe: Any, module: str, shown: bool = True) -> str | None:
@@ -66,12 +82,12 @@ def module_for(pipe: Any, module: str, shown: bool = True) -> str | None:
         return module
     choice = choose_for(pipe, module_dtype(pipe))
     if choice is None:
-        lines = [f"{type(pipe).__name__} stays as it is: {untouched(pipe)}"]
+        lines = [stays(pipe, untouched(pipe))]
     else:
         named = [] if choice.source in tiny.MODULES else [choice.line]  # of the embedded ones nothing need be known
         lines = [*choice.passed_over, *named]
     for line in lines if shown else ():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     return None if choice is None else choice.source
 
 
@@ -115,7 +131,7 @@ class _Lines:
         if now - self.last >= LINE_EVERY:
             self.last = now
             line = f"{self.title}: {self.done} of {self.total}" + (f", {note}" if note else "")
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(line)
 
 
 def finite(name: str, value: float) -> float:
@@ -165,7 +181,7 @@ def control_image(pipe: Any, file: Path | None, model: str) -> Any:
 
 def print_note(line: str) -> None:
     """Print a line on stderr about something that a reader of the result must know."""
-    console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+    say(f"note: {line}")
 
 
 def own_hints(model: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import hush
+from .common import hush, show
 
 
 @app.command()
@@ -20,7 +20,7 @@ def convert(
             "(oms_module/) or of this package; or a .safetensors file in the original key layout."
         ),
     ],
-    target: Annotated[Path, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
+    target: Annotated[str, typer.Argument(help="A folder, or a name that ends in .safetensors for a single file.")],
     base: Annotated[
         str | None,
         typer.Option(
@@ -66,4 +66,4 @@ def convert(
         unet_config=unet_config,
         torch_dtype=None if dtype is None else choose_dtype(dtype, torch.device("cpu")),
     )
-    typer.echo(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")
+    show(f"{target}  (latents of {config.latent_channels} channels, text of width {config.text_width})")

@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, finite, hush, progress, write_json
+from .common import check_json, console, finite, hush, progress, show, write_json
 from .options import Figures, Method, Steps
+
+GRID = "grid.png"
 
 
 @app.command()
@@ -43,7 +45,7 @@ def demo(
 
     reference = tiny.reference(model)
     finite("--guidance", guidance)
-    files.output_folder(out)
+    files.check_folder(out)
     check_json(json)
     started = time.monotonic()
     hush()
@@ -51,11 +53,13 @@ def demo(
     from ..evaluate.painter import Painter
     from ..evaluate.processes import Processes
     from ..evaluate.reports.demo import demo_document
+    from ..evaluate.reports.document import PAGE, check_report_folder
     from ..evaluate.reports.pictures import grid
     from ..evaluate.selection import controls_for, remedies_for
     from ..painting.png import png
     from ..painting.prompts import PAPER_PROMPTS, named
 
+    check_report_folder(out, (PAGE, GRID))
     pipe, prompts = tiny.load_pipeline(model=model), named(PAPER_PROMPTS)
     (off, on), _ = remedies_for(pipe, [module], method)
     options = {"num_inference_steps": steps, "guidance_scale": guidance}
@@ -75,10 +79,11 @@ def demo(
     }
     document = demo_document((without, with_sing), prompts, reference, settings, time.monotonic() - started)
     pairs = [(prompt.text, without.shown[prompt.id], with_sing.shown[prompt.id]) for prompt in prompts]
-    files.write_whole(out / "grid.png", png(grid(pairs, columns=4, zoom=2), optimize=True))
-    files.write_whole(out / "index.html", document.html())
+    files.output_folder(out)
+    files.write_whole(out / PAGE, document.html())
+    files.write_whole(out / GRID, png(grid(pairs, columns=4, zoom=2), optimize=True))
     write_json(json, document.figures)
     console.print(document.tables[0].rich())
-    typer.echo(
-        f"{out / 'index.html'}  (open it in a browser; {out / 'grid.png'} is the picture alone), {document.figures['seconds']:.0f} s"
+    show(
+        f"{out / PAGE}  (open it in a browser; {out / GRID} is the picture alone), {document.figures['seconds']:.0f} s"
     )

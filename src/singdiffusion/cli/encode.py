@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, visible
 from . import app
 from .common import announce, check_json, console, extra, hush, progress, write_json
+
+if TYPE_CHECKING:
+    from ..data.base import Base
+    from ..data.encode import Options
 
 
 @app.command()
@@ -73,6 +77,7 @@ def encode(
 
     hush()
     check_json(json)
+    rank, world = _share()
     from ..data import encode as work
     from ..data.base import Base
     from ..data.manifest import is_done, write_manifest
@@ -80,29 +85,55 @@ def encode(
 
     with extra("train", "encode"):
         opened = open_source(source, unit_size, split)
-    if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
+    if os.path.isdir(source) and out.resolve().is_relative_to(Path(source).resolve()):
         raise SingDiffusionError(f"{out} lies in the source; name a folder outside it")
     files.output_folder(out)
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    pipe = _load(base, device, dtype, world)
-    parts = Base.of(pipe, base)
-    options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
-    if options.size % parts.scale:
+    with work.alone(out, rank, world):
+        pipe = _load(base, device, dtype, world)
+        parts = Base.of(pipe, base)
+        options = work.Options(size or _size_of(pipe, base) * parts.scale, buckets, low_frequency, smallest)
+        _require_fitting(options, parts)
+        announce(f"the VAE of {base}", pipe.vae)
+        with progress("Encoding shards", len(opened.units()) // world + 1, shown=rank == 0) as advance:
+            work.encode(
+                opened, out, parts, options,
+                batch=batch, decoders=decoders, rank=rank, world=world, advance=lambda _: advance(),
+            )  # fmt: skip
+        if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
+            typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
+            return
+        _report(write_manifest(opened, out), source, out, json)
+
+
+def _require_fitting(options: Options, base: Base) -> None:
+    """Check that the options fit the base.
+
+    Raises:
+        SingDiffusionError: they do not.
+    """
+    if options.size % base.scale:
         raise SingDiffusionError(
-            f"the size must be a multiple of {parts.scale} for {base}, not {options.size}", setting="size"
+            f"the size must be a multiple of {base.scale} for {base.name}, not {options.size}", setting="size"
         )
-    if low_frequency is not None and low_frequency * parts.scale > options.size // 2:
-        raise SingDiffusionError(f"--low-frequency {low_frequency} is too many for pictures of {options.size} pixels")
-    announce(f"the VAE of {base}", pipe.vae)
-    with progress("Encoding shards", len(opened.units()) // world + 1, shown=rank == 0) as advance:
-        work.encode(
-            opened, out, parts, options,
-            batch=batch, decoders=decoders, rank=rank, world=world, advance=lambda _: advance(),
-        )  # fmt: skip
-    if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
-        typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
-        return
-    _report(write_manifest(opened, out), source, out, json)
+    if options.low_frequency is not None and options.low_frequency * base.scale > options.size // 2:
+        raise SingDiffusionError(
+            f"--low-frequency {options.low_frequency} is too many for pictures of {options.size} pixels"
+        )
+
+
+def _share() -> tuple[int, int]:
+    """Return the number of this process and how many there are, as ``accelerate launch`` and ``torchrun`` set them.
+
+    Raises:
+        SingDiffusionError: they are set to something else.
+    """
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdecimal() and world.isdecimal() and int(rank) < int(world)):
+        raise SingDiffusionError(
+            "the environment variables RANK and WORLD_SIZE must be whole numbers, RANK below WORLD_SIZE, "
+            f"not {rank!r:.40} and {world!r:.40}"
+        )
+    return int(rank), int(world)
 
 
 def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) -> None:
@@ -114,15 +145,14 @@ def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) ->
     skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
     write_json(json, {key: found[key] for key in ("count", "captions", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
-        console.print(f"skipped {count}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(visible(f"skipped {count}: {reason}"), markup=False, highlight=False, soft_wrap=True)
     if not found["count"]:
         raise SingDiffusionError(f"no picture of {source} could be used; the reasons are in {out / 'skipped.jsonl'}")
     shards = len(found["shards"])
     notes = f", {noted} notes on pictures that are used" if noted else ""
     captions = f" with {found['captions']} captions" if found["captions"] > found["count"] else ""
-    typer.echo(
-        f"{found['count']} pictures{captions} in {shards} shard{'s' * (shards != 1)} in {out}; {skipped} skipped{notes} (skipped.jsonl)"
-    )
+    where = f"{shards} shard{'s' * (shards != 1)} in {out}"
+    typer.echo(visible(f"{found['count']} pictures{captions} in {where}; {skipped} skipped{notes} (skipped.jsonl)"))
 
 
 def _load(base: str, device: str, dtype: str, world: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, visible
 from . import app
 from .common import announce, check_json, console, control_image, finite, hush, module_for, progress, write_json
 from .options import Device, Dtype, Guidance, Height, Method, Model, ModelConfig, Negative, Scheduler, Steps, Width
@@ -83,23 +84,27 @@ def generate(
         "color": color,
     }
     first = {name: value for name, value in first.items() if value is not None}
-    _check(prompts, named, first, compare)
-    files.output_folder(out)
+    _check(prompts, named, first, negative, compare)
+    files.check_folder(out)
     check_json(json)
     hush()
     from ..painting.bases import load_model
     from ..painting.metadata import settings_of
     from ..painting.prompts import file_names
+    from ..painting.room import require_room
     from ..painting.scheduler_names import set_scheduler
     from ..painting.sizes import check_size, own_size, whole_size
+    from ..painting.steps import check_steps
 
     started = time.monotonic()
     pipe = load_model(model, device, dtype, model_config)
     pipe.set_progress_bar_config(disable=True)
     if scheduler is not None:
         set_scheduler(pipe, scheduler)
+    check_steps(pipe, steps)
     height, width = whole_size(pipe, height, width)
     check_size(pipe, height, width)
+    require_room(pipe, 1, height, width)
     followed = control_image(pipe, control, model)
     sing, source, first_step = _enabled(pipe, named, first)
     if compare and sing is None:
@@ -112,6 +117,8 @@ def generate(
         first_step=first_step,
     )  # fmt: skip
     sheet = _Sheet(pipe, sing, out, file_names(prompts), settings, followed, {"height": height, "width": width})
+    sheet.require_free(seed, count, compare)
+    files.output_folder(out)
     announce(model, pipe)
     with progress("Painting", len(sheet.names) * count * steps * (2 if compare else 1)) as advance:
         rows = [row for p in sheet.names for i in range(count) for row in sheet.paint(p, seed + i, compare, advance)]
@@ -156,6 +163,26 @@ class _Sheet:
             both = None if image is None or without is None else side_by_side(without, image)
             yield self._keep(both, settings.of(singdiffusion="compare"), "-compare")
 
+    def require_free(self, seed: int, count: int, compare: bool) -> None:
+        """Check that no file would be replaced but pictures of earlier runs, which carry their settings.
+
+        Raises:
+            SingDiffusionError: there is another file of a picture's name.
+        """
+        from ..painting.png import is_ours
+
+        suffixes = ("-with_sing", "-without", "-compare") if compare else ("",)
+        for prompt in self.names:
+            for file in (self._file(prompt, seed + i, suffix) for i in range(count) for suffix in suffixes):
+                if os.path.lexists(file) and not is_ours(file):
+                    raise SingDiffusionError(
+                        f"{file} is not a picture of an earlier run and would be replaced; move it, or name another folder",
+                        setting="out",
+                    )
+
+    def _file(self, prompt: str, seed: int, suffix: str) -> Path:
+        return self.out / f"{self.names[prompt]}-{seed}{suffix}.png"
+
     def common(self) -> dict[str, Any]:
         """Return the settings that all pictures share."""
         each = ("prompt", "seed", "singdiffusion")
@@ -182,11 +209,11 @@ class _Sheet:
         from ..painting.luma import mean_luma
         from ..painting.png import png
 
-        file = self.out / f"{self.names[settings.prompt]}-{settings.seed}{suffix}.png"
+        file = self._file(settings.prompt, settings.seed, suffix)
         row = {"file": str(file), "prompt": settings.prompt, "seed": settings.seed}
         row |= {"singdiffusion": settings.singdiffusion, "mean_luma": None, "withheld": image is None}
         if image is None:
-            file.unlink(missing_ok=True)  # of an earlier run, which would pass for this picture
+            file.unlink(missing_ok=True)  # of an earlier run (``require_free``), which would pass for this picture
             return row | {"file": None}
         write_whole(file, png(image, settings, optimize=True))
         return row if suffix == "-compare" else row | {"mean_luma": round(mean_luma(image), 3)}
@@ -203,7 +230,7 @@ def _report(rows: list[dict[str, Any]], seconds: float) -> None:
     files = [row["file"] for row in rows if row["file"] is not None]
     withheld = [row for row in rows if row["withheld"] and row["singdiffusion"] != "compare"]
     for file in files:
-        typer.echo(file)
+        typer.echo(visible(file))
     for row in withheld:
         part = "with" if row["singdiffusion"] == "on" else "without"
         line = f"{WITHHELD}, not written: {row['prompt']!r}, seed {row['seed']}, {part} SingDiffusion"
@@ -213,21 +240,29 @@ def _report(rows: list[dict[str, Any]], seconds: float) -> None:
     console.print(f"{len(files)} file{'s' * (len(files) != 1)} in {seconds:.1f} s")
 
 
-def _check(prompts: Sequence[str], module: str | None, first: dict[str, Any], compare: bool) -> None:
+def _check(
+    prompts: Sequence[str], module: str | None, first: dict[str, Any], negative: str | None, compare: bool
+) -> None:
     """Check, before anything is loaded, what does not depend on the model.
 
     Raises:
         SingDiffusionError: two options do not go together, or a prompt cannot be painted.
     """
+    from ..painting.prompts import plain_text, require_utf8
+
     if module is None and first and "color" not in first:
         raise SingDiffusionError("--method, --first-prompt, --first-negative and --first-guidance need a module")
     if module is None and not first and compare:
         raise SingDiffusionError("--compare needs a module or a --color; without one there is nothing to compare with")
     for prompt in prompts:
-        if not prompt.strip():
+        if not plain_text(prompt):
             raise SingDiffusionError("a prompt is empty; write what the picture shows")
-        if not prompt.isascii() and any("\ud800" <= letter <= "\udfff" for letter in prompt):
-            raise SingDiffusionError("a prompt is not valid UTF-8")
+        require_utf8(prompt, "a prompt")
+    texts = {"negative_prompt": negative} | {
+        f"first_step.{name}": first.get(name) for name in ("prompt", "negative_prompt")
+    }
+    for setting, text in texts.items():
+        require_utf8(text or "", "the text", setting)
 
 
 def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any, str | None, dict[str, Any] | None]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import check_json, console, extra, hush, progress, write_json
+from .common import check_json, extra, hush, progress, say, show, write_json
 
 
 @app.command()
@@ -35,5 +35,5 @@ def theory(
         found = report.run(out, advance)
     write_json(json, found)
     for name in ("proposition1", "proposition2", "removable", "proposition3"):
-        console.print(name, {key: float(f"{value:.3g}") for key, value in found[name].items()})
-    typer.echo(f"{out / 'theory.json'} and figures in the same folder, {found['seconds']:.0f} s")
+        say(f"{name} " + ", ".join(f"{key} {value:.3g}" for key, value in found[name].items()))
+    show(f"{out / 'theory.json'} and figures in the same folder, {found['seconds']:.0f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_library
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,11 +28,13 @@ def train(
         ),
     ] = None,
     shards: Annotated[
-        Path | None, typer.Option(help="Folder that `encode` wrote; short for --set data.shards=.")
+        str | None, typer.Option(help="Folder that `encode` wrote; short for --set data.shards=.", metavar="PATH")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the run; a run that was begun there is resumed. Short for --set out=."),
+        str | None,
+        typer.Option(
+            help="Folder of the run; a run that was begun there is resumed. Short for --set out=.", metavar="PATH"
+        ),
     ] = None,
     init: Annotated[
         str | None, typer.Option(help="Start from this base's U-Net, as far as its weights fit.", metavar="BASE")
@@ -73,10 +74,9 @@ def train(
         from ..train.config import load_config
         from ..train.loop import Trainer
 
-        given = {"data.shards": shards, "out": out, "network.init": init, "network.init_module": init_module}
-        changes = _replaced(config, init, init_module)
-        changes += [f"{key}={_quoted(value)}" for key, value in given.items() if value is not None]
-        loaded = load_config(config, [*changes, *(set_ or [])])
+        named = {"data.shards": shards, "out": out, "network.init": init, "network.init_module": init_module}
+        given = {key: value for key, value in named.items() if value is not None}
+        loaded = load_config(config, set_, _replaced(config, init, init_module) | given)
         if dry_run:
             _print_all(loaded)
             return
@@ -92,42 +92,37 @@ def train(
         typer.echo(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
 
 
-def _replaced(config: str, init: str | None, init_module: str | None) -> list[str]:
-    """Return changes that remove a preset's own start of the network, where --init or --init-module names another."""
+def _replaced(config: str, init: str | None, init_module: str | None) -> dict[str, Any]:
+    """Return values in the place of a preset's own start of the network, where --init or --init-module names another."""
     from ..train.config import read
     from ..train.networks import settings_of_module
 
-    changes = []
+    values: dict[str, Any] = {}
     if init is not None:
-        changes.append("network.init_module=none")
-        if "init_module" in read(config).get("network", {}):  # kind and loss were this module's
-            changes += ["network.kind=unet", "loss=sample"]
+        values["network.init_module"] = None
+        network = read(config).get("network")
+        if isinstance(network, dict) and "init_module" in network:  # kind and loss were this module's
+            values |= {"network.kind": "unet", "loss": "sample"}
     if init_module is not None:
         own = settings_of_module(init_module)
-        changes += ["network.init=none", "network.options={}", *(f"{key}={value}" for key, value in own.items())]
+        values |= {"network.init": None, "network.options": {}} | own
         if own.get("network.kind") == "decoder":  # which has no such option; the preset's was for a U-Net
-            changes.append("gradient_checkpointing=false")
-    return changes
-
-
-def _quoted(value: Any) -> str:
-    return json_library.dumps(str(value))  # a TOML string
+            values["gradient_checkpointing"] = False
+    return values
 
 
 def _print_all(config: Any) -> None:
     """Print the configuration, and the network if the shards are there."""
     from ..data.manifest import MANIFEST
     from ..data.shards import LatentDataset
-    from ..train.networks import build
+    from ..train.networks import build, parameter_count
 
     typer.echo(config.model_dump_json(indent=2))
     if not (config.data.shards / MANIFEST).is_file():
         typer.echo(f"{config.data.shards} has no {MANIFEST} yet; the size of the network follows from it")
         return
     network, origin, _ = build(config, LatentDataset(config.data.shards))
-    typer.echo(
-        f"{type(network).__name__}, {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters: {origin}"
-    )
+    typer.echo(f"{type(network).__name__}, {parameter_count(network) / 1e6:.2f} M parameters: {origin}")
 
 
 def _reporter(advance: Advance) -> Callable[[dict[str, float]], None]:

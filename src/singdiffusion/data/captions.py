@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import SingDiffusionError, reason
 from ..painting.prompts import plain_text
+from ..reading import in_words, parse_json
 
 LONGEST_CAPTION = 10_000  # characters; a tokenizer takes some 300 of them
 MOST_BYTES = 4 * LONGEST_CAPTION  # of a caption in UTF-8
+MOST_CAPTIONS = 1000  # of a picture; their token ids take 0.3 MB per encoder
 MOST_JSON = 10_000_000  # bytes of a .json with a caption
 CAPTIONS = (
     "text",
@@ -56,7 +58,9 @@ def caption_of(raw: Any) -> Captions:
     if not texts:
         return Captions((), reason=found[0].reason)
     lost = [f"a caption left out: {one.reason}" for one in found if one.reason]
-    return Captions(texts, tuple(dict.fromkeys([*(note for one in found for note in one.notes), *lost])))
+    lost += [f"captions left out: {len(texts):,}, of which {MOST_CAPTIONS:,} are used"] * (len(texts) > MOST_CAPTIONS)
+    notes = tuple(dict.fromkeys([*(note for one in found for note in one.notes), *lost]))
+    return Captions(texts[:MOST_CAPTIONS], notes)
 
 
 def _single(raw: Any) -> Captions:
@@ -69,7 +73,7 @@ def _single(raw: Any) -> Captions:
         except UnicodeDecodeError:
             return Captions((), reason="its caption is not UTF-8")
     if not isinstance(raw, str):
-        return Captions((), reason=f"its caption is not text but a {type(raw).__name__}")
+        return Captions((), reason=f"its caption is not text but {in_words(raw)}")
     cut = cut or len(raw) > LONGEST_CAPTION
     words = plain_text(raw[:LONGEST_CAPTION])
     if not words:
@@ -88,12 +92,11 @@ def of_row(row: Mapping[str, Any]) -> Any:
 def of_json(content: bytes) -> Captions:
     """Return the captions in a JSON object, under one of the names ``CAPTIONS``."""
     try:
-        row = json.loads(content)
-    except (ValueError, RecursionError):
-        return Captions((), reason="its .json cannot be read")
-    if not isinstance(row, dict):
-        return Captions((), reason=f"its .json holds no object but a {type(row).__name__}")
-    return caption_of(of_row(row))
+        if len(content) > MOST_JSON:
+            raise SingDiffusionError(f"its .json cannot be read: it has more than {MOST_JSON:,} bytes")
+        return caption_of(of_row(parse_json(content, "its .json")))
+    except SingDiffusionError as error:
+        return Captions((), reason=str(error))
 
 
 def of_file(suffix: str, content: bytes) -> Captions:
@@ -108,7 +111,7 @@ def read_beside(file: Path) -> Captions:
         with file.open("rb") as opened:
             content = opened.read((MOST_JSON if suffix == ".json" else MOST_BYTES) + 1)
     except OSError as error:
-        return Captions((), reason=f"its caption cannot be read: {error.strerror}")
+        return Captions((), reason=f"its caption cannot be read: {reason(error)}")
     return of_file(suffix, content)
 
 

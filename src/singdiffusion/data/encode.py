@@ -6,11 +6,15 @@ process that shares the work, skip the shards that exist.
 
 from __future__ import annotations
 
+import io
 import json
+import math
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +27,16 @@ from torch import Tensor
 from ..core.dct import low_frequencies
 from ..errors import SingDiffusionError
 from ..files import write_whole
+from ..locks import locked
+from ..memory import GIB, require_memory
 from ..modules.text import same_fingerprint
 from ..painting.luma import lumas
 from ..reading import read_json
 from . import pictures
 from .base import Base
+from .budget import Budget
 from .items import Item, Skipped, Source
-from .manifest import FORMAT, SETTINGS, LatentSums, is_done, shard_file
+from .manifest import FORMAT, SETTINGS, LatentSums, Settings, is_done, shard_file
 
 Shape = tuple[int, int]
 """Height and width of a bucket, in pixels."""
@@ -119,6 +126,25 @@ def encode(
                 advance(i)
 
 
+@contextmanager
+def alone(out: Path, rank: int = 0, world: int = 1) -> Iterator[None]:
+    """Hold a folder for one share of the work; processes with the other shares of the same number may work beside it.
+
+    Args:
+        out: folder of the shards.
+        rank, world: as for ``encode``.
+
+    Raises:
+        SingDiffusionError: a process that is alive does the same share, or one of another number of shares.
+    """
+    with locked(out, f"encode-{rank}-of-{world}"):
+        for lock in sorted(out.glob(".encode-*-of-*.lock")):
+            if not lock.stem.endswith(f"-of-{world}"):
+                with locked(out, lock.stem.removeprefix(".")):
+                    pass
+        yield
+
+
 def require_same_settings(out: Path, base: Base, options: Options) -> None:
     """Write the folder's settings, ``encode.json``, or compare them with those that it has.
 
@@ -127,10 +153,10 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
     """
     ours = {"format": FORMAT, "options": asdict(options), "base": base.identity()}
     file = out / SETTINGS
-    if not file.exists():
+    if not os.path.lexists(file):
         write_whole(file, json.dumps(ours, indent=2) + "\n")
         return
-    theirs = read_json(file)
+    theirs = read_json(file, Settings)
     for part in ("options", "base"):
         for key, value in ours[part].items():
             stored = theirs.get(part, {}).get(key)
@@ -153,11 +179,11 @@ def _encode_unit(source: Source, unit: str, base: Base, options: Options, batch:
     """Return the bytes of a unit's shard."""
     digest = source.digest(unit)
     reasons = _Reasons()
-    groups: dict[Shape, _Group] = {}
+    shard = _Shard(base, options, unit)
     waiting: dict[Shape, list[tuple[np.ndarray, Item]]] = {}
-    shapes = options.shapes
-    read = lambda item: _read(item, options, shapes)  # noqa: E731
-    for item, found in _ahead(source.items(unit), read, decoders, 4 * decoders + batch):
+    shapes, budget = options.shapes, Budget()
+    read = lambda item: _read(item, options, shapes, budget)  # noqa: E731
+    for item, found in _ahead(source.items(unit), read, decoders, 4 * decoders + batch, budget.total // 2):
         if isinstance(found, str):
             reasons.skipped.append((item.key, found))
             continue
@@ -165,81 +191,127 @@ def _encode_unit(source: Source, unit: str, base: Base, options: Options, batch:
         row = waiting.setdefault(found.shape, [])
         row.append((found.pixels, item))
         if len(row) == batch:
-            _encode_batch(base, groups.setdefault(found.shape, _Group()), row)
+            shard.add(found.shape, row)
     for shape, row in waiting.items():
         if row:
-            _encode_batch(base, groups.setdefault(shape, _Group()), row)
-    return _packed(groups, reasons, base, options, digest)
+            shard.add(shape, row)
+    return shard.packed(reasons, digest)
 
 
-def _ahead(items: Iterable[Any], work: Callable[[Any], Any], threads: int, depth: int) -> Iterator[tuple[Any, Any]]:
-    """Yield (item, work(item)) in order; threads work on up to ``depth`` items ahead."""
+def _ahead(
+    items: Iterable[Item | Skipped], work: Callable[[Any], Any], threads: int, depth: int, most: int
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (item, work(item)) in order; threads work on up to ``depth`` items ahead, whose files have up to ``most`` bytes in memory."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[tuple[Any, Future]] = deque()
+        held = 0
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            if len(waiting) >= depth:
+            held += _in_memory(item)
+            while len(waiting) >= depth or (waiting and held > most):
                 first, done = waiting.popleft()
+                held -= _in_memory(first)
                 yield first, done.result()
         for first, done in waiting:
             yield first, done.result()
 
 
-def _read(item: Item | Skipped, options: Options, shapes: list[Shape]) -> _Picture | str:
+def _in_memory(item: Item | Skipped) -> int:
+    """Return the bytes of a picture's file where it is in memory."""
+    content = item.picture if isinstance(item, Item) else None
+    return content.getbuffer().nbytes if isinstance(content, io.BytesIO) else 0
+
+
+def _read(item: Item | Skipped, options: Options, shapes: list[Shape], budget: Budget) -> _Picture | str:
     """Return a picture, or the reason why it cannot be used."""
     if isinstance(item, Skipped):
         return item.reason
     smallest = options.smallest or max(1, options.size // 2)
     try:
-        picture, notes = pictures.load(item.picture, smallest, enough=max(map(max, shapes)))
+        opened = pictures.opened(item.picture, smallest, enough=max(map(max, shapes)))
+        needed = pictures.memory_to_decode(opened)
+        if needed > budget.total:
+            return (
+                f"is too large for the memory: {opened.width} x {opened.height} needs about {needed / GIB:.2g} GiB, "
+                f"and pictures may take {budget.total / GIB:.2g}"
+            )
+        with budget.taken(needed):
+            picture, notes = pictures.decoded(opened)
+            shape = pictures.nearest_bucket(picture, shapes)
+            return _Picture(shape, pictures.fit(picture, *shape), notes)
     except pictures.Unusable as reason:
         return str(reason)
-    shape = pictures.nearest_bucket(picture, shapes)
-    return _Picture(shape, pictures.fit(picture, *shape), notes)
 
 
-def _encode_batch(base: Base, group: _Group, row: list[tuple[np.ndarray, Item]]) -> None:
-    """Add the pictures in ``row`` to their group, and empty it."""
-    rgb = torch.from_numpy(np.stack([pixels for pixels, _ in row]))
-    group.latents.append(base.latents(rgb))
-    group.mean_lumas += lumas(rgb.permute(0, 3, 1, 2)).mean((1, 2)).tolist()
-    group.captions += [item.captions for _, item in row]
-    group.keys += [item.key for _, item in row]
-    row.clear()
+class _Shard:
+    """The pictures of a unit, encoded as far as they have come.
 
-
-def _packed(groups: dict[Shape, _Group], reasons: _Reasons, base: Base, options: Options, digest: str) -> bytes:
-    """Return a shard: tensors WHAT.HEIGHTxWIDTH, and everything else as JSON in its metadata.
-
-    The token ids of a picture's captions follow each other. Where a picture has several, ``captions`` holds the row of each picture's
-    first one, and the end: int32 (N + 1,). Otherwise row i is the caption of picture i.
+    Args:
+        unit: its name, for messages.
     """
-    tensors: dict[str, Tensor] = {}
-    keys, shapes = {}, {}
-    sums = LatentSums(base.vae.config.latent_channels)
-    for (height, width), group in sorted(groups.items()):
-        name = f"{height}x{width}"
-        latents = torch.cat(group.latents)
-        sums.add_latents(latents)
-        if options.low_frequency is not None:
-            latents = low_frequencies(latents, options.low_frequency)
-        tensors[f"latents.{name}"] = latents.half().contiguous()
-        for i, ids in enumerate(base.tokens([caption for captions in group.captions for caption in captions])):
-            tensors[f"tokens{i or ''}.{name}"] = ids
-        firsts = np.cumsum([0, *map(len, group.captions)])
-        if firsts[-1] > len(group.captions):
-            tensors[f"captions.{name}"] = torch.from_numpy(firsts.astype(np.int32))
-        tensors[f"luma.{name}"] = torch.tensor(group.mean_lumas)
-        keys[name], shapes[name] = group.keys, list(latents.shape[1:])
-    metadata = {
-        "source": digest,
-        "count": sum(map(len, keys.values())),
-        "captions": sum(len(captions) for group in groups.values() for captions in group.captions),
-        "skipped": reasons.skipped,
-        "notes": reasons.notes,
-        "keys": keys,
-        "shapes": shapes,
-        "sums": sums.sums.tolist(),
-        "products": sums.products.tolist(),
-    }
-    return save(tensors or {"empty": torch.zeros(1)}, {"singdiffusion": json.dumps(metadata)})
+
+    def __init__(self, base: Base, options: Options, unit: str):
+        self.base, self.options, self.unit = base, options, unit
+        self.groups: dict[Shape, _Group] = {}
+        self.sums = LatentSums(base.vae.config.latent_channels)
+        self.bytes = 0  # of the latents
+
+    def add(self, shape: Shape, row: list[tuple[np.ndarray, Item]]) -> None:
+        """Encode the pictures in ``row``, all of one shape, and empty it.
+
+        Raises:
+            SingDiffusionError: the memory does not suffice.
+        """
+        self._require_memory(shape, len(row))
+        group = self.groups.setdefault(shape, _Group())
+        rgb = torch.from_numpy(np.stack([pixels for pixels, _ in row]))
+        latents = self.base.latents(rgb)
+        self.sums.add_latents(latents)
+        if self.options.low_frequency is not None:
+            latents = low_frequencies(latents, self.options.low_frequency)
+        group.latents.append(latents.half().contiguous())
+        self.bytes += group.latents[-1].nbytes
+        group.mean_lumas += lumas(rgb.permute(0, 3, 1, 2)).mean((1, 2)).tolist()
+        group.captions += [item.captions for _, item in row]
+        group.keys += [item.key for _, item in row]
+        row.clear()
+
+    def _require_memory(self, shape: Shape, count: int) -> None:
+        """Check that the memory suffices for packing what there is, and on a CPU for the VAE's first layer on ``count`` pictures."""
+        require_memory(2 * self.bytes, f"packing the shard {self.unit}")
+        vae = self.base.vae
+        if vae.device.type == "cpu":
+            layer = count * math.prod(shape) * vae.config.block_out_channels[0] * vae.dtype.itemsize
+            what = f"encoding {count} pictures of {shape[1]} x {shape[0]} pixels at once"
+            require_memory(2 * layer, what, "batch")  # what goes into a layer, and what comes out
+
+    def packed(self, reasons: _Reasons, digest: str) -> bytes:
+        """Return a shard: tensors WHAT.HEIGHTxWIDTH, and everything else as JSON in its metadata.
+
+        The token ids of a picture's captions follow each other. Where a picture has several, ``captions`` holds the row of each picture's
+        first one, and the end: int32 (N + 1,). Otherwise row i is the caption of picture i.
+        """
+        tensors: dict[str, Tensor] = {}
+        keys, shapes = {}, {}
+        for (height, width), group in sorted(self.groups.items()):
+            name = f"{height}x{width}"
+            latents = tensors[f"latents.{name}"] = torch.cat(group.latents)
+            for i, ids in enumerate(self.base.tokens([caption for captions in group.captions for caption in captions])):
+                tensors[f"tokens{i or ''}.{name}"] = ids
+            firsts = np.cumsum([0, *map(len, group.captions)])
+            if firsts[-1] > len(group.captions):
+                tensors[f"captions.{name}"] = torch.from_numpy(firsts.astype(np.int32))
+            tensors[f"luma.{name}"] = torch.tensor(group.mean_lumas)
+            keys[name], shapes[name] = group.keys, list(latents.shape[1:])
+        metadata = {
+            "source": digest,
+            "count": sum(map(len, keys.values())),
+            "captions": sum(len(captions) for group in self.groups.values() for captions in group.captions),
+            "skipped": reasons.skipped,
+            "notes": reasons.notes,
+            "keys": keys,
+            "shapes": shapes,
+            "sums": self.sums.sums.tolist(),
+            "products": self.sums.products.tolist(),
+        }
+        return save(tensors or {"empty": torch.zeros(1)}, {"singdiffusion": json.dumps(metadata)})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import SingDiffusionError, one_line_error
+from ..errors import SingDiffusionError, one_line_error, reason
 from .captions import CAPTIONS, caption_of, of_row
 from .items import Item, Numbered, Skipped, digest_of
 
@@ -38,7 +39,8 @@ class HuggingFaceDataset(Numbered):
                 f"the data set {name} needs a column of pictures ({', '.join(PICTURES)}) and one of captions "
                 f"({', '.join(CAPTIONS)}); it has {', '.join(columns)}"
             )
-        self.rows = rows.cast_column(self.picture, Image(decode=False))
+        with one_line_error(f"the column {self.picture} of the data set {name} holds no pictures"):
+            self.rows = rows.cast_column(self.picture, Image(decode=False))
         self.count = len(rows)
 
     @classmethod
@@ -50,7 +52,8 @@ class HuggingFaceDataset(Numbered):
         """
         from datasets import DatasetDict, load_from_disk
 
-        loaded = load_from_disk(str(folder))
+        with one_line_error(f"the data set {folder} cannot be read"):
+            loaded = load_from_disk(str(folder))
         if isinstance(loaded, DatasetDict):
             if split not in loaded:
                 raise SingDiffusionError(
@@ -75,18 +78,30 @@ class HuggingFaceDataset(Numbered):
     def items(self, unit: str) -> Iterator[Item | Skipped]:
         """Yield the rows of a unit; of several columns of captions the first that holds one counts."""
         for i in self._range(unit):
-            row, key = self.rows[i], f"row {i}"
-            stored = row[self.picture] or {}
-            content = io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored.get("path")
-            found = caption_of(of_row(row))
-            if content is None:
-                yield Skipped(key, "has no picture")
-            elif found.texts:
-                yield Item(key, content, found.texts, found.notes)
-            else:
-                yield Skipped(key, found.reason)
+            try:
+                row = self.rows[i]
+            except Exception as error:  # pyarrow's kinds, and those of datasets
+                yield Skipped(f"row {i}", f"cannot be read: {reason(error)}")
+                continue
+            yield self._item(f"row {i}", row)
+
+    def _item(self, key: str, row: dict[str, Any]) -> Item | Skipped:
+        stored = row[self.picture]
+        content = _content(stored) if isinstance(stored, dict) else None
+        if content is None:
+            return Skipped(key, "has no picture")
+        if isinstance(content, str) and not os.path.isfile(content):
+            return Skipped(key, f"names a picture that is not there: {content}")
+        found = caption_of(of_row(row))
+        return Item(key, content, found.texts, found.notes) if found.texts else Skipped(key, found.reason)
 
     def digest(self, unit: str) -> str:
         """Return a digest of the unit's number and of the data set's fingerprint."""
         # datasets has no public digest of a data set's content; this one also names its cache files
         return digest_of([unit, self.unit_size, self.rows._fingerprint])
+
+
+def _content(stored: dict[str, Any]) -> io.BytesIO | str | None:
+    """Return a stored picture's bytes or path, or None where it has neither."""
+    content, path = stored.get("bytes"), stored.get("path")
+    return io.BytesIO(content) if isinstance(content, bytes) and content else path if isinstance(path, str) else None

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
-import json
+import os
 import posixpath
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import SingDiffusionError
-from .captions import of_row
+from ..errors import SingDiffusionError, reason
+from ..memory import require_memory
+from ..reading import parse_json
+from .captions import MOST_CAPTIONS, of_row
 from .items import Skipped
 from .listing import Listing
 
 NAME, SUFFIXES = "metadata", (".jsonl", ".csv")
+FILE_NAME = "file_name"  # the column that names a picture
+MEMORY = 6  # bytes that a byte of rows takes in memory
+NOT_UTF_8 = "its row is not UTF-8"
 
 
 class Metadata:
@@ -30,10 +35,10 @@ class Metadata:
     Attributes:
         files: the metadata files, in the order of their paths.
         captions: name of a picture within the folder -> the values of its rows.
-        unused: rows without a picture, and metadata files of other formats, with the reason.
+        unused: rows that cannot be read or have no picture, and metadata files of other formats, with the reason.
 
     Raises:
-        SingDiffusionError: a metadata file cannot be read, or a row has no ``file_name``.
+        SingDiffusionError: a metadata file cannot be read, or none of its rows.
     """
 
     def __init__(self, listing: Listing):
@@ -48,13 +53,28 @@ class Metadata:
         names = _Names(listing) if self.files else None
         for file in self.files:
             assert names is not None
-            folder = listing.key(file.parent)
-            for name, raw in _rows(file):
-                self.captions.setdefault(names.key(folder, name), []).append(raw)
+            self._read(file, listing, names)
         if names is not None:
             self.unused += [
                 Skipped(key, names.why_absent(key)) for key in sorted(set(self.captions) - set(names.pictures))
             ]
+
+    def _read(self, file: Path, listing: Listing, names: _Names) -> None:
+        """Add the rows of a file, those that cannot be used to ``unused``."""
+        folder, bad, good = listing.key(file.parent), [], 0
+        for number, row in _rows(file):
+            if isinstance(row, str):
+                bad.append(Skipped(f"{listing.key(file)}, line {number}", row))
+                continue
+            good += 1
+            values = self.captions.setdefault(names.key(folder, row[0]), [])
+            if len(values) <= MOST_CAPTIONS:  # one more, so that a note names it
+                values.append(row[1])
+        if bad and not good:
+            raise SingDiffusionError(
+                f"{file} has no row that can be used: of line {bad[0].key.rpartition(' ')[2]}, {bad[0].reason}"
+            )
+        self.unused += bad
 
 
 class _Names:
@@ -62,6 +82,7 @@ class _Names:
 
     def __init__(self, listing: Listing):
         self.root = listing.root
+        self._start = f"{listing.root.resolve().as_posix()}/"
         self.pictures = dict.fromkeys(map(listing.key, listing.pictures))
         self._composed = {unicodedata.normalize("NFC", key): key for key in self.pictures}  # macOS decomposes names
         self._folded = {key.casefold(): key for key in self.pictures}
@@ -71,7 +92,7 @@ class _Names:
         found = ""
         for form in (name, name.replace("\\", "/")):
             found = posixpath.normpath(posixpath.join(folder, form))
-            found = found.removeprefix(f"{self.root.resolve().as_posix()}/")
+            found = found.removeprefix(self._start)
             found = (
                 self._composed.get(unicodedata.normalize("NFC", found), found) if found not in self.pictures else found
             )
@@ -81,50 +102,70 @@ class _Names:
 
     def why_absent(self, key: str) -> str:
         """Return the reason why a name of the metadata leads to no picture."""
-        if (self.root / key).exists():
+        if os.path.exists(self.root / key):  # other than Path.exists, also where the name is too long for the system
             return "is named in the metadata but is not a picture that is used"
         other = self._folded.get(key.casefold())
         return "is named in the metadata but does not exist" + (f": there is {other}" if other else "")
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """Yield (file_name, stored caption) of each row."""
-    if file.suffix.lower() == ".csv":
-        yield from _table_rows(file)
-        return
-    # not splitlines(): it also splits at U+2028 and others, which JSON allows within a string
-    for number, line in enumerate(_text(file).split("\n"), 1):
-        if line.strip():
-            yield _json_row(file, number, line)
+Row = tuple[str, Any]
+"""(file_name, stored caption)."""
 
 
-def _text(file: Path) -> str:
+def _rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    """Yield (line, row, or the reason why there is none) of each row of a metadata file.
+
+    Raises:
+        SingDiffusionError: the file cannot be read, has none of the columns that are needed, or is larger than the memory allows.
+    """
     try:
-        return file.read_bytes().decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
+        require_memory(MEMORY * file.stat().st_size, f"reading {file}")
+        if file.suffix.lower() == ".csv":
+            yield from _table_rows(file)
+        else:
+            yield from _json_rows(file)
     except OSError as error:
-        raise SingDiffusionError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SingDiffusionError(f"{file} is not UTF-8") from error
+        raise SingDiffusionError(f"cannot read {file}: {reason(error)}") from error
 
 
-def _table_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    rows = csv.DictReader(io.StringIO(_text(file), newline=""))
-    try:
-        for row in rows:
-            yield _row(f"{file}, line {rows.line_num}", row)
-    except csv.Error as error:
-        raise SingDiffusionError(f"{file} is not CSV after line {rows.line_num}: {error}") from error
+def _json_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    with file.open(
+        "rb"
+    ) as opened:  # lines of bytes end at no other character, such as U+2028, which JSON allows in a string
+        for number, line in enumerate(opened, 1):
+            content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if content.strip():
+                try:
+                    yield number, _row(parse_json(content, "its row"))
+                except SingDiffusionError as error:
+                    yield number, str(error)
 
 
-def _json_row(file: Path, number: int, line: str) -> tuple[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise SingDiffusionError(f"{file}, line {number} is not JSON") from error
-    return _row(f"{file}, line {number}", row)
+def _table_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    # bytes that are not UTF-8 become lone surrogates, so that they cost their row only
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as opened:
+        rows = csv.DictReader(opened)
+        try:
+            columns = rows.fieldnames or []
+        except csv.Error as error:
+            raise SingDiffusionError(f"{file} is not CSV: {error}") from error
+        if FILE_NAME not in columns:
+            raise SingDiffusionError(f"{file} has no column {FILE_NAME}")
+        while True:
+            try:
+                row = next(rows)
+                yield rows.line_num, NOT_UTF_8 if _has_bytes(row) else _row(row)
+            except csv.Error as error:
+                yield rows.reader.line_num, f"its row is not CSV: {error}"
+            except StopIteration:
+                return
 
 
-def _row(where: str, row: Any) -> tuple[str, Any]:
-    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-        raise SingDiffusionError(f"{where} has no file_name")
-    return row["file_name"], of_row(row)
+def _has_bytes(row: dict[Any, Any]) -> bool:
+    """Return whether a row holds bytes that are not UTF-8."""
+    return any("\udc80" <= c <= "\udcff" for value in row.values() if isinstance(value, str) for c in value)
+
+
+def _row(row: dict[Any, Any]) -> Row | str:
+    name = row.get(FILE_NAME)
+    return (name, of_row(row)) if isinstance(name, str) and name else f"its row has no {FILE_NAME}"

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
+import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
-from ..errors import SingDiffusionError
-from ..reading import read_json
-from .manifest import FORMAT, MANIFEST, read_metadata
+from ..errors import SingDiffusionError, reason
+from ..reading import checked, parse_json, read_json
+from .checks import require_right
+from .manifest import FORMAT, MANIFEST, Count, Manifest, Positive, ShardEntry, damaged, read_metadata
 
 MOST_OPEN = 256  # shards mapped at once; a process may open some thousand files, and a data set may have more shards
+MOST_HEADER = 100_000_000  # bytes; safetensors reads no larger ones
 HELD_OUT_SEED = 20_240
 _IN_MEMORY = np.int64, np.float32  # of token ids and latents
 _TYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
@@ -46,13 +49,16 @@ class LatentDataset:
         file = folder / MANIFEST
         if not file.is_file():
             raise SingDiffusionError(f"{folder} has no {MANIFEST}: run singdiffusion encode until it is complete")
-        self.folder, self.manifest = folder, read_json(file)
-        if self.manifest.get("format", 1) > FORMAT:
+        raw = read_json(file)
+        number = checked(raw.get("format", 1), f"the format in {file}", int)
+        if number > FORMAT:
             raise SingDiffusionError(
-                f"{folder} is of format {self.manifest['format']}, and this version of singdiffusion reads up to {FORMAT}"
+                f"{folder} is of format {number}, and this version of singdiffusion reads up to {FORMAT}"
             )
+        self.folder, self.manifest = folder, checked(raw, file, Manifest)
         shards = self.manifest["shards"]
-        self.layouts = [_layout(folder / shard["file"], shard["bytes"]) for shard in shards]
+        _require_counts(file, self.manifest)
+        self.layouts = [_layout(folder / shard["file"], shard, self.manifest) for shard in shards]
         self.groups = sorted({name for shard in shards for name in shard["groups"]})
         if not self.groups:
             raise SingDiffusionError(f"{folder} holds no pictures")
@@ -62,12 +68,30 @@ class LatentDataset:
         self._tensors = functools.lru_cache(MOST_OPEN)(self._mapped)
 
     def _mapped(self, shard: int) -> dict[str, np.ndarray]:
-        """Return the tensors of a shard, on one memory map."""
-        mapped = np.memmap(self.folder / self.manifest["shards"][shard]["file"], np.uint8, "r")
-        return {
+        """Return the tensors of a shard, on one memory map.
+
+        Raises:
+            SingDiffusionError: it gives a picture captions that are not there.
+        """
+        file = self.folder / self.manifest["shards"][shard]["file"]
+        mapped = np.memmap(file, np.uint8, "r")
+        tensors = {
             name: mapped[start:end].view(kind).reshape(shape)
             for name, (kind, shape, start, end) in self.layouts[shard].items()
         }
+        for name, firsts in tensors.items():
+            kind, _, group = name.partition(".")
+            if kind == "captions" and not _rising(firsts, len(tensors[f"tokens.{group}"])):
+                raise damaged(file, f"its {name} are not rows of its captions")
+        return tensors
+
+    def verify(self, report: Callable[[str], None] | None = None, rank: int = 0, world: int = 1) -> None:
+        """Check the content of the shards against the manifest, see ``checks.require_right``.
+
+        Raises:
+            SingDiffusionError: a shard holds something else.
+        """
+        require_right(self.folder, self.manifest["shards"], report, rank, world)
 
     def place(self, row: int) -> tuple[str, int, int]:
         """Return where a row is: (group, number of its shard, row of the group's tensors in that shard)."""
@@ -176,23 +200,85 @@ class LatentDataset:
         return found
 
 
-def _layout(file: Path, size: int) -> dict[str, tuple[Any, list[int], int, int]]:
-    """Return name -> (type, shape, first byte, end) of a safetensors file's tensors."""
+def _require_counts(file: Path, manifest: Manifest) -> None:
+    """Check that the counts of a manifest add up.
+
+    Raises:
+        SingDiffusionError: they do not.
+    """
+    for shard in manifest["shards"]:
+        if sum(shard["groups"].values()) != shard["count"]:
+            raise SingDiffusionError(f"{file}: the count of {shard['file']} is not the sum of its groups; encode again")
+    if sum(shard["count"] for shard in manifest["shards"]) != manifest["count"]:
+        raise SingDiffusionError(f"{file}: its count is not the sum of its shards; encode again")
+
+
+class _Tensor(TypedDict):
+    """A tensor in the header of a safetensors file."""
+
+    dtype: Literal["F16", "F32", "I32"]
+    shape: list[Positive]
+    data_offsets: tuple[Count, Count]
+
+
+Layout = dict[str, tuple[Any, list[int], int, int]]
+"""Name -> (type, shape, first byte, end) of the tensors of a shard."""
+
+
+def _layout(file: Path, shard: ShardEntry, manifest: Manifest) -> Layout:
+    """Return the layout of a shard, from its header.
+
+    Raises:
+        SingDiffusionError: the file is missing or damaged, or does not fit the manifest.
+    """
     try:
-        if file.stat().st_size != size:
-            raise SingDiffusionError(f"{file} is not as long as the manifest states; delete it and encode again")
+        if not file.is_file():
+            raise SingDiffusionError("there is no such file")
+        if file.stat().st_size != shard["bytes"]:
+            raise SingDiffusionError(f"it is not as long as the manifest states, {shard['bytes']:,} bytes")
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
-            header = json.loads(opened.read(length))
-    except SingDiffusionError:
-        raise
-    except (OSError, ValueError, struct.error) as error:
-        raise SingDiffusionError(f"{file} is missing or damaged; delete it and encode again") from error
-    return {
-        name: (_TYPES[entry["dtype"]], entry["shape"], *(8 + length + at for at in entry["data_offsets"]))
-        for name, entry in header.items()
-        if name not in ("__metadata__", "empty")
-    }
+            if length > min(shard["bytes"] - 8, MOST_HEADER):
+                raise SingDiffusionError(f"its header cannot have {length:,} bytes")
+            header = parse_json(opened.read(length), "its header")
+        header.pop("__metadata__", None)
+        tensors = checked(header, "its header", dict[str, _Tensor])
+        layout = {name: _tensor(name, each, 8 + length, shard["bytes"]) for name, each in tensors.items()}
+        for group, count in shard["groups"].items():
+            _require_group(group, count, layout, manifest)
+    except (SingDiffusionError, OSError, struct.error) as error:
+        raise damaged(file, reason(error)) from error
+    layout.pop("empty", None)
+    return layout
+
+
+def _tensor(name: str, entry: _Tensor, start: int, size: int) -> tuple[Any, list[int], int, int]:
+    kind, (first, end) = _TYPES[entry["dtype"]], entry["data_offsets"]
+    needed = math.prod(entry["shape"]) * np.dtype(kind).itemsize
+    if not (end - first == needed and start + end <= size):
+        raise SingDiffusionError(f"the bytes of {name:.40} are not those of its shape")
+    return kind, entry["shape"], start + first, start + end
+
+
+def _require_group(group: str, count: int, layout: Layout, manifest: Manifest) -> None:
+    """Check that the tensors of a group are there, and of the shapes that the manifest states."""
+    base, kept = manifest["base"], manifest["options"]["low_frequency"]
+    sides = [side // base["vae_scale"] if kept is None else kept for side in map(int, group.split("x"))]
+    firsts, tokens = f"captions.{group}", layout.get(f"tokens.{group}")
+    rows = count if firsts not in layout or tokens is None else tokens[1][0]
+    wanted = {f"latents.{group}": (np.float16, [count, base["latent_channels"], *sides])}
+    wanted |= {f"tokens{i or ''}.{group}": (np.int32, [rows, length]) for i, length in enumerate(base["tokens"])}
+    if firsts in layout:
+        wanted[firsts] = np.int32, [count + 1]
+    for name, (kind, shape) in wanted.items():
+        found = layout.get(name)
+        if found is None or found[:2] != (kind, shape):
+            raise SingDiffusionError(f"its {name} is missing or of another shape or type than the manifest states")
+
+
+def _rising(firsts: np.ndarray, end: int) -> bool:
+    """Return whether numbers begin with 0, rise, and end with ``end``."""
+    return firsts[0] == 0 and firsts[-1] == end and bool((np.diff(firsts) > 0).all())
 
 
 def _number_type(data: Any) -> Any:

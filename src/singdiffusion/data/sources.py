@@ -6,10 +6,14 @@ picture with a caption, and a ``Skipped`` for anything that cannot be used, so t
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, reason
+from ..reading import DEEPEST
 from .folders import Folder
 from .huggingface import HuggingFaceDataset
 from .items import Item, Skipped, Source
@@ -17,6 +21,10 @@ from .listing import list_folder
 from .tars import TarShards
 
 __all__ = ["Item", "Skipped", "Source", "TarsAndPictures", "open_source"]
+
+MOST_NAMES = 1_000_000  # of a brace pattern
+_INNER = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?")
 
 
 def open_source(source: str, unit_size: int = 2048, split: str = "train") -> Source:
@@ -31,14 +39,18 @@ def open_source(source: str, unit_size: int = 2048, split: str = "train") -> Sou
     Raises:
         SingDiffusionError: it is none of these, or holds no pictures.
     """
-    path = Path(source)
-    if path.is_file() and path.suffix.lower() == ".tar":
+    if not source.strip() or "\0" in source:
+        raise SingDiffusionError(
+            "the source must be the name of a folder, of .tar shards or of a data set, not " + repr(source)
+        )
+    path = Path(source)  # os.path takes names that are too long for the system as ones that do not exist
+    if os.path.isfile(path) and path.suffix.lower() == ".tar":
         return TarShards([path])
-    if "{" in source and not path.exists():
+    if "{" in source and not os.path.exists(path):
         return TarShards([Path(p) for p in _braces(source)])
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, unit_size, split)
-    if path.exists():
+    if os.path.exists(path):
         raise SingDiffusionError(f"{source} is a file; a source is a folder, .tar shards or a data set's hub id")
     return HuggingFaceDataset.from_hub(source, split, unit_size)
 
@@ -90,6 +102,50 @@ class TarsAndPictures:
 
 
 def _braces(pattern: str) -> list[str]:
-    from braceexpand import braceexpand
+    """Return the names of a brace pattern.
 
-    return list(braceexpand(pattern))
+    Raises:
+        SingDiffusionError: its braces do not pair, or it stands for more than ``MOST_NAMES``.
+    """
+    from braceexpand import UnbalancedBracesError, braceexpand
+
+    count = _count(pattern)
+    if count > MOST_NAMES:
+        raise SingDiffusionError(f"{pattern:.200} stands for {count:,} names; at most {MOST_NAMES:,} are read")
+    try:
+        return list(braceexpand(pattern))
+    except (UnbalancedBracesError, ValueError) as error:
+        raise SingDiffusionError(f"{pattern:.200} is not a pattern of names: {reason(error)}") from error
+
+
+def _count(pattern: str) -> int:
+    """Return how many names a brace pattern stands for, from its inner braces outwards.
+
+    Raises:
+        SingDiffusionError: its braces are nested too deeply.
+    """
+    counts: list[int] = []
+
+    def count(found: re.Match[str]) -> str:
+        counts.append(_alternatives(found[1], counts))
+        return f"\0{len(counts) - 1}\0"
+
+    inner = pattern
+    for _ in range(DEEPEST):
+        inner, changed = _INNER.subn(count, inner)
+        if not changed:
+            return _product(inner, counts)
+    raise SingDiffusionError(f"{pattern:.200} is not a pattern of names: braces are nested more than {DEEPEST} deep")
+
+
+def _alternatives(content: str, counts: list[int]) -> int:
+    """Return how many names the content of a pair of braces stands for; \0I\0 in it stands for ``counts[I]``."""
+    numbers = _RANGE.fullmatch(content)
+    if numbers is None:
+        return sum(_product(one, counts) for one in content.split(","))
+    first, last, step = (int(number or 1) for number in numbers.groups())
+    return abs(last - first) // max(1, abs(step)) + 1
+
+
+def _product(text: str, counts: list[int]) -> int:
+    return math.prod(counts[int(number)] for number in text.split("\0")[1::2])

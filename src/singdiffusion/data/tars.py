@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
-import tarfile
-import zlib
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import SingDiffusionError
+from .archives import Archive, Damage, Member
 from .captions import CAPTION_SUFFIXES, MOST_BYTES, MOST_JSON, NONE, Captions, chosen, of_file
 from .formats import picture_suffixes, why_not
 from .items import Item, Skipped, changed, digest_of
 
-DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error)
-CUT = "unexpected end of data"
+MOST_PICTURE = (
+    2**30
+)  # bytes of a picture's file; one of the most pixels that are decoded, 8-bit and not compressed, has 0.6 GiB
 
 
 @dataclass
@@ -25,7 +26,7 @@ class _Group:
     Attributes:
         key: name up to the first dot of the file's name, as webdataset groups members.
         pictures: suffix -> (number in the archive, the member).
-        captions: suffix -> content.
+        captions: suffix -> what a caption file holds.
         others: suffixes of other members.
         time: 1 for the first group of a key, 2 for another of the same names, ...
         mixed: a name occurs again before the group was complete, so its members cannot be paired.
@@ -33,8 +34,8 @@ class _Group:
 
     key: str
     time: int = 1
-    pictures: dict[str, tuple[int, tarfile.TarInfo]] = field(default_factory=dict)
-    captions: dict[str, bytes] = field(default_factory=dict)
+    pictures: dict[str, tuple[int, Member]] = field(default_factory=dict)
+    captions: dict[str, Captions] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     first: int = 0
     mixed: int = 0
@@ -68,7 +69,7 @@ class TarShards:
     """
 
     def __init__(self, files: list[Path]):
-        missing = [str(file) for file in files if not file.is_file()]
+        missing = [str(file) for file in files if not os.path.isfile(file)]
         if missing:
             raise SingDiffusionError(f"shard {missing[0]} does not exist ({len(missing)} of {len(files)} are missing)")
         self.files = {file.stem: file for file in files}
@@ -83,7 +84,7 @@ class TarShards:
         """Yield the pictures in their order; of a damaged archive what is readable, and a ``Skipped`` where it ends."""
         file, last, damage = self.files[unit], None, ""
         try:
-            with tarfile.open(file) as archive:
+            with Archive(file) as archive:
                 found = _Scan(archive)
                 damage = found.damage
                 for line in found.lines():
@@ -91,7 +92,7 @@ class TarShards:
                         continue  # what it lacks stood behind the damage
                     yield line
                     last = line.key
-        except DAMAGE as error:
+        except Damage as error:
             damage = damage or str(error)
         if damage:
             yield Skipped(f"{file.name} after {last}" if last else file.name, f"the shard is damaged: {damage}")
@@ -112,43 +113,50 @@ class _Scan:
         last: name of the group of the last member that was read.
     """
 
-    def __init__(self, archive: tarfile.TarFile):
+    def __init__(self, archive: Archive):
         self.archive, self.damage, self.last = archive, "", None
         self._groups: list[_Group] = []
         self._latest: dict[str, _Group] = {}
         self._skipped: list[tuple[int, Skipped]] = []
+        self._links: list[tuple[_Group, str, Member]] = []  # captions that are links to what was not there yet
         try:
-            for number, member in enumerate(archive):
-                if member.isfile() or member.issym() or member.islnk():
-                    self._add(number, member)
-            _require_end(archive)
-        except DAMAGE as error:
+            for number, member in enumerate(archive.members()):
+                self._add(number, member)
+        except Damage as error:
             self.damage = str(error)
+        try:
+            for group, suffix, member in self._links:
+                self._add_caption(group, suffix, archive.followed(member))
+        except Damage as error:
+            self.damage = self.damage or str(error)
 
     def lines(self) -> Iterator[Item | Skipped]:
         """Yield pictures, and what cannot be used, in the order of the archive.
 
         Raises:
-            ReadError: a picture cannot be read whole.
+            Damage: a picture cannot be read whole.
         """
         rows = [row for group in self._groups for row in _rows(group)]
         rows += [(number, line, None) for number, line in self._skipped]
         for _, line, member in sorted(rows, key=lambda row: row[0]):
-            if member is None or isinstance(line, Skipped):
-                yield line
-                continue
-            try:
-                yield Item(line.key, io.BytesIO(self._content(member)), line.captions, line.notes)
-            except KeyError:
-                yield Skipped(line.key, "is a link to a member that is not there")
+            yield line if member is None or isinstance(line, Skipped) else self._picture(line, member)
 
-    def _add(self, number: int, member: tarfile.TarInfo) -> None:
+    def _picture(self, line: Item, member: Member) -> Item | Skipped:
+        found = self.archive.followed(member)
+        if found is None:
+            return Skipped(line.key, "is a link to a member that is not there")
+        if found.size > MOST_PICTURE:
+            return Skipped(line.key, f"is too large a file: {found.size:,} bytes; at most {MOST_PICTURE:,} are read")
+        return replace(line, picture=io.BytesIO(self.archive.read(found, found.size)))
+
+    def _add(self, number: int, member: Member) -> None:
         key, suffix = _key_and_suffix(member.name)
         end = f".{suffix.rpartition('.')[2]}"
         picture, caption = end in picture_suffixes(), end in CAPTION_SUFFIXES
-        if _hidden(member.name):
-            if picture or caption or why_not(end):
-                self._skipped.append((number, Skipped(member.name, "is a hidden file")))
+        reason = "is a hidden file" if _hidden(member.name) else member.bad
+        if reason:
+            if picture or caption or member.bad or why_not(end):
+                self._skipped.append((number, Skipped(member.name, reason)))
             return
         group = self._latest.get(key)
         if group is None or (group.complete and group.has(suffix) and not group.mixed):
@@ -159,31 +167,23 @@ class _Scan:
         self.last = group.name
         if picture:
             group.pictures[suffix] = number, member
-        elif caption:
-            most = MOST_JSON if end == ".json" else MOST_BYTES
-            try:
-                group.captions[suffix] = self._content(member, most + 1)
-            except KeyError:  # a link to nothing
-                group.others.append(suffix)
-        else:
+        elif not caption:
             group.others.append(suffix)
+        elif self.archive.followed(member) is None:
+            self._links.append((group, suffix, member))
+        else:
+            self._add_caption(group, suffix, member)
 
-    def _content(self, member: tarfile.TarInfo, most: int | None = None) -> bytes:
-        """Return the content of a member, up to ``most`` bytes.
-
-        Raises:
-            KeyError: it is a link to a member that is not there.
-            ReadError: the archive ends before it.
-        """
-        opened = self.archive.extractfile(member)
-        content = b"" if opened is None else opened.read() if most is None else opened.read(most)
-        size = member.size if most is None else min(member.size, most)
-        if len(content) < size:
-            raise tarfile.ReadError(CUT)
-        return content
+    def _add_caption(self, group: _Group, suffix: str, member: Member | None) -> None:
+        if member is None:  # a link to nothing
+            group.others.append(suffix)
+            return
+        end = f".{suffix.rpartition('.')[2]}"
+        most = MOST_JSON if end == ".json" else MOST_BYTES
+        group.captions[suffix] = of_file(end, self.archive.read(member, most + 1))
 
 
-Row = tuple[int, "Item | Skipped", "tarfile.TarInfo | None"]
+Row = tuple[int, "Item | Skipped", "Member | None"]
 
 
 def _rows(group: _Group) -> Iterator[Row]:
@@ -220,9 +220,7 @@ def _captions(group: _Group, suffix: str, variant: str, own: bool) -> Captions:
     names = [f"{variant}.{end}" if variant else end for end in ends] + [f"{suffix}.{end}" for end in ends]
     if variant and not own:
         names += ends
-    found = chosen(
-        (name, of_file(f".{name.rpartition('.')[2]}", group.captions[name])) for name in names if name in group.captions
-    )
+    found = chosen((name, group.captions[name]) for name in names if name in group.captions)
     if found.reason != NONE:
         return found
     seen = [one for one in (*group.captions, *group.others) if one not in names]
@@ -240,17 +238,3 @@ def _key_and_suffix(name: str) -> tuple[str, str]:
 
 def _hidden(name: str) -> bool:
     return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in name.split("/"))
-
-
-def _require_end(archive: tarfile.TarFile) -> None:
-    """Raise ReadError unless an archive really ends where ``tarfile`` stopped: ``tarfile`` takes a damaged header for the end."""
-    file = archive.fileobj
-    assert file is not None
-    file.seek(archive.offset)
-    block = file.read(tarfile.BLOCKSIZE)
-    if len(block) < tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("it is cut off")
-    while block:
-        if any(block):
-            raise tarfile.ReadError("a damaged header, or more behind its end")
-        block = file.read(1 << 20)

@@ -18,6 +18,7 @@ from .processes import Processes
 from .remedies import Remedy
 
 READ = 64  # pictures in memory at once
+MOST_SHOWN = 40  # prompts whose pictures a report shows
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PromptBrightness:
 
     Attributes:
         found: prompt id -> brightness.
-        shown: prompt id -> the first pictures, for a report.
+        shown: prompt id -> the first pictures, for a report, of the first ``MOST_SHOWN`` prompts.
         settings: of the gallery that holds the pictures.
     """
 
@@ -57,7 +58,8 @@ def measure(
         gallery = painter.paint(remedy, jobs, advance=advance)
         found = brightness_of(gallery, jobs, painter.processes)
         shown = {
-            prompt.id: gallery.examples(jobs_of_prompts([prompt], min(pictures, EXAMPLES), seed)) for prompt in prompts
+            prompt.id: gallery.examples(jobs_of_prompts([prompt], min(pictures, EXAMPLES), seed))
+            for prompt in prompts[:MOST_SHOWN]
         }
         measured.append(PromptBrightness(painter.model, remedy, found, shown, gallery.settings))
     return measured
@@ -69,9 +71,10 @@ def brightness_of(gallery: Gallery, jobs: Sequence[Job], processes: Processes) -
     means: list[float] = []
     counts = []
     for batch in gallery.batches(mine, READ):
-        values = lumas(batch)
-        means += values.mean((1, 2)).tolist()
-        counts += [histogram(picture) for picture in values]
+        for picture in batch:  # one at a time, because lumas take many times the memory of 8 bits
+            values = lumas(picture[None])
+            means.append(float(values.mean()))
+            counts.append(histogram(values))
     every = processes.gather(list(zip(means, counts, strict=True)))
     by_prompt: dict[str, list[tuple[float, np.ndarray]]] = {}
     for job, each in zip(jobs, every, strict=True):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 from ..compat import named_weights
+from ..painting.metadata import json_text
 
 SAMPLED = 64  # numbers of each weight that go into a digest
 
 
 def digest(value: Any) -> str:
     """Return 16 hexadecimal digits of a JSON value; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+    return hashlib.sha256(json_text(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def weights_digest(networks: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ paints them. So a run that was interrupted or shared gives the same pictures as 
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ..errors import SingDiffusionError
 from ..files import output_folder, write_whole
-from ..painting.metadata import OFF, ON, PictureSettings, settings_from
+from ..memory import require_memory
+from ..painting.metadata import OFF, ON, PictureSettings, json_text, settings_from
 from ..painting.png import png
 from ..painting.prompts import Prompt, slug
 from .digests import digest
@@ -28,6 +29,9 @@ from .processes import Processes
 
 SETTINGS = "settings.json"
 EXAMPLES = 8  # pictures that a report shows in a row
+JOB = 400  # bytes of a job, and of what is kept of its picture
+SHOWN_SIDE = 512  # pixels of these
+MOST_PIXELS = 2**25  # of the pictures that are in memory at once: 32 of 1024 x 1024
 FIRST_STEPS = {"singdiffusion": "method", "flat": "color"}  # remedy -> its option of SingDiffusion.enable
 
 
@@ -40,13 +44,27 @@ class Job:
 
 
 def jobs_of_prompts(prompts: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
-    """Return ``pictures`` jobs for every prompt, each prompt with the same seeds, counted up from ``seed``."""
+    """Return ``pictures`` jobs for every prompt, each prompt with the same seeds, counted up from ``seed``.
+
+    Raises:
+        SingDiffusionError: there are more than the memory can list.
+    """
+    _require_listable(len(prompts) * pictures)
     return [Job(prompt, seed + i) for prompt in prompts for i in range(pictures)]
 
 
 def jobs_of_captions(captions: Sequence[Prompt], pictures: int, seed: int) -> list[Job]:
-    """Return ``pictures`` jobs in all, each with a seed of its own; captions are used in order, and again when all are used."""
+    """Return ``pictures`` jobs in all, each with a seed of its own; captions are used in order, and again when all are used.
+
+    Raises:
+        SingDiffusionError: there are more than the memory can list.
+    """
+    _require_listable(pictures)
     return [Job(captions[i % len(captions)], seed + i) for i in range(pictures)]
+
+
+def _require_listable(pictures: int) -> None:
+    require_memory(JOB * pictures, f"a list of {pictures:,} pictures", "pictures")
 
 
 class Gallery:
@@ -96,7 +114,7 @@ class Gallery:
         if missing:
             output_folder(self.folder)
             if processes.first:
-                write_whole(self.folder / SETTINGS, json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n")
+                write_whole(self.folder / SETTINGS, json_text(self.settings, indent=2) + "\n")
         advance(len(jobs) - sum(map(len, missing)))
         for part in processes.share(missing):
             for job, image in zip(part, paint(part), strict=True):
@@ -131,23 +149,44 @@ class Gallery:
         """Return a picture, RGB.
 
         Raises:
-            SingDiffusionError: it is missing or damaged.
+            SingDiffusionError: it is missing or damaged, or larger than the memory.
         """
         file = self.file(job)
         try:
             with Image.open(file) as picture:
+                require_memory(4 * 3 * picture.width * picture.height, f"the picture {file}")
                 return picture.convert("RGB")
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a damaged PNG
+        except SingDiffusionError:
+            raise
+        except Exception as error:  # Pillow raises many kinds for a damaged PNG
             raise SingDiffusionError(f"the picture {file} cannot be read; delete it and run again") from error
 
     def examples(self, jobs: Sequence[Job]) -> list[Image.Image]:
-        """Return the first ``EXAMPLES`` pictures, for a report."""
-        return [self.read(job) for job in jobs[:EXAMPLES]]
+        """Return the first ``EXAMPLES`` pictures, for a report: larger ones are reduced to ``SHOWN_SIDE``."""
+        images = [self.read(job) for job in jobs[:EXAMPLES]]
+        for image in images:
+            image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        return images
 
     def batches(self, jobs: Sequence[Job], size: int = 32) -> Iterator[torch.Tensor]:
-        """Yield pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs."""
+        """Yield pictures from the disk, uint8 (B, 3, H, W), in the order of the jobs; B is smaller for large pictures.
+
+        Raises:
+            SingDiffusionError: a picture is missing or damaged, or of another size than the first.
+        """
+        whole = self.read(jobs[0]).size if jobs else (1, 1)
+        size = max(1, min(size, MOST_PIXELS // math.prod(whole)))
         for start in range(0, len(jobs), size):
-            yield as_tensor([self.read(job) for job in jobs[start : start + size]])
+            yield as_tensor([self._read_of(job, whole) for job in jobs[start : start + size]])
+
+    def _read_of(self, job: Job, size: tuple[int, int]) -> Image.Image:
+        image = self.read(job)
+        if image.size != size:
+            one, other = (f"{width} x {height}" for width, height in (image.size, size))
+            raise SingDiffusionError(
+                f"the picture {self.file(job)} has {one} pixels, and others of its gallery {other}; delete it and run again"
+            )
+        return image
 
 
 def as_tensor(images: Sequence[Image.Image]) -> Tensor:

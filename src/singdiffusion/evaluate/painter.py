@@ -16,6 +16,8 @@ from PIL import Image
 from .. import __version__
 from ..errors import SingDiffusionError
 from ..painting.paint import WITHHELD, paint
+from ..painting.room import require_room
+from ..painting.steps import check_steps
 from .digests import weights_digest
 from .gallery import Gallery, Job
 from .processes import Processes
@@ -130,8 +132,10 @@ class Painter:
             advance: called with the number of pictures that are done; a long batch counts step by step.
         """
         gallery, options = self.gallery(remedy, guidance_scale), self._options(guidance_scale)
+        require_room(self.pipe, min(self.batch, len(jobs)), options.get("height"), options.get("width"))
         done = _Done(advance, options.get("num_inference_steps"))
         with remedy.applied(self.pipe) as more:
+            check_steps(self.pipe, options["num_inference_steps"])
 
             def batch(part: list[Job]) -> list[Image.Image]:
                 return self._paint_batch(part, options | more, done.step)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +18,16 @@ from ..data.formats import COMMON, jpeg_suffixes
 from ..data.listing import list_folder
 from ..data.pictures import Unusable, fit, load
 from ..errors import SingDiffusionError
+from ..memory import require_memory
+from .gallery import MOST_PIXELS
 from .metrics.brightness import Lumas
 from .metrics.crowd import Crowd, Statistics
 from .metrics.features import BATCH
 from .processes import Processes, everyone
 
 PENDING = 8  # most batches of pictures of different sizes in memory
+WAITING = 2**27  # most pixels of these: 0.4 GB
+WORK = 36  # bytes per pixel that a network's resizing takes, with the picture in 8 bits and in float32
 NAMED = 3  # unreadable files that a warning names
 
 
@@ -79,17 +85,20 @@ class RealPictures:
     def batches(self, batch: int = BATCH) -> Iterator[Tensor]:
         """Yield this process's share: uint8 (B, 3, H, W), B <= ``batch``.
 
-        Pictures of one size come together, so the order is not quite that of the files.
+        Pictures of one size come together, so the order is not quite that of the files. Of large ones B is smaller.
         """
         waiting: dict[tuple[int, int], list[Tensor]] = {}
+        pixels, number = lambda shape: math.prod(shape) * len(waiting[shape]), 0
         self.skipped, self.changed = [], Counter()
         for picture in self._read():
             shape = (picture.shape[1], picture.shape[2])
             waiting.setdefault(shape, []).append(picture)
-            if sum(map(len, waiting.values())) > PENDING * batch:
-                shape = max(waiting, key=lambda key: len(waiting[key]))
-            elif len(waiting[shape]) < batch:
+            number += 1
+            if number > PENDING * batch or sum(map(pixels, waiting)) > WAITING:
+                shape = max(waiting, key=pixels)
+            elif len(waiting[shape]) < batch and pixels(shape) < MOST_PIXELS:
                 continue
+            number -= len(waiting[shape])
             yield torch.stack(waiting.pop(shape))
         yield from (torch.stack(rest) for rest in waiting.values())
 
@@ -100,6 +109,7 @@ class RealPictures:
             except Unusable as error:
                 self.skipped.append(f"{file.relative_to(self.folder)} {error}")
                 continue
+            require_memory(WORK * image.width * image.height, f"the real picture {file}", "real")
             self.changed.update(note.split(":")[0] for note in notes)  # after the colon come a picture's own numbers
             pixels = np.array(image) if self.size is None else fit(image, self.size, self.size).copy()
             yield torch.from_numpy(pixels).permute(2, 0, 1)
@@ -167,4 +177,5 @@ class Real:
             raise SingDiffusionError(
                 f"{file} holds statistics of one network's features; choose one extractor", setting="features"
             )
-        return cls(extractors, [Statistics.load(file)], None, [])
+        width: Any = extractors[0].num_features
+        return cls(extractors, [Statistics.load(file, width)], None, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -185,5 +186,5 @@ def truncation_notes(pipe: Any, prompts: Sequence[Prompt]) -> list[str]:
         return []
     return [
         f"{len(cut)} of {len(prompts)} prompts are longer than the {tokenizer.model_max_length} tokens that the text encoder reads and were cut; "
-        f"the first is {cut[0].id!r}"
+        f"the first is {textwrap.shorten(cut[0].text, 80, placeholder=' ...')!r}"
     ]

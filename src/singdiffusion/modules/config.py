@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_MOST = 2**24  # of channels and rows, far above any
+_Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 
 
 class Latents(NamedTuple):
@@ -42,7 +45,7 @@ class Origin(BaseModel):
     base: str = ""
     source: str = ""
     data: str = ""
-    figures: dict[str, float] = {}
+    figures: dict[str, _Finite] = {}
 
 
 class SingConfig(BaseModel):
@@ -72,17 +75,17 @@ class SingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = ""
-    latent_channels: int = Field(gt=0)
-    vae_scaling_factor: float = Field(gt=0, allow_inf_nan=False)
-    vae_shift_factor: float | None = Field(default=None, allow_inf_nan=False)
-    text_width: int = Field(gt=0)
-    text_fingerprint: tuple[float, ...] | None = None
-    text_length: int | None = Field(default=None, gt=0)
-    sample_size: int | None = Field(default=None, gt=0)
+    latent_channels: int = Field(gt=0, le=_MOST, strict=True)
+    vae_scaling_factor: float = Field(gt=0, allow_inf_nan=False, strict=True)
+    vae_shift_factor: float | None = Field(default=None, allow_inf_nan=False, strict=True)
+    text_width: int = Field(gt=0, le=_MOST, strict=True)
+    text_fingerprint: tuple[_Finite, ...] | None = Field(default=None, max_length=1000)
+    text_length: int | None = Field(default=None, gt=0, le=_MOST, strict=True)
+    sample_size: int | None = Field(default=None, gt=0, le=2**16, strict=True)
     prediction: Literal["sample", "v_prediction", "epsilon"] = "sample"
-    alpha: float = Field(default=0.0, ge=0, lt=1)
-    guidance_scale: float | None = Field(default=None, allow_inf_nan=False)
-    normalise_guidance: bool = True
+    alpha: float = Field(default=0.0, ge=0, lt=1, strict=True)
+    guidance_scale: float | None = Field(default=None, allow_inf_nan=False, strict=True)
+    normalise_guidance: bool = Field(default=True, strict=True)
     origin: Origin = Origin()
     format: Literal[1] = 1
 

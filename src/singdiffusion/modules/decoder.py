@@ -17,6 +17,7 @@ from ..core.covariance import factor_count, from_factors
 from ..core.dct import from_low_frequencies, low_frequencies
 from ..errors import SingDiffusionError
 from .config import network_options
+from .limits import right_size
 from .weights import WEIGHTS
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ class MeanDecoder(nn.Module):
         config: the arguments above, by name.
 
     Raises:
-        SingDiffusionError: a number is not a whole one of at least 1, or ``covariance_grid`` is not within 0..``grid``.
+        SingDiffusionError: a number is not a whole one of at least 1, or is absurdly large; or ``covariance_grid`` is not within 0..``grid``.
     """
 
     def __init__(
@@ -196,9 +197,9 @@ def preset_options(name: str) -> dict[str, Any]:
 def _require_sizes(config: Mapping[str, Any]) -> None:
     """Raise SingDiffusionError if a decoder of these arguments cannot be built."""
     for name, value in config.items():
-        least = 0 if name == "covariance_grid" else 1
-        if not isinstance(value, int) or value < least:
-            raise SingDiffusionError(f"{name} must be a whole number of at least {least}, not {value!r:.40}")
+        right = right_size(name, value)
+        if right or value is None:
+            raise SingDiffusionError(f"{name} must be {right or 'a whole number'}, not {value!r:.40}")
     grid, covariance_grid = config["grid"], config["covariance_grid"]
     if covariance_grid > grid:
         raise SingDiffusionError(f"covariance_grid must be within 0..{grid}, the decoder's grid, not {covariance_grid}")

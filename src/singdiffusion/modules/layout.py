@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ from ..staging import restored, staged
 from . import card
 from .config import SingConfig
 from .decoder import MeanDecoder
+from .limits import building, require_memory_to_cast, require_no_larger, require_sizes
 from .text import PromptEncoder
-from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete, require_finite
+from .weights import TEXT_ENCODER, load_weights, read_weights, require_complete, require_finite, require_fit
 
 CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
@@ -75,23 +79,28 @@ def build_network(
         SingDiffusionError: the configuration makes no such network, or a weight is missing, unexpected, of another shape or not finite.
     """
     if config.get("_class_name") == "MeanDecoder":
-        network: Any = _new_decoder(config, where)
-        load_weights(network, weights, where)
-        network.to(torch_dtype or next(iter(weights.values())).dtype)
+        network: Any = _empty_decoder(config, where)
+        require_fit(network, weights, where)
+        # copied: it is small, and mapped memory would change with the file
+        load_weights(network.to_empty(device="cpu"), weights, where)
+        torch_dtype = torch_dtype or next(iter(weights.values())).dtype  # the same for all
     else:
         from .unet import TimeFreeUNet
 
         network = TimeFreeUNet.empty(config, where)
         network.take_weights(weights, where)
     if torch_dtype is not None:
+        require_memory_to_cast(weights.values(), torch_dtype, where)
         torch.nn.Module.to(network, torch_dtype)  # diffusers' own ``to`` prints a line about layers that it has not
     require_finite(network, where)
     return network.eval().requires_grad_(False)
 
 
-def _new_decoder(config: dict[str, Any], where: Any) -> torch.nn.Module:
+def _empty_decoder(config: dict[str, Any], where: Any) -> torch.nn.Module:
+    """Return the decoder of a configuration on the meta device, without weights."""
     try:
-        return MeanDecoder.from_config(config)
+        with building("it makes no MeanDecoder"), torch.device("meta"):
+            return MeanDecoder.from_config(config)
     except SingDiffusionError as error:
         raise SingDiffusionError(f"the configuration in {where}: {error}") from error
 
@@ -132,8 +141,16 @@ def read_tokenizer(folder: Path) -> Any:
     """
     from transformers import CLIPTokenizer
 
+    for file in folder.glob("*.json"):
+        read_json(file)
     with one_line_error(f"the tokenizer in {folder} cannot be read"):
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or isinstance(length, bool) or not length >= 1:
+        raise SingDiffusionError(
+            f"{folder}/tokenizer_config.json: model_max_length must be a number of at least 1, not {length!r:.40}"
+        )
+    return tokenizer
 
 
 def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Path | None = None) -> Any:
@@ -149,14 +166,28 @@ def read_text_encoder(folder: Path, torch_dtype: torch.dtype | None, weights: Pa
     """
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    kind = read_json(folder / "config.json").get("model_type")
+    stored = read_json(folder / "config.json")
+    kind = stored.get("model_type")
     if kind not in ("clip_text_model", "clip"):
-        raise SingDiffusionError(f"the text encoder in {folder} is a {kind}; modules use CLIP's")
+        raise SingDiffusionError(f"the text encoder in {folder} is a {kind!s:.40}; modules use CLIP's")
+    needed = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "max_position_embeddings",
+        "vocab_size",
+    )
+    require_sizes(stored, folder / "config.json", needed)
     state = read_weights(weights or folder, TEXT_ENCODER, keep=_is_of_text)
-    with one_line_error(f"the text encoder in {folder} cannot be read"):
+    with building(f"the text encoder in {folder} cannot be read"):
+        config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+        with torch.device("meta"):
+            require_no_larger(CLIPTextModel(config), state.values(), folder)
+        require_memory_to_cast(state.values(), torch_dtype or torch.float32, folder)
         loaded: Any = CLIPTextModel.from_pretrained(
             None,
-            config=CLIPTextConfig.from_pretrained(folder, local_files_only=True),
+            config=config,
             state_dict=state,
             output_loading_info=True,
             **transformers_dtype(torch_dtype or torch.float32),
@@ -180,7 +211,10 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
         SingDiffusionError: ``folder`` exists and is not a module, or it cannot be written.
     """
     require_ours(folder)
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SingDiffusionError(f"cannot write {folder}: {reason(error)}") from error
     with staged(folder, OWNED) as new:
         new.mkdir()
         network.save_pretrained(new / "module")
@@ -193,19 +227,39 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
 
 
 def require_ours(folder: Path) -> None:
-    """Check that a module may be written into a folder: it is missing, empty, or an older module.
+    """Check that a module may be written into a folder: it is missing, empty, or an older module, and can be written.
 
     Raises:
-        SingDiffusionError: it is something else.
+        SingDiffusionError: it is something else, or it cannot be made.
     """
     try:
-        ours = not restored(folder).exists() or (folder / CONFIG).is_file() or not any(folder.iterdir())
-    except NotADirectoryError:
+        require_writable(folder)
+        restored(folder)
+        ours = not os.path.lexists(folder) or (folder / CONFIG).is_file() or not any(folder.iterdir())
+    except (NotADirectoryError, FileNotFoundError):  # a file, or a link to nowhere
         ours = False
     except OSError as error:
         raise SingDiffusionError(f"cannot write {folder}: {reason(error)}") from error
     if not ours:
         raise SingDiffusionError(f"{folder} exists and is not a SingDiffusion module; choose another folder")
+
+
+def require_writable(target: Path) -> None:
+    """Check that something can be made under a name, by a trial in the nearest folder above it that exists.
+
+    Raises:
+        SingDiffusionError: it cannot.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(target)  # a name that no file can have
+        above = Path(os.path.realpath(target)).parent
+        while not os.path.lexists(above):
+            above = above.parent
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
 
 
 def _write_text(folder: Path, text: PromptEncoder) -> None:

@@ -48,6 +48,7 @@ class SingModule:
         self.network = network
         self.config = config
         self.text = text
+        self.source = ""  # the folder, file or hub id from which it was loaded, for messages
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -76,6 +77,7 @@ class SingModule:
         network = layout.read_network(folder / "module", torch_dtype or torch.float32)
         layout.require_match(network, config, folder)
         module = cls(network, config, layout.read_text(folder, torch_dtype) if text_encoder else None)
+        module.source = str(source)
         return module if device is None else module.to(device)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
@@ -230,6 +232,11 @@ class SingModule:
         else:
             output, covariance = self.network.predict(*given), None
         output = output.to(x_1.device).float()
+        if not torch.isfinite(output).all():
+            raise SingDiffusionError(
+                f"the module {self.config.name or self.source or self.kind} predicts NaN or infinite values: its weights are wrong, "
+                f"or too large for {str(parameter.dtype).removeprefix('torch.')}"
+            )
         return as_sample(self.config.prediction, output, x_1.float(), self.config.alpha), covariance
 
     def _predict_chunks(self, x_1: Tensor, embeddings: Tensor, empty: Tensor | None, method: str) -> Moments:

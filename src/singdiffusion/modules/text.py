@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ def fingerprint(text_encoder: Any) -> tuple[float, ...]:
 
     Returns:
         ``FINGERPRINT`` numbers, rounded to five decimals.
+
+    Raises:
+        SingDiffusionError: one is not finite.
     """
     config = text_encoder.config
     length = min(16, getattr(config, "max_position_embeddings", 16))  # T5 has no such limit
@@ -33,7 +37,12 @@ def fingerprint(text_encoder: Any) -> tuple[float, ...]:
     if device.type == "meta":  # offloaded: its hook moves weights and tokens to one device
         device = torch.device("cpu")
     hidden = text_encoder(ids[None].to(device)).last_hidden_state[0, -1, :FINGERPRINT]
-    return tuple(round(float(value), 5) for value in hidden.float())
+    found = tuple(round(float(value), 5) for value in hidden.float())
+    if not all(map(math.isfinite, found)):
+        raise SingDiffusionError(
+            "a text encoder computes NaN or infinite values: its weights are wrong, or too large for its dtype"
+        )
+    return found
 
 
 def same_encoders(text_encoders: list[Any], expected: tuple[float, ...] | None) -> bool:

@@ -15,8 +15,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from ..errors import SingDiffusionError, one_line_error
+from ..errors import SingDiffusionError
 from .config import network_options
+from .limits import building, require_sizes, require_types
 from .weights import load_weights
 
 
@@ -79,7 +80,9 @@ class TimeFreeUNet(UNet2DConditionModel):
         Raises:
             SingDiffusionError: the configuration makes no U-Net, or one that needs a time embedding.
         """
-        with one_line_error(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
+        require_sizes(config, f"the configuration in {where}", _NEEDED)
+        require_types(UNet2DConditionModel, config, f"the configuration in {where}")
+        with building(f"the configuration in {where} makes no U-Net"), torch.device("meta"):
             return cls.from_config(network_options(config))
 
     def take_weights(self, weights: Mapping[str, Tensor], where: Any) -> None:
@@ -113,6 +116,9 @@ class TimeFreeUNet(UNet2DConditionModel):
         return module.to(unet.dtype)
 
 
+_NEEDED = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "transformer_layers_per_block",
+           "down_block_types", "up_block_types", "attention_head_dim", "conv_in_kernel", "conv_out_kernel", "norm_eps", "dropout",
+           "downsample_padding", "mid_block_scale_factor")  # fmt: skip
 _UNUSED = ("time_embedding.", "time_embed.")  # in diffusers' layout and in the original one
 _TIME_OPTIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "time_cond_proj_dim")
 

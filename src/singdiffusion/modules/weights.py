@@ -7,11 +7,13 @@ versions of diffusers.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Mapping
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -89,13 +91,32 @@ def choose_weights(
 
 
 def _require_plain(weights: Mapping[str, Tensor], file: Path) -> None:
-    """Raise SingDiffusionError if a tensor is not of dense floating-point numbers."""
+    """Raise SingDiffusionError if a tensor is not of dense floating-point numbers, each of which is stored."""
     for key, value in weights.items():
-        if not value.is_floating_point() or value.is_meta or value.is_quantized or value.layout != torch.strided:
+        dense = value.is_floating_point() and value.layout == torch.strided and not value.is_nested
+        plain = dense and not value.is_meta and not value.is_quantized and type(value) in (Tensor, torch.nn.Parameter)
+        if not plain:
+            kind = "without data" if value.is_meta else f"{value.dtype}, {value.layout}"
             raise SingDiffusionError(
-                f"{file} holds no usable weights: {key} is {value.dtype}, {value.layout}; "
-                "they must be dense floating-point numbers"
+                f"{file} holds no usable weights: {key} is {kind}; they must be dense floating-point numbers"
             )
+        if value.numel() * value.itemsize > value.untyped_storage().nbytes():
+            raise SingDiffusionError(f"{file} holds no usable weights: {key} repeats the numbers that it stores")
+
+
+def require_whole(files: Iterable[Path]) -> None:
+    """Check that files of weights are not cut off, by their headers alone; files of other kinds count as whole.
+
+    Raises:
+        SingDiffusionError: one is missing or damaged.
+    """
+    for file in files:
+        with one_line_error(f"the weights in {file} cannot be read (missing or damaged)"):
+            if file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+            elif file.suffix == ".bin" and _is_zip(file) and not zipfile.is_zipfile(file):
+                raise SingDiffusionError(f"the weights in {file} cannot be read: the file is cut off")
 
 
 def shards(index: Path) -> list[Path]:
@@ -152,6 +173,18 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], where:
     Raises:
         SingDiffusionError: a weight is missing, unexpected, or of another shape.
     """
+    require_fit(network, weights, where)
+    expected = network.state_dict()
+    on_meta = any(value.is_meta for value in expected.values())
+    network.load_state_dict({key: weights[key].contiguous() for key in expected}, assign=on_meta)
+
+
+def require_fit(network: torch.nn.Module, weights: Mapping[str, Tensor], where: Any) -> None:
+    """Check that weights are those of a network, by names and shapes. Arguments as for ``load_weights``.
+
+    Raises:
+        SingDiffusionError: a weight is missing, unexpected, or of another shape.
+    """
     expected = network.state_dict()
     _require_same_names(set(expected) - set(weights), set(weights) - set(expected), where)
     for key, value in expected.items():
@@ -160,8 +193,6 @@ def load_weights(network: torch.nn.Module, weights: Mapping[str, Tensor], where:
                 f"the weights in {where} do not match its config.json: {key} has shape {tuple(weights[key].shape)}, "
                 f"and its configuration needs {tuple(value.shape)}"
             )
-    on_meta = any(value.is_meta for value in expected.values())
-    network.load_state_dict({key: weights[key].contiguous() for key in expected}, assign=on_meta)
 
 
 def require_complete(network: Any, report: Any, where: Any) -> None:

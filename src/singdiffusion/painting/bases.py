@@ -10,13 +10,17 @@ import torch
 import transformers
 
 from ..compat import diffusers_dtype
-from ..errors import SingDiffusionError, one_line_error
+from ..errors import SingDiffusionError
+from ..modules.limits import building
 from ..published.places import folder_of
 from ..reading import read_json
 from .complete import missing_named, network_class, read_network, require_complete, require_complete_file
+from .configurations import require_configs, require_room
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
+CONFIGURATIONS = [INDEX, "*/*.json"]
+MOST_WEIGHTS = 100_000  # tensors of a pipeline; each of its networks counts several times while it is loaded
 
 
 def load_model(
@@ -44,6 +48,8 @@ def load_model(
     require_name(model)
     if path.is_file():
         index = _index(config) if config is not None else {}
+        if config is not None:
+            require_configs(config, list(_classes(index)))
         return _load_single_file(path, choose_dtype(torch_dtype, place, _classes(index)), config, index).to(place)
     if config is not None:
         raise SingDiffusionError(
@@ -71,8 +77,9 @@ def load_text(model: str, torch_dtype: torch.dtype) -> tuple[list[Any], list[Any
         tokenizers, encoders = ([p for n in each if (p := getattr(pipe, n, None)) is not None] for each in names)
     else:
         folder = _text_folder(model)
-        with one_line_error(f"the text encoder of {model} cannot be read"):
-            index = _index(folder)
+        index = _index(folder)
+        require_configs(folder, [name for each in names for name in each if name in index])
+        with building(f"the text encoder of {model} cannot be read"):
             tokenizers, encoders = (
                 [_text_part(folder, n, index[n], torch_dtype) for n in each if n in index] for each in names
             )
@@ -100,7 +107,8 @@ def load_unet(model: str) -> Any:
             raise SingDiffusionError(f"{model} has no U-Net to start from")
         return pipe.unet
     require_name(model)
-    with one_line_error(f"the U-Net of {model} cannot be read"), missing_named(model, "unet"):
+    require_configs(_configs(model), ["unet"])
+    with building(f"the U-Net of {model} cannot be read"), missing_named(model, "unet"):
         unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet", **diffusers_dtype(torch.float32))
     require_complete({"unet": unet}, model)
     return unet
@@ -125,11 +133,15 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     """Load a folder in diffusers' layout, or a hub id."""
     from diffusers import DiffusionPipeline
 
-    index = _index(folder_of(model, "the model", [INDEX]))
+    folder = _configs(model)
+    index = _index(folder)
+    require_configs(folder, list(_classes(index)))
     dtype = choose_dtype(torch_dtype, device, _classes(index))
     is_local = Path(model).is_dir()
+    if is_local:
+        require_room(folder, _classes(index), dtype)
     networks = {name: kind for name, kind in _networks(index).items() if not is_local or (Path(model) / name).is_dir()}
-    with one_line_error(f"the model {model} cannot be read"), missing_named(model):
+    with building(f"the model {model} cannot be read", MOST_WEIGHTS), missing_named(model):
         read = {name: read_network(kind, model, name, dtype) for name, kind in networks.items()}
         pipe = DiffusionPipeline.from_pretrained(model, **diffusers_dtype(dtype), **read)
         require_complete(pipe.components, model)
@@ -150,7 +162,7 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
     if name == "StableDiffusionPipeline":
         options |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        with one_line_error(f"the model {file} cannot be read"):
+        with building(f"the model {file} cannot be read", MOST_WEIGHTS):
             pipe = pipeline.from_single_file(str(file), **diffusers_dtype(dtype), **options)
     except SingDiffusionError as error:
         require_complete_file(file, error.__cause__)
@@ -160,6 +172,11 @@ def _load_single_file(file: Path, dtype: torch.dtype, config: Path | None, index
         raise SingDiffusionError(line, setting="model_config") from error
     require_complete(pipe.components, str(file), original=True)
     return pipe
+
+
+def _configs(model: str) -> Path:
+    """Return the folder of a model, of which only configurations are downloaded where it is a hub id."""
+    return folder_of(model, "the model", CONFIGURATIONS)
 
 
 def _text_folder(model: str) -> Path:
@@ -173,15 +190,36 @@ def _text_part(folder: Path, name: str, source: list[str], dtype: torch.dtype) -
     library, kind = source
     if library != "transformers":
         raise SingDiffusionError(f"its {name} is of the library {library}, not of transformers")
-    if name.startswith("tokenizer"):
-        return getattr(transformers, kind).from_pretrained(str(folder / name), local_files_only=True)
-    return read_network(getattr(transformers, kind), str(folder), name, dtype)
+    is_tokenizer = name.startswith("tokenizer")
+    home = transformers.PreTrainedTokenizerBase if is_tokenizer else transformers.PreTrainedModel
+    found = getattr(transformers, kind, None)
+    if not (isinstance(found, type) and issubclass(found, home)):
+        raise SingDiffusionError(
+            f"its {name} is a {kind:.80}, which is no {'tokenizer' if is_tokenizer else 'network'}"
+        )
+    if is_tokenizer:
+        return found.from_pretrained(str(folder / name), local_files_only=True)
+    return read_network(found, str(folder), name, dtype)
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    if not (folder / INDEX).is_file():
+    """Return a model_index.json: text beside ``_class_name``, and a pair of library and class, or null, for each component.
+
+    Raises:
+        SingDiffusionError: it is missing or cannot be read, or an entry is something else.
+    """
+    file = folder / INDEX
+    if not file.is_file():
         raise SingDiffusionError(f"{folder} is not a diffusers model: it has no {INDEX}")
-    return read_json(folder / INDEX)
+    index = read_json(file)
+    if not isinstance(index.get("_class_name", ""), str):
+        raise SingDiffusionError(f"{file}: _class_name must be text, the class of a pipeline")
+    for name, value in index.items():
+        if isinstance(value, list) and not (len(value) == 2 and all(isinstance(each, str | None) for each in value)):
+            raise SingDiffusionError(f"{file}: {name:.80} must be a library and a class, not {value!r:.40}")
+        if isinstance(value, list) and Path(name).name != name:
+            raise SingDiffusionError(f"{file} names the component {name!r:.80}; it must be a folder beside the file")
+    return index
 
 
 def _networks(index: Mapping[str, Any]) -> dict[str, Any]:

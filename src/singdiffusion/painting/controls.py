@@ -9,7 +9,10 @@ from typing import Any
 from PIL import Image
 
 from ..errors import SingDiffusionError, one_line
+from ..memory import require_memory
 from .rgb import Unusable, upright_rgb
+
+BYTES = 24  # per pixel, of a picture and what is computed on the way to RGB; of a deep grey numbers of 64 bits
 
 
 def needs_control(pipe: Any, source: Path | None) -> bool:
@@ -45,9 +48,18 @@ def read_control(
     if str(file) in own and not file.is_file():
         return own[str(file)]
     try:
+        if file.exists() and not file.is_file():
+            raise Unusable("is a folder, a pipe or a device")
         with Image.open(file) as picture:
+            require_memory(
+                picture.width * picture.height * BYTES,
+                f"{file}, of {picture.width} x {picture.height} pixels,",
+                "control",
+            )
             picture.load()
             found, notes = upright_rgb(picture, on_white=False)
+    except SingDiffusionError:
+        raise
     except Unusable as error:
         raise SingDiffusionError(f"{file} cannot be read as a picture: it {error}", setting="control") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG

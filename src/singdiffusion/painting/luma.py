@@ -17,6 +17,14 @@ def lumas(pictures: Tensor) -> np.ndarray:
     return np.einsum("bchw,c->bhw", pictures.numpy().astype(np.float64), LUMA)
 
 
+def mean_lumas(pictures: Tensor) -> np.ndarray:
+    """Return the mean luma of each picture, 0..255: uint8 (B, 3, H, W) -> float64 (B,).
+
+    It is the luma of the mean color, which takes no memory for the lumas of all pixels.
+    """
+    return pictures.cpu().numpy().mean((2, 3), dtype=np.float64) @ LUMA
+
+
 def pixel_lumas(image: Image.Image) -> np.ndarray:
     """Return the luma of every pixel of one picture, 0..255, in full precision: float64 (H, W)."""
     return np.asarray(image.convert("RGB"), np.float64) @ LUMA

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+_HALVES = re.compile("[\ud800-\udfff]")
 ON, OFF, COMPARE = "on", "off", "compare"
 
 
@@ -62,6 +65,17 @@ class PictureSettings:
     def without(self) -> PictureSettings:
         """Return the settings of the picture without SingDiffusion: neither a module nor a first step took part in it."""
         return replace(self, singdiffusion=OFF, module=None, first_step=None)
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """Return JSON as text that UTF-8 can hold. Half of a character, as in a file's name of another encoding, becomes an escape.
+
+    Args:
+        value: JSON.
+        options: of ``json.dumps``.
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def settings_of(pipe: Any, prompt: str, seed: int, **settings: Any) -> PictureSettings:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .. import __version__
+from ..errors import visible
 from .metadata import PictureSettings
 from .scheduler_names import sampler_name
 
@@ -51,4 +52,4 @@ def _bare(name: str | None) -> str | None:
     """A model's name without folder and suffix, and without the signs that separate settings: some readers ignore quotes."""
     if name is None:
         return None
-    return re.sub(r'[,:"\s]+', "-", PurePath(name).name.removesuffix(".safetensors")) or None
+    return re.sub(r'[,:"\s]+', "-", visible(PurePath(name).name.removesuffix(".safetensors"))) or None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
+from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .. import __version__
-from .metadata import PictureSettings
+from ..reading import parse_json
+from .metadata import PictureSettings, json_text
 from .parameters import parameters
 
 SETTINGS = "singdiffusion"  # key of the text chunk with the settings as JSON
@@ -27,7 +28,7 @@ def png(image: Image.Image, settings: PictureSettings | None = None, *, optimize
     info = PngInfo()
     if settings is not None:
         info.add_text(PARAMETERS, parameters(settings))
-        info.add_text(SETTINGS, json.dumps(settings.as_json(), ensure_ascii=False))
+        info.add_text(SETTINGS, json_text(settings.as_json()))
         info.add_text("Software", f"singdiffusion {__version__}")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info, optimize=optimize)
@@ -35,5 +36,19 @@ def png(image: Image.Image, settings: PictureSettings | None = None, *, optimize
 
 
 def read_settings(image: Image.Image) -> dict:
-    """Return the settings that ``png`` wrote into a picture, by diffusers' names; of a picture without them ``{}``."""
-    return json.loads(image.info.get(SETTINGS, "{}"))
+    """Return the settings that ``png`` wrote into a picture, by diffusers' names; of a picture without them ``{}``.
+
+    Raises:
+        SingDiffusionError: the picture has such a text, and it is not JSON of settings.
+    """
+    text = image.info.get(SETTINGS)
+    return {} if text is None else parse_json(str(text), f"the text {SETTINGS!r} of the picture")
+
+
+def is_ours(file: Path) -> bool:
+    """Return whether a file is a PNG that ``png`` wrote with settings."""
+    try:
+        with Image.open(file) as picture:
+            return bool(read_settings(picture))
+    except Exception:  # Pillow raises many kinds for files that are not pictures
+        return False

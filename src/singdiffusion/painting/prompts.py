@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SingDiffusionError
+from ..reading import in_words, read_json, read_json_lines, read_text
 
 COLUMNS = ("caption", "prompt", "text")  # of a row's caption: the first that is there
 NAMES = ("id", "image_id", "key", "file_name")  # of a row's id; a row without one gets its number
@@ -60,18 +61,12 @@ def read_prompts(file: Path) -> list[Prompt]:
     Args:
         file: its suffix names the format. ``.json``: an object {id: caption} as the authors' ``COCO_3W_prompt.json``, or a list of
             captions or rows. ``.jsonl``: one caption or row per line. ``.csv``: rows, with a heading. Otherwise: text, one caption
-            per line. A row holds its caption under one of ``COLUMNS`` and may hold an id under one of ``NAMES``.
+            per line. A row holds its caption under one of ``COLUMNS`` and may hold an id, text or a number, under one of ``NAMES``.
 
     Raises:
         SingDiffusionError: the file cannot be read, is not UTF-8, has no caption, an empty one, or the same id twice.
     """
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SingDiffusionError(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SingDiffusionError(f"{file} is not UTF-8") from error
-    rows = _READERS.get(file.suffix.lower(), _plain)(file, text)
+    rows = list(_READERS.get(file.suffix.lower(), _plain)(file))
     if not rows:
         raise SingDiffusionError(f"{file} holds no prompt; write one per line")
     return _unique(file, [_prompt(where, i, name, caption) for i, (where, name, caption) in enumerate(rows)])
@@ -81,99 +76,117 @@ Row = tuple[str, Any, Any]  # place in the file, id or None, caption
 
 
 def _prompt(where: str, number: int, name: Any, caption: Any) -> Prompt:
+    if caption is None:
+        raise SingDiffusionError(f"{where} has no caption ({', '.join(COLUMNS)})")
     if not isinstance(caption, str):
-        what = "no caption" if caption is None else f"a caption that is not text but a {type(caption).__name__}"
-        raise SingDiffusionError(f"{where} has {what} ({', '.join(COLUMNS)})")
-    words = plain_text(caption)
+        raise SingDiffusionError(f"{where} has a caption that is not text but {in_words(caption)}")
+    if not isinstance(name, str | int | float | None) or isinstance(name, bool):
+        raise SingDiffusionError(f"{where} has an id that is neither text nor a number but {in_words(name)}")
+    words, id = plain_text(caption), str(number if name is None else name)
     if not words:
         raise SingDiffusionError(f"{where} has an empty caption")
-    return Prompt(str(number if name is None else name), words)
+    require_utf8(words, f"the caption of {where}")
+    require_utf8(id, f"the id of {where}")
+    return Prompt(id, words)
+
+
+def require_utf8(text: str, what: str, setting: str | None = None) -> None:
+    """Check that a text can be written as UTF-8.
+
+    Args:
+        text: such as of JSON, whose ``"\\ud800"`` is half of a character, or of the command line, whose bytes may be of another encoding.
+        what: it is, for the message.
+        setting: name of the option to change, as for ``SingDiffusionError``.
+
+    Raises:
+        SingDiffusionError: it cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = ascii(text[error.start])
+        raise SingDiffusionError(f"{what} is not valid UTF-8: it holds half of a character, {half}", setting) from error
 
 
 def _unique(file: Path, prompts: list[Prompt]) -> list[Prompt]:
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen:
-            raise SingDiffusionError(f"{file} has the id {prompt.id!r} twice; ids name pictures and must differ")
+            raise SingDiffusionError(f"{file} has the id {prompt.id!r:.80} twice; ids name pictures and must differ")
         seen.add(prompt.id)
     return prompts
 
 
-def _plain(file: Path, text: str) -> list[Row]:
-    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if plain_text(line)]
-    return [(f"{file}, line {i}", None, line) for i, line in lines]
+def _plain(file: Path) -> Iterator[Row]:
+    for i, line in enumerate(read_text(file).split("\n"), 1):
+        if plain_text(line):
+            yield f"{file}, line {i}", None, line
 
 
-def _json(file: Path, text: str) -> list[Row]:
+def _json(file: Path) -> Iterator[Row]:
+    content = read_json(file, Any)
+    if isinstance(content, dict):
+        yield from ((f"{file}, {name!r:.80}", name, caption) for name, caption in content.items())
+    elif isinstance(content, list):
+        yield from (_row(f"{file}, entry {i}", each) for i, each in enumerate(content, 1))
+    else:
+        raise SingDiffusionError(f"{file} must hold an object of captions by id, or a list, not {in_words(content)}")
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    yield from (_row(where, entry) for where, entry in read_json_lines(file))
+
+
+def _table(file: Path) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
     try:
-        content = json.loads(text, object_pairs_hook=_Object)
-    except ValueError as error:
-        raise SingDiffusionError(f"{file} is not JSON: {error}") from error
-    if isinstance(content, _Object):
-        return [(f"{file}, {name!r}", name, caption) for name, caption in content.pairs]
-    if not isinstance(content, list):
-        raise SingDiffusionError(f"{file} must be an object of captions by id, or a list")
-    return [_row(f"{file}, entry {i}", each) for i, each in enumerate(content, 1)]
-
-
-def _json_lines(file: Path, text: str) -> list[Row]:
-    rows = []
-    # not splitlines(): it also splits at U+2028, which a JSON text may hold
-    for i, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                entry = json.loads(line, object_pairs_hook=_Object)
-            except ValueError as error:
-                raise SingDiffusionError(f"{file}, line {i} is not JSON") from error
-            rows.append(_row(f"{file}, line {i}", entry))
-    return rows
-
-
-def _table(file: Path, text: str) -> list[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        if not set(COLUMNS) & set(reader.fieldnames or ()):
-            raise SingDiffusionError(
-                f"{file} needs a column {' or '.join(COLUMNS)}; it has {', '.join(reader.fieldnames or ())}"
-            )
-        return [_row(f"{file}, line {reader.line_num}", _Object(list(row.items()))) for row in reader]
+        heads = list(reader.fieldnames or ())
+        if not set(COLUMNS) & set(heads):
+            raise SingDiffusionError(f"{file} needs a column {' or '.join(COLUMNS)}; it has {', '.join(heads):.200}")
+        twice = next((name for name in (*COLUMNS, *NAMES) if heads.count(name) > 1), None)
+        if twice is not None:
+            raise SingDiffusionError(f"{file} has the column {twice} twice")
+        for row in reader:
+            where, more = f"{file}, line {reader.line_num}", row.pop(None, ())  # type: ignore[call-overload]
+            if any(more):
+                raise SingDiffusionError(f"{where} has more cells than the heading; quote a caption that has a comma")
+            yield _row(where, row)
     except csv.Error as error:
         raise SingDiffusionError(f"{file} is not CSV after line {reader.line_num}: {error}") from error
 
 
-_READERS: dict[str, Callable[[Path, str], list[Row]]] = {".json": _json, ".jsonl": _json_lines, ".csv": _table}
-
-
-@dataclass(frozen=True)
-class _Object:
-    """A JSON object with all its pairs, because ``dict`` silently drops one of two with the same key."""
-
-    pairs: list[tuple[str, Any]]
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {".json": _json, ".jsonl": _json_lines, ".csv": _table}
 
 
 def _row(where: str, entry: Any) -> Row:
-    if not isinstance(entry, _Object):
+    if not isinstance(entry, dict):
         return where, None, entry
-    row = dict(entry.pairs)
-    first = lambda names: next((row[name] for name in names if row.get(name) is not None), None)  # noqa: E731
+    first = lambda names: next((entry[name] for name in names if entry.get(name) is not None), None)  # noqa: E731
     return where, first(NAMES), first(COLUMNS)
 
 
 def file_names(texts: Iterable[str], longest: int = 60) -> dict[str, str]:
-    """Return text -> its ``slug``; texts with the same slug get letters behind it, so that no two names are alike."""
+    """Return text -> its ``slug``; texts with the same slug get letters or numbers behind it, so that no two names are alike."""
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for text in dict.fromkeys(texts):
-        base = name = slug(text, longest)
-        letters = iter("bcdefghijklmnopqrstuvwxyz")
-        while name in names.values():
-            name = f"{base}-{next(letters, len(names))}"
-        names[text] = name
+        base = slug(text, longest)
+        ends = itertools.chain(
+            ["", *(f"-{letter}" for letter in "bcdefghijklmnopqrstuvwxyz")], (f"-{i}" for i in itertools.count(27))
+        )
+        names[text] = next(name for end in ends if (name := base + end) not in taken)
+        taken.add(names[text])
     return names
 
 
 def slug(text: str, longest: int = 40) -> str:
-    """Return a text as part of a file name: letters and digits of any script, in lower case, with dashes for all else."""
-    return re.sub(r"[\W_]+", "-", text.lower())[:longest].strip("-") or "picture"
+    """Return a text as part of a file name: letters and digits of any script, in lower case, with dashes for all else.
+
+    Args:
+        longest: characters of the name, which has at most three bytes for each: file systems allow 255 bytes.
+    """
+    short = re.sub(r"[\W_]+", "-", text.lower())[:longest].encode()[: 3 * longest].decode(errors="ignore")
+    return short.strip("-") or "picture"
 
 
 def too_long(prompts: Sequence[Prompt], tokenizer: Any) -> list[Prompt]:

@@ -72,7 +72,7 @@ def set_scheduler(pipe: Any, name: str) -> None:
         name: short name or class; see ``painting.scheduler_names.scheduler_class``.
 
     Raises:
-        SingDiffusionError: the name is unknown, or the scheduler needs a package that is not installed.
+        SingDiffusionError: the name is unknown, the scheduler needs a package that is not installed, or does not take the configuration.
     """
     import diffusers
 
@@ -82,4 +82,10 @@ def set_scheduler(pipe: Any, name: str) -> None:
     except ImportError as error:  # DPMSolverSDEScheduler needs torchsde
         raise SingDiffusionError(
             f"the scheduler {name} needs a package that is not installed: {one_line(error)}", setting="scheduler"
+        ) from error
+    except Exception as error:  # such as NotImplementedError for a course of noise that only its own scheduler has
+        own = type(pipe.scheduler).__name__
+        raise SingDiffusionError(
+            f"the scheduler {name} does not take the configuration of the model's {own}: {one_line(error)}",
+            setting="scheduler",
         ) from error

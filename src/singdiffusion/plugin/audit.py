@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import SingDiffusionError, one_line
+from ..errors import SingDiffusionError, one_line_error
 from ..published.places import folder_of
 from ..reading import read_json
 from .first_step import FirstStep, first_step_of
+from .scheduler_config import MOST_TIMESTEPS, scheduler_of
 
 CONFIGURATIONS = ["model_index.json", "scheduler/*.json", "*/config.json"]
 ABSENT, MILD, PRESENT = "absent", "mild", "present"
 # A channel's mean displaced by a fifth of the noise's own deviation is lost in it; by twice, it is what the eye sees.
 MILD_FROM, PRESENT_FROM = 0.2, 2.0
+MOST_SIDE = 2**16  # of latents
 
 
 @dataclass(frozen=True)
@@ -95,31 +97,60 @@ def audit(
         SingDiffusionError: the target is none of these, or the size of its latents is unknown.
     """
     if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-        raise SingDiffusionError(f"num_inference_steps must be a positive integer, not {num_inference_steps}")
+        raise SingDiffusionError(f"num_inference_steps must be a positive integer, not {num_inference_steps!r:.40}")
     ours, size = _read(target)
     size = latents if latents is not None else size
     if size is None:
         raise SingDiffusionError(
             "the size of the latents is unknown; pass latents, height and width", setting="latents"
         )
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    if height < 1 or width < 1:
-        raise SingDiffusionError(f"latents must be positive, not {height} x {width}")
+    sides = _sides(size)
     if scheduler is not None:
-        ours = _class_of(scheduler).from_config(ours.config)
+        ours = scheduler_of(ours.config, "the scheduler's configuration", scheduler)
     step = _start(ours, num_inference_steps)
-    return _judge(ours, step, num_inference_steps, (height, width))
+    found = _judge(ours, step, num_inference_steps, sides)
+    _require_finite(found)
+    return found
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    """Return height and width of latents.
+
+    Raises:
+        SingDiffusionError: they are no positive whole numbers, or absurdly large.
+    """
+    sides = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or not all(1 <= side <= MOST_SIDE for side in sides):
+        raise SingDiffusionError(
+            f"latents must be positive: height and width within 1..{MOST_SIDE}, not {size!r:.40}", setting="latents"
+        )
+    return sides
+
+
+def _require_finite(found: Audit) -> None:
+    """Raise SingDiffusionError if a figure is not finite; only the gain may be, at pure noise."""
+    for name in ("terminal_snr", "first_timestep", "alpha", "sigma", "d"):
+        value = getattr(found, name)
+        if not math.isfinite(value):
+            raise SingDiffusionError(
+                f"the schedule of this {found.scheduler} cannot be judged: {name} is {value}; its betas or sigmas are wrong"
+            )
 
 
 def _start(scheduler: Any, steps: int) -> FirstStep:
     """Return the first step of a scheduler, whose own timesteps stay as they are."""
     twin = copy.deepcopy(scheduler)
     more = {"mu": 1.0} if twin.config.get("use_dynamic_shifting") else {}  # it shifts later timesteps, not the first
-    try:
+    name, most = type(scheduler).__name__, twin.config.get("num_train_timesteps", MOST_TIMESTEPS)
+    if isinstance(most, int) and steps > most:
+        raise SingDiffusionError(
+            f"{name} refuses {steps} steps: its schedule has {most} (num_train_timesteps)",
+            setting="num_inference_steps",
+        )
+    with one_line_error(f"{name} refuses {steps} steps"):
         twin.set_timesteps(steps, **more)
-    except (ValueError, TypeError, IndexError) as error:
-        raise SingDiffusionError(f"{type(scheduler).__name__} refuses {steps} steps: {one_line(error)}") from error
-    return first_step_of(twin)
+        return first_step_of(twin)
 
 
 def _terminal_snr(scheduler: Any) -> float:
@@ -128,7 +159,7 @@ def _terminal_snr(scheduler: Any) -> float:
     if hasattr(scheduler, "alphas_cumprod"):
         bar = float(scheduler.alphas_cumprod[-1])
         # Euler and similar replace the 0 of a rescaled schedule by 2^-24
-        return 0.0 if bar <= 2**-24 else bar / (1 - bar)
+        return 0.0 if bar <= 2**-24 else bar / (1 - bar) if bar < 1 else math.inf
     if config.get("sigma_data") is not None and config.get("sigma_max") is not None:
         return 1 / config["sigma_max"] ** 2
     return 0.0  # flow matching
@@ -188,15 +219,15 @@ _REMEDIES = {
 # -- reading a target -------------------------------------------------------------------------------------------------
 
 
-def _read(target: Any) -> tuple[Any, int | tuple[int, int] | None]:
+def _read(target: Any) -> tuple[Any, Any]:
     """Return the scheduler, and the size of the latents where the target has it."""
     if isinstance(target, str | os.PathLike):
         return _read_files(target)
     if isinstance(target, Mapping):
-        return _scheduler_from(target, "the configuration"), None
+        return scheduler_of(target, "the configuration"), None
     if hasattr(target, "scheduler"):
         denoiser = getattr(target, "unet", None) or getattr(target, "transformer", None)
-        return target.scheduler, None if denoiser is None else _size(denoiser.config)
+        return target.scheduler, None if denoiser is None else denoiser.config.get("sample_size")
     if hasattr(target, "set_timesteps"):
         return target, None
     raise SingDiffusionError(
@@ -204,47 +235,31 @@ def _read(target: Any) -> tuple[Any, int | tuple[int, int] | None]:
     )
 
 
-def _read_files(name: str | os.PathLike) -> tuple[Any, int | tuple[int, int] | None]:
+def _read_files(name: str | os.PathLike) -> tuple[Any, Any]:
     from .. import tiny
 
     if str(name) in tiny.MODELS:
         return _read(tiny.load_pipeline(model=str(name)))
     path = Path(name)
     if path.is_file():
-        return _scheduler_from(read_json(path), path), None
+        return scheduler_of(read_json(path), path), None
     folder = folder_of(name, "the model", CONFIGURATIONS)
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         raise SingDiffusionError(f"{name} is not a diffusers model: it has no scheduler/scheduler_config.json")
-    sizes = (_size(read_json(config)) for config in _denoisers(folder))
-    return _scheduler_from(read_json(file), file), next(sizes, None)
+    if (folder / "model_index.json").is_file():
+        read_json(folder / "model_index.json")
+    return scheduler_of(read_json(file), file), _size_in(folder)
 
 
-def _denoisers(folder: Path) -> list[Path]:
-    return [file for part in ("unet", "transformer", "prior") if (file := folder / part / "config.json").is_file()]
-
-
-def _size(config: Mapping[str, Any]) -> int | tuple[int, int] | None:
-    size = config.get("sample_size")
-    return tuple(size) if isinstance(size, list | tuple) else size  # type: ignore[return-value]
-
-
-def _scheduler_from(config: Mapping[str, Any], where: Any) -> Any:
-    name = config.get("_class_name")
-    if not isinstance(name, str):
-        raise SingDiffusionError(f"{where} is not a scheduler's configuration: it has no _class_name")
+def _size_in(folder: Path) -> Any:
+    """Return the size of the latents in the denoiser's configuration in a model's folder, or None."""
+    files = (folder / part / "config.json" for part in ("unet", "transformer", "prior"))
+    file = next((each for each in files if each.is_file()), None)
+    if file is None:
+        return None
+    size = read_json(file).get("sample_size")
     try:
-        return _class_of(name).from_config(dict(config))
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise SingDiffusionError(f"{where} does not fit {name}: {one_line(error)}") from error
-
-
-def _class_of(name: str) -> Any:
-    import diffusers
-
-    found = getattr(diffusers, name, None)
-    if found is None or not name.endswith("Scheduler"):
-        raise SingDiffusionError(
-            f"unknown scheduler {name!r}; pass a class of diffusers, such as DDIMScheduler", setting="scheduler"
-        )
-    return found
+        return None if size is None else _sides(size)
+    except SingDiffusionError as error:
+        raise SingDiffusionError(f"{file}: sample_size of the {error}") from error

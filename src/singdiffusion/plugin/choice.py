@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import SingDiffusionError
+from ..errors import SingDiffusionError, visible
 from ..published.choose import Choice, Needs, choose
 from ..published.load import HALF
 from .fits import latents_of, text_encoders, text_width
@@ -44,4 +44,4 @@ def module_dtype(pipe: Any) -> torch.dtype:
 
 def print_line(line: str) -> None:
     """Print a line on stderr."""
-    print(line, file=sys.stderr)
+    print(visible(line), file=sys.stderr)

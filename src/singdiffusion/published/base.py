@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from .. import tiny
 from ..errors import SingDiffusionError
 from ..modules.config import Latents
 from ..modules.layout import TEXT_PARTS
+from ..reading import checked
 from .parts import Text
 from .places import Place, place_of, read_config
 
@@ -18,6 +20,16 @@ SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 
 SD_LATENTS = Latents(4, 0.18215)  # Stable Diffusion 1.x and 2.x
 SDXL_LATENTS = Latents(4, 0.13025)
+
+
+class _Vae(BaseModel):
+    """The latent space in a VAE's configuration; the defaults are diffusers'."""
+
+    model_config = ConfigDict(strict=True)
+
+    latent_channels: int = Field(default=SD_LATENTS.channels, gt=0, le=2**24)
+    scaling_factor: float = Field(default=SD_LATENTS.scaling, gt=0, allow_inf_nan=False)
+    shift_factor: float | None = Field(default=None, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -51,14 +63,11 @@ class Base:
         """
         if "vae/config.json" not in self.place.names():
             raise SingDiffusionError(f"{self.place.name} is not a diffusers model: it has no vae/config.json", "base")
-        vae = read_config(self.place, "vae")
-        channels, scaling = vae.get("latent_channels", 4), vae.get("scaling_factor", SD_LATENTS.scaling)
-        shift = vae.get("shift_factor") or 0
-        numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in (channels, scaling, shift))
-        if not numbers or not isinstance(channels, int) or channels < 1 or scaling <= 0:
-            values = f"latent_channels {channels!r:.20}, scaling_factor {scaling!r:.20}, shift_factor {shift!r:.20}"
-            raise SingDiffusionError(f"{self.place.name}/vae/config.json gives no latent space: {values}", "base")
-        return Latents(channels, float(scaling), float(shift))
+        try:
+            vae = checked(read_config(self.place, "vae"), f"{self.place.name}/vae/config.json", _Vae)
+        except SingDiffusionError as error:
+            raise SingDiffusionError(str(error), setting="base") from error
+        return Latents(vae.latent_channels, vae.scaling_factor, vae.shift_factor or 0.0)
 
     def text(self, variant: str | None = None, half: bool = False) -> Text:
         """Return its text encoders and tokenizers.

@@ -14,9 +14,10 @@ from ..errors import SingDiffusionError
 from ..modules import SingConfig, layout
 from ..modules.config import Latents
 from ..modules.text import same_encoders
+from ..modules.weights import require_whole
 from .layouts import KINDS, Published
 from .load import find
-from .places import Repository
+from .places import Folder, Repository
 from .public import PUBLIC, PublicModule
 
 HOME = "SINGDIFFUSION_HOME"
@@ -119,7 +120,10 @@ def _own_modules(passed_over: list[str], half: bool, hub: dict[str, Any]) -> Ite
             continue
         try:
             found = find(entry, half=half, **hub)
-            found.parts()  # raises where its text encoder cannot be had
+            parts = found.parts()  # raises where its text encoder cannot be had
+            for part in parts:
+                if isinstance(part.place, Folder):
+                    require_whole(part.fetch() / name for name in part.files)
         except SingDiffusionError as error:
             passed_over.append(f"{entry.name} in {folder} is passed over: {error}")
         else:

@@ -10,7 +10,7 @@ import torch
 
 from .. import tiny
 from ..errors import SingDiffusionError
-from ..modules import SingConfig, SingModule
+from ..modules import SingConfig, SingModule, layout
 from ..reading import read_json
 from .load import HALF, build, find, load_single_file
 
@@ -44,7 +44,7 @@ def convert(
     Raises:
         SingDiffusionError: the source has none of these layouts, or is damaged or incomplete; or the target cannot be written.
     """
-    target = Path(target)
+    target = _free_target(target)
     module, own = _load(source, base, bring_text, unet_config, torch_dtype, hub)
     if bring_text and module.text is None:
         raise SingDiffusionError("to bring a text encoder, pass the base that has it", setting="base")
@@ -57,6 +57,24 @@ def convert(
     else:
         module.save_pretrained(target)
     return module.config
+
+
+def _free_target(target: str | os.PathLike) -> Path:
+    """Return where to write. It is checked before the source is read or downloaded.
+
+    Raises:
+        SingDiffusionError: something that is not ours is there, or it cannot be written.
+    """
+    if not str(target).strip():
+        raise SingDiffusionError("the target has an empty name; it is a folder, or a file that ends in .safetensors")
+    path = Path(target)
+    if path.suffix == ".safetensors":
+        from . import single_file
+
+        single_file.require_ours(path)
+    else:
+        layout.require_ours(path)
+    return path
 
 
 def _load(

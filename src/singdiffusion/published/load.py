@@ -64,6 +64,7 @@ def load_module(
         half = torch_dtype in HALF
         found = find(source, base=base, variant=variant, half=half, subfolder=subfolder, **hub)
         module = build(found, torch_dtype or torch.float32, text_encoder)
+    module.source = str(source)
     return module if device is None else module.to(device)
 
 

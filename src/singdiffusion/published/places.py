@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import SingDiffusionError, one_line
+from ..errors import SingDiffusionError, one_line, reason
 from ..reading import read_json
+from ..staging import restored
 
 HUB_OPTIONS = {"revision", "cache_dir", "token", "local_files_only"}
 
@@ -53,7 +54,10 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the names of its files and of those of its subfolders; no layout is deeper."""
-        paths = (path for pattern in ("*", "*/*") for path in self.path.glob(pattern) if path.is_file())
+        try:
+            paths = [path for pattern in ("*", "*/*") for path in self.path.glob(pattern) if path.is_file()]
+        except OSError as error:
+            raise SingDiffusionError(f"the folder {self.path} cannot be read: {reason(error)}") from error
         return sorted(path.relative_to(self.path).as_posix() for path in paths)
 
     def missing_bytes(self, names: Iterable[str]) -> int:
@@ -195,8 +199,8 @@ def place_of(name: str | os.PathLike, what: str, **options: Any) -> Place:
         raise TypeError(f"unknown option {unknown[0]!r}; known: {', '.join(sorted(HUB_OPTIONS))}")
     folder = Path(name)
     try:
-        is_folder, exists = folder.is_dir(), folder.exists()
-    except OSError:  # a name that no file can have
+        is_folder, exists = restored(folder).is_dir(), folder.exists()
+    except (OSError, ValueError):  # a name that no file can have
         is_folder = exists = False
     if is_folder:
         return Folder(folder)

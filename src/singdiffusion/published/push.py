@@ -41,6 +41,7 @@ def push_to_hub(
     """
     from huggingface_hub import HfApi
 
+    _require_id(hub_id)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "module"
         module.save_pretrained(files)
@@ -57,3 +58,17 @@ def push_to_hub(
         except Exception as error:  # the hub's client raises several kinds
             raise SingDiffusionError(f"the hub did not take {hub_id!r:.80}: {one_line(error)}") from error
     return str(done.pr_url if create_pr else done.commit_url)
+
+
+def _require_id(hub_id: str) -> None:
+    """Check a name before the module is written and the hub is asked.
+
+    Raises:
+        SingDiffusionError: the hub has no such names.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(hub_id)
+    except HFValidationError as error:
+        raise SingDiffusionError(f"{hub_id!r:.80} is not a hub id such as 'owner/name'") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -54,8 +56,7 @@ def read(
         raise SingDiffusionError(f"{file} is not a .safetensors file; a .bin is read in a folder with its config.json")
     weights = read_weights(file, keep=lambda key: True)
     inner = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)} or weights
-    with safe_open(file, "pt") as opened:
-        metadata = opened.metadata() or {}
+    metadata = _metadata(file)
     where = f"the metadata of {file}"
     if unet is None and "unet_config" in metadata:
         unet = parse_json(metadata["unet_config"], where)
@@ -82,6 +83,26 @@ def _unet_of(weights: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
     return dict(_UNETS[width])
 
 
+def require_ours(target: Path) -> None:
+    """Check that a module may be written as a single file: the file is missing, or an older module, and can be written.
+
+    Raises:
+        SingDiffusionError: it is something else, there is no such folder, or it cannot be written.
+    """
+    layout.require_writable(target)
+    if not target.absolute().parent.is_dir():
+        raise SingDiffusionError(f"cannot write {target}: there is no folder {target.absolute().parent}")
+    if os.path.lexists(target) and "sing_config" not in _metadata(target):
+        raise SingDiffusionError(f"{target} exists and is not a module's single file; choose another name")
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    """Return the metadata of a ``.safetensors`` file, {} where it is something else."""
+    with suppress(SafetensorError, OSError), safe_open(file if file.is_file() else os.devnull, "pt") as opened:
+        return opened.metadata() or {}
+    return {}
+
+
 def write(target: Path, module: SingModule) -> None:
     """Write a module's U-Net as a single file, with both configurations in its metadata; whole, or not at all.
 
@@ -96,8 +117,7 @@ def write(target: Path, module: SingModule) -> None:
         raise SingDiffusionError(
             "a single file holds no text encoder; write a folder, or leave the text encoder out", "no_text"
         )
-    if not target.absolute().parent.is_dir():
-        raise SingDiffusionError(f"there is no folder {target.absolute().parent}")
+    require_ours(target)
     unet = network_options(module.network.config)
     weights = {PREFIX + original_name(key, unet): value for key, value in module.network.state_dict().items()}
     metadata = {"format": "pt", "sing_config": module.config.model_dump_json(), "unet_config": json.dumps(unet)}

@@ -7,6 +7,7 @@ and any size of micro-batches, and after it has been killed and resumed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data.shards import LatentDataset, Plan
+from ..memory import require_memory
+from .config import Config
 
 _DROPOUT, _NOISE, _CAPTION = 1, 2, 3  # streams of random numbers
 
@@ -114,6 +117,28 @@ def noises(shape: tuple[int, ...], seed: int, step: int, places: range) -> Tenso
         bits = np.random.Philox(key=[seed << 32 | _NOISE, step << 32 | place])
         np.random.Generator(bits).standard_normal(out=row, dtype=np.float32)
     return torch.from_numpy(made)
+
+
+def require_memory_for_batches(config: Config, data: LatentDataset, micro: int) -> None:
+    """Check that the memory suffices for what a micro-batch is made of, and for that of a validation.
+
+    Args:
+        micro: pictures that a process takes at once.
+
+    Raises:
+        SingDiffusionError: it does not suffice.
+    """
+    base, checked = data.manifest["base"], config.validation
+    pixels = max(math.prod(map(int, name.split("x"))) for name in data.groups)
+    picture = 4 * base["latent_channels"] * pixels // base["vae_scale"] ** 2
+    text = 4 * sum(base["tokens"]) * base["text_width"] // len(base["tokens"])
+    waiting = 1 + 2 * config.data.workers  # batches at once; each worker reads two ahead
+    require_memory(waiting * micro * (2 * picture + text), f"a micro-batch of {micro:,} pictures", "micro_batch")
+    together = min(checked.batch, config.data.held_out)
+    draws = checked.noises if config.network.kind == "unet" else 1
+    require_memory(  # noise and output in float32, then all outputs in float64
+        together * (4 * draws * picture + text), f"a validation of {together:,} pictures at once", "validation.batch"
+    )
 
 
 def caption_counts(data: LatentDataset, most: int) -> dict[bytes, int] | None:

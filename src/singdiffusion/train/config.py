@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..compat import toml
 from ..errors import SingDiffusionError, validation_line
+from ..reading import DEEPEST, parse_toml, read_toml
+
+LARGEST_SIZE = 2**20  # a number in network.options
+LONGEST_LIST = 100  # in network.options
+MOST_BLOCKS = 2000  # of a network; that of SDXL has 70
+
+
+def _name(value: str | Path) -> str | Path:
+    """Return a name that files and models can have."""
+    text = str(value)
+    if text in ("", ".") or "\0" in text:
+        raise ValueError("must be a name, not empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must be text in UTF-8") from error
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Folder = Annotated[Path, AfterValidator(_name)]
+# bounds that no run reaches: steps and places in a batch are 32 bits of the seed of noise (train.batches)
+Whole = Annotated[int, Field(strict=True, lt=2**32)]
+Number = Annotated[float, Field(strict=True)]
+Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 class _Section(BaseModel):
@@ -26,14 +52,16 @@ class Data(_Section):
         caption_dropout: share of captions replaced by "", for classifier-free guidance.
         text_cache_mib: memory for the embeddings of distinct captions; if they do not fit, all are computed at every step.
         workers: processes that read batches ahead; 0: the training process reads them itself.
+        verify: check each shard's SHA-256 against the manifest before the first step; once, until its file changes.
     """
 
-    shards: Path
-    base: str
-    held_out: int = Field(default=512, ge=0)
-    caption_dropout: float = Field(default=0.1, ge=0, le=1)
-    text_cache_mib: int = Field(default=4096, ge=0)
-    workers: int = Field(default=0, ge=0, le=64)
+    shards: Folder
+    base: Name
+    held_out: Whole = Field(default=512, ge=0)
+    caption_dropout: Number = Field(default=0.1, ge=0, le=1)
+    text_cache_mib: Whole = Field(default=4096, ge=0)
+    workers: Whole = Field(default=0, ge=0, le=64)
+    verify: bool = True
 
 
 class Network(_Section):
@@ -48,10 +76,21 @@ class Network(_Section):
     """
 
     kind: Literal["unet", "decoder"] = "unet"
-    init: str | None = None
-    init_module: str | None = None
+    init: Name | None = None
+    init_module: Name | None = None
     options: dict[str, Any] = {}
-    seed: int = Field(default=0, ge=0)
+    seed: Whole = Field(default=0, ge=0)
+
+    @field_validator("options")
+    @classmethod
+    def _plain_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, option in value.items():
+            _require_plain(name, option)
+        layers = math.prod(_largest(option) for name, option in value.items() if "layers" in name)
+        blocks = layers * max((len(option) for option in value.values() if isinstance(option, list)), default=1)
+        if blocks > MOST_BLOCKS:  # a network is made block by block, so more would take minutes to refuse
+            raise ValueError(f"they make about {blocks:,} blocks; at most {MOST_BLOCKS:,} are possible")
+        return value
 
     @model_validator(mode="after")
     def _one_start(self) -> Network:
@@ -78,10 +117,10 @@ class Optimizer(_Section):
     """
 
     name: Literal["adamw", "adamw8bit"] = "adamw"
-    rate: float = Field(default=1e-4, gt=0)
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(default=0.01, ge=0)
-    clip: float = Field(default=1.0, gt=0)
+    rate: Number = Field(default=1e-4, gt=0)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
+    weight_decay: Number = Field(default=0.01, ge=0)
+    clip: Number = Field(default=1.0, gt=0)
 
 
 class Schedule(_Section):
@@ -95,9 +134,9 @@ class Schedule(_Section):
     """
 
     shape: Literal["cosine", "constant"] = "cosine"
-    warm_up: int = Field(default=500, ge=0)
-    hold: float = Field(default=0.0, ge=0, lt=1)
-    final: float = Field(default=0.02, ge=0, le=1)
+    warm_up: Whole = Field(default=500, ge=0)
+    hold: Number = Field(default=0.0, ge=0, lt=1)
+    final: Number = Field(default=0.02, ge=0, le=1)
 
 
 class Checkpoints(_Section):
@@ -109,9 +148,9 @@ class Checkpoints(_Section):
         keep: number of checkpoints kept; older ones are deleted.
     """
 
-    every_steps: int | None = Field(default=None, ge=1)
-    every_minutes: float | None = Field(default=10.0, gt=0)
-    keep: int = Field(default=2, ge=1)
+    every_steps: Whole | None = Field(default=None, ge=1)
+    every_minutes: Number | None = Field(default=10.0, gt=0)
+    keep: Whole = Field(default=2, ge=1)
 
 
 class Log(_Section):
@@ -122,7 +161,7 @@ class Log(_Section):
         trackers: names of accelerate's trackers, such as tensorboard and wandb.
     """
 
-    every: int = Field(default=10, ge=1)
+    every: Whole = Field(default=10, ge=1)
     trackers: list[str] = ["tensorboard"]
 
 
@@ -138,12 +177,12 @@ class Validation(_Section):
         guidance_scale: of these pictures.
     """
 
-    every: int = Field(default=1000, ge=1)
-    batch: int = Field(default=64, ge=1)
-    noises: int = Field(default=4, ge=2)
-    prompts: list[str] = []
-    steps: int = Field(default=30, ge=1)
-    guidance_scale: float = 7.5
+    every: Whole = Field(default=1000, ge=1)
+    batch: Whole = Field(default=64, ge=1)
+    noises: Whole = Field(default=4, ge=2, le=1000)
+    prompts: list[str] = Field(default=[], max_length=100)
+    steps: Whole = Field(default=30, ge=1, le=1000)
+    guidance_scale: Number = 7.5
 
 
 class Config(_Section):
@@ -168,22 +207,22 @@ class Config(_Section):
     """
 
     name: str = ""
-    out: Path
+    out: Folder
     data: Data
     network: Network = Network()
     loss: Literal["sample", "v_prediction", "epsilon", "moments"] = "sample"
-    alpha: float = Field(default=0.0, ge=0, lt=1)
-    steps: int = Field(ge=1)
-    batch: int = Field(default=64, ge=1)
-    micro_batch: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0, lt=2**32)
-    ema: float = Field(default=0.999, ge=0, lt=1)
+    alpha: Number = Field(default=0.0, ge=0, lt=1)
+    steps: Whole = Field(ge=1)
+    batch: Whole = Field(default=64, ge=1, le=2**20)
+    micro_batch: Whole | None = Field(default=None, ge=1)
+    seed: Whole = Field(default=0, ge=0)
+    ema: Number = Field(default=0.999, ge=0, lt=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     compile: bool = False
     channels_last: bool = False
     bring_text: bool = False
-    timeout: float = Field(default=600.0, gt=0)
+    timeout: Number = Field(default=600.0, ge=1, le=1e7)
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     checkpoints: Checkpoints = Checkpoints()
@@ -192,6 +231,8 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
+        if (self.micro_batch or 0) > self.batch:
+            raise ValueError(f"micro_batch must be at most batch, {self.batch}, not {self.micro_batch}")
         if self.loss == "epsilon" and self.alpha == 0:
             raise ValueError(
                 "loss epsilon needs alpha above 0, such as the base's last (0.068 for SD-1.5): at alpha = 0 its target is the input"
@@ -210,7 +251,13 @@ class Config(_Section):
 # Settings that may differ when a run resumes; any other difference makes it another run.
 FREE = ("name", "out", "steps", "micro_batch", "timeout", "compile", "gradient_checkpointing", "bring_text")
 FREE_SECTIONS = ("checkpoints", "log", "validation")
-FREE_DATA = ("shards", "base", "text_cache_mib", "workers")  # pictures and text encoder are compared by their digests
+FREE_DATA = (
+    "shards",
+    "base",
+    "text_cache_mib",
+    "workers",
+    "verify",
+)  # pictures and text encoder are compared by their digests
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -245,59 +292,89 @@ def read(source: str) -> dict[str, Any]:
     """Return the raw values of a TOML file or a preset.
 
     Raises:
-        SingDiffusionError: ``source`` is neither, or is not TOML.
+        SingDiffusionError: ``source`` is neither, or cannot be read as TOML.
     """
     if source in preset_names():
-        text = (_presets() / f"{source}.toml").read_text("utf-8")
-    else:
-        try:
-            text = Path(source).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SingDiffusionError(
-                f"{source} is neither a readable file nor a preset ({', '.join(preset_names())})"
-            ) from error
+        return parse_toml((_presets() / f"{source}.toml").read_text("utf-8"), source)
     try:
-        return toml().loads(text)
-    except toml().TOMLDecodeError as error:
-        raise SingDiffusionError(f"{source} is not TOML: {error}") from error
+        exists = Path(source).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        exists = False
+    if not exists:
+        raise SingDiffusionError(f"{source} is neither a file nor a preset ({', '.join(preset_names())})")
+    return read_toml(Path(source))
 
 
-def load_config(source: str, changes: list[str] | None = None) -> Config:
+def load_config(source: str, changes: list[str] | None = None, given: Mapping[str, Any] | None = None) -> Config:
     """Return the configuration of a file or a preset, with changes.
 
     Args:
         source: path of a TOML file, or one of ``preset_names()``.
         changes: "section.key=value", where value is TOML; a bare word is a string.
+        given: values by "section.key"; ``changes`` come after them.
 
     Raises:
         SingDiffusionError: the source cannot be read, or a value is unknown, missing or wrong.
     """
     values = read(source)
+    for path, value in (given or {}).items():
+        _set(values, path, value)
     for change in changes or []:
-        _set(values, change)
+        path, separator, text = change.partition("=")
+        if not separator or not all(path.strip().split(".")):
+            raise SingDiffusionError(f"a change must be key=value, such as data.held_out=100, not {change!r:.80}")
+        try:
+            change.encode()
+        except UnicodeEncodeError as error:
+            raise SingDiffusionError(f"the change {change:.80} is not UTF-8") from error
+        _set(values, path.strip(), _value(text.strip()))
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = None if first["type"] == "value_error" else ".".join(map(str, first["loc"]))
+        section = first["type"] == "value_error" and first["loc"] in ((), ("network",))
+        key = None if section else ".".join(map(str, first["loc"]))
         raise SingDiffusionError(f"{source}: {validation_line(error)}", setting=key) from error
 
 
-def _set(values: dict[str, Any], change: str) -> None:
-    path, separator, text = change.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
-        raise SingDiffusionError(f"a change must be key=value, such as data.held_out=100, not {change!r}")
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    *sections, last = path.split(".")
+    if len(sections) > DEEPEST:
+        raise SingDiffusionError(f"the change of {path:.40}... is wrong: it names {len(sections)} sections")
     inner = values
-    for key in keys[:-1]:
+    for key in sections:
         inner = inner.setdefault(key, {})
         if not isinstance(inner, dict):
-            raise SingDiffusionError(f"the change {change!r} is wrong: {key} has no keys of its own")
-    inner[keys[-1]] = _value(text.strip())
+            raise SingDiffusionError(f"the change of {path:.80} is wrong: {key} has no keys of its own")
+    inner[last] = value
 
 
 def _value(text: str) -> Any:
+    """Return a value that is written in TOML, None for "none", and a text that is neither as it is."""
     try:
-        return toml().loads(f"value = {text}")["value"]
-    except toml().TOMLDecodeError:
+        found = parse_toml(f"value = {text}", "the value")
+    except SingDiffusionError:
         return None if text == "none" else text
+    return found["value"] if list(found) == ["value"] else text
+
+
+def _require_plain(name: str, option: Any) -> None:
+    """Raise ValueError, which pydantic reports, for an option that no network has: it would fill the memory, or run on and on."""
+    if isinstance(option, list):
+        if len(option) > LONGEST_LIST:
+            raise ValueError(f"{name} has {len(option):,} entries; at most {LONGEST_LIST} are taken")
+        for each in option:
+            _require_plain(name, each)
+    elif isinstance(option, float) and not math.isfinite(option):
+        raise ValueError(f"{name} must be a finite number, not {option}")
+    elif isinstance(option, int | float) and abs(option) > LARGEST_SIZE:
+        raise ValueError(f"{name} must be at most {LARGEST_SIZE:,}")
+    elif not isinstance(option, str | int | float | None):
+        raise ValueError(f"{name} must be a number, text, true, false or a list, not a {type(option).__name__}")
+
+
+def _largest(option: Any) -> int:
+    """Return the largest whole number of an option; at least 1."""
+    if isinstance(option, list):
+        return max(map(_largest, option), default=1)
+    return max(1, option) if isinstance(option, int) else 1

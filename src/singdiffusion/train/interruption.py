@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import SingDiffusionError, one_line
+from .accelerator import lost_connection
 from .checkpoints import CheckpointStore
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-WORDS_OF_LOST_CONNECTIONS = ("connection", "timed out", "timeout", "gloo", "nccl", "peer", "broken pipe", "socket")
 
 
 class Stopped(SingDiffusionError):
@@ -26,10 +26,8 @@ class Stopped(SingDiffusionError):
         status: exit status of the command, 128 + the signal's number.
     """
 
-    def __init__(self, number: int, step: int):
-        super().__init__(
-            f"stopped by {signal.Signals(number).name} at step {step}; a checkpoint is written, run the same command to resume"
-        )
+    def __init__(self, number: int, step: int, then: str = "run the same command to resume"):
+        super().__init__(f"stopped by {signal.Signals(number).name} at step {step}; a checkpoint is written, {then}")
         self.status = 128 + number
 
 
@@ -101,7 +99,7 @@ def one_line_faults(accelerator: Accelerator, checkpoints: CheckpointStore, micr
             raise SingDiffusionError(
                 f"a process that reads batches is gone: {one_line(error)}; run the same command to resume {resumes}"
             ) from error
-        if accelerator.num_processes == 1 or not _lost_connection(error):
+        if accelerator.num_processes == 1 or not lost_connection(error):
             raise
         _ignore_sigterm()
         raise SingDiffusionError(
@@ -116,7 +114,3 @@ def _ignore_sigterm() -> None:
     """Let a process whose group is gone end by itself: torchrun sends SIGTERM, which would end it before it prints the reason."""
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _lost_connection(error: RuntimeError) -> bool:
-    return any(word in str(error).lower() for word in WORDS_OF_LOST_CONNECTIONS)

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,26 +19,31 @@ from torch.utils.data import DataLoader
 from ..data.shards import LatentDataset, Plan
 from ..errors import SingDiffusionError, one_line_error
 from ..files import output_folder, write_whole
+from ..locks import locked
+from ..memory import require_memory
 from ..modules import MeanDecoder, SingModule
+from ..modules.layout import require_ours
 from ..modules.text import PromptEncoder
 from ..painting.bases import load_text
 from ..painting.paint import WITHHELD
+from ..staging import put_right
 from . import logs, plot
-from .accelerator import make_accelerator
+from .accelerator import make_accelerator, on_main
 from .averaging import AveragedWeights, plain_name
-from .batches import Batch, MicroBatches
+from .batches import Batch, MicroBatches, require_memory_for_batches
 from .checkpoints import CheckpointStore, Progress
 from .config import Config
 from .export import make_module
 from .interruption import Stopped, StopSignal, begin_worker, one_line_faults
 from .losses import Objective
-from .networks import build
+from .networks import build, parameter_count
 from .optimisation import learning_rate, make_optimizer, micro_batches
 from .resume import require_same_run, write_settings
 from .samples import SamplePainter
 from .text import embedder_for
 from .validation import Floor, floor, validate
 
+MODULE = "module"  # in the folder of a run
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Advance = Callable[[dict[str, float]], None]
@@ -72,23 +77,44 @@ class Trainer:
         self.accelerator = make_accelerator(config, cpu)
         self.main = self.accelerator.is_main_process
         self._report = report
-        self.out = output_folder(config.out)
-        self.data = LatentDataset(config.data.shards)
-        self.plan = Plan(self.data, config.batch, config.seed, config.data.held_out)
         self.micro, self.accumulate = micro_batches(config, self.accelerator.num_processes)
+        self.out = output_folder(config.out)
+        self.checkpoints = CheckpointStore(self.out, config.checkpoints.keep)
+        self.log = logs.RunLog(self.out, self.accelerator, config.log.every, self.report)
+        self.signal = StopSignal()
+        self.figures: dict[str, Any] = {}  # of the last validation
+        with ExitStack() as stack, self._faults():
+            on_main(self.accelerator, lambda: self._take_folder(stack))
+            self._prepare()
+            self._held = stack.pop_all()
+
+    def _take_folder(self, stack: ExitStack) -> None:
+        """Hold the folder of the run, and check that the module can be written into it at the end."""
+        stack.enter_context(locked(self.out, "train"))
+        put_right(self.out)
+        put_right(self.checkpoints.folder)
+        require_ours(self.out / MODULE)
+
+    def _prepare(self) -> None:
+        config = self.config
+        self.data = LatentDataset(config.data.shards)
+        if config.data.verify:
+            self.data.verify(self.report, self.accelerator.process_index, self.accelerator.num_processes)
+        self.plan = Plan(self.data, config.batch, config.seed, config.data.held_out)
+        require_same_run(config, self.data, bool(self.checkpoints.all()))
         self.accelerator.gradient_accumulation_steps = self.accumulate
         self.needs_noise = config.network.kind == "unet"
+        require_memory_for_batches(config, self.data, self.micro)
         self._prepare_text()
         paints = bool(config.validation.prompts) and self.main
         self.painter = SamplePainter(config, self.accelerator.device) if paints else None
         self._prepare_network()
-        self.progress = Progress(world=self.accelerator.num_processes)
-        self.checkpoints = CheckpointStore(self.out, config.checkpoints.keep)
-        self.log = logs.RunLog(self.out, self.accelerator, config.log.every)
-        self.signal = StopSignal()
-        self.figures: dict[str, Any] = {}  # of the last validation
+        self.progress = Progress(world=self.accelerator.num_processes, device=self.accelerator.device.type)
         self._resume()
         self.floor = floor(self.data, self.plan.validation) if self.main else Floor()
+
+    def _faults(self) -> AbstractContextManager[None]:
+        return one_line_faults(self.accelerator, self.checkpoints, self.micro, self.out)
 
     def report(self, line: str) -> None:
         """Pass a line on to the user, from the main process."""
@@ -109,8 +135,11 @@ class Trainer:
         config = self.config
         network, origin, self.fine_tuned = build(config, self.data, self.decoder)
         self.network_kind, self.network_config = type(network), dict(network.config)  # type: ignore[arg-type]
-        count = sum(p.numel() for p in network.parameters())
+        count = parameter_count(network)
         self.report(f"{type(network).__name__}, {count / 1e6:.2f} M parameters: {origin}")
+        if self.accelerator.device.type == "cpu":
+            more = 16 if config.ema else 12  # bytes: gradient, the optimizer's two averages, averaged weight
+            require_memory(more * count, f"the training of {count / 1e6:,.0f} M parameters", "network.options")
         if config.gradient_checkpointing:
             network.enable_gradient_checkpointing()  # type: ignore[operator]
         if config.channels_last and self.needs_noise:
@@ -126,16 +155,13 @@ class Trainer:
 
     def _resume(self) -> None:
         """Load the last checkpoint, if there is one, and write the settings of the run."""
-        if self.checkpoints.all():
-            require_same_run(self.config, self.data)
         found = self.checkpoints.load(self.accelerator)
         if found is not None:
             progress, average = found
             self.average.load(average, progress.averaged)
-            here = self.accelerator.num_processes
-            others = f"with {here} processes instead of {progress.world}: the same pictures, up to float32 rounding"
-            self.report(f"resumes after step {progress.step}" + (f", {others}" if progress.world != here else ""))
-            self.progress = Progress(progress.step, progress.seconds, progress.averaged, here)
+            here = {"world": self.progress.world, "device": self.progress.device}
+            self.report(f"resumes after step {progress.step}{_moved(progress, self.progress)}")
+            self.progress = progress.model_copy(update=here)
             # accelerate counts micro-batches, whose number per step may have changed
             self.accelerator.step = progress.step * self.accumulate
         self.accelerator.wait_for_everyone()
@@ -153,19 +179,20 @@ class Trainer:
             The figures of the last validation, and: step, seconds, pictures, and module, its folder.
 
         Raises:
-            Stopped: by SIGTERM or SIGINT, after a checkpoint was written.
+            Stopped: by SIGTERM or SIGINT, after a checkpoint and the module were written.
             SingDiffusionError: the loss is not finite, another process is gone, memory or disk is full.
         """
-        faults = one_line_faults(self.accelerator, self.checkpoints, self.micro, self.out)
-        with self.signal.noted(), faults:
+        with self._held, self.signal.noted(), self._faults():
             with one_line_error("log.trackers cannot start"):
                 self.accelerator.init_trackers("singdiffusion")
             with closing(self._batches()) as batches:
                 self._train(batches, advance)
+            self._checkpoint()  # first: a validation that paints samples may take long
             figures = self._validate()
-            self._checkpoint()
             module = self.export()
             self.accelerator.end_training()
+            if self.signal.number:
+                raise Stopped(self.signal.number, self.progress.step, "the run is complete")
         return figures | {
             "step": self.progress.step,
             "seconds": round(self.progress.seconds, 1),
@@ -350,7 +377,7 @@ class Trainer:
 
     def export(self) -> Path:
         """Write ``module/`` with the averaged weights, and return its folder. Every process must call this."""
-        folder = self.out / "module"
+        folder = self.out / MODULE
         with self.average.in_place():  # the state refers to the weights, so it is written while they are in place
             state = self.accelerator.get_state_dict(self.model)
             if self.main:
@@ -363,6 +390,16 @@ class Trainer:
         network.load_state_dict({plain_name(k).removeprefix("network."): v.float().cpu() for k, v in state.items()})
         base_text = PromptEncoder(self.tokenizers, self.encoders)
         return make_module(network, self.config, self.data, base_text, self.fine_tuned, self.figures)
+
+
+def _moved(before: Progress, now: Progress) -> str:
+    """Return what the processes of a run are now and were not before, for the user; "" where nothing changed."""
+    moves = []
+    if before.world != now.world:
+        moves.append(f"with {now.world} processes instead of {before.world}")
+    if before.device != now.device:
+        moves.append(f"on {now.device} instead of {before.device}")
+    return f", {' and '.join(moves)}: the same pictures, up to float32 rounding" if moves else ""
 
 
 def train(

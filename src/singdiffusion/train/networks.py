@@ -9,6 +9,7 @@ import torch
 
 from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError, one_line_error
+from ..memory import require_memory
 from ..modules import MeanDecoder, SingConfig, SingModule, TimeFreeUNet
 from ..modules.decoder import preset_options
 from ..painting.bases import load_unet
@@ -82,7 +83,7 @@ def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
         options["covariance_grid"] = 4
     given = dict(config.network.options)
     preset = given.pop("preset", None)
-    options = ({} if preset is None else preset_options(preset)) | options | given
+    options = ({} if preset is None else preset_options(str(preset))) | options | given
     covariance_grid = options.get("covariance_grid", 0)
     if bool(covariance_grid) != (config.loss == "moments"):
         right = "at least 1" if config.loss == "moments" else "0"
@@ -92,7 +93,7 @@ def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
         )
     stored = data.low_frequency
     grid = options.get("grid", inspect.signature(MeanDecoder).parameters["grid"].default)
-    if stored is not None and grid > stored:
+    if stored is not None and isinstance(grid, int) and grid > stored:
         raise SingDiffusionError(
             f"network.options.grid must be at most {stored}, the frequencies per side in {data.folder}, not {grid}",
             setting="network.options.grid",
@@ -105,8 +106,17 @@ def _made(kind: Any, options: dict[str, Any]) -> Any:
     foreign = sorted(set(options) - set(known))
     if foreign:
         raise SingDiffusionError(f"network.options: a {kind.__name__} has no {foreign[0]}")
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     with one_line_error(f"network.options do not make a {kind.__name__}"):
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+        with torch.device("meta"):
+            count = parameter_count(kind(**given))
+        require_memory(4 * count, f"a network of {count / 1e6:,.0f} M parameters", "network.options")
+        return kind(**given)
+
+
+def parameter_count(network: Any) -> int:
+    """Return the number of parameters of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _from_base(base: str, options: dict[str, Any], data: LatentDataset) -> tuple[Any, str]:

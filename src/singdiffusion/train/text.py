@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..data.shards import LatentDataset
 from ..errors import SingDiffusionError
+from ..memory import require_memory
 from ..modules.text import hidden_states, same_encoders
 from .batches import caption_counts
 
@@ -92,6 +93,7 @@ def embedder_for(
         return embedder, f"more distinct captions than fit into {cache_mib} MiB: embeddings are computed at every step"
     empty = torch.cat(embedder.empty(lengths)).int().numpy().tobytes()
     captions = [empty, *(caption for caption in counts if caption != empty)]
+    require_memory(len(captions) * each, f"the embeddings of {len(captions):,} captions", "data.text_cache_mib")
     embedder.fill(captions, lengths)
     share = 1 - len(captions) / max(1, len(data))
     return embedder, (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ...errors import visible
 from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
 from ..common import announce, check_json, console, extra, finite, hush, module_for, print_note, progress
@@ -47,14 +48,15 @@ class Run:
         finite("--guidance", self.guidance)
         if self.options.scheduler is not None:
             scheduler_class(self.options.scheduler)
-        self.out = files.output_folder(self.out)
-        self.cache = files.output_folder(self.options.cache or self.out / "pictures")
+        files.check_folder(self.out)
+        self.cache = files.check_folder(self.options.cache or self.out / "pictures")
         check_json(self.options.json)
         hush()
         with extra("evaluate", "singdiffusion evaluate"):
             for package in ("matplotlib", "scipy", "torchmetrics"):
                 importlib.import_module(package)
         from ...evaluate.processes import Processes
+        from ...evaluate.reports.document import REPORT, check_report_folder
         from ...painting.devices import AUTO, choose_device, choose_dtype
 
         self.processes: Processes = Processes(cpu=self.options.device == "cpu")
@@ -62,6 +64,7 @@ class Run:
         auto = self.options.device == AUTO and self.processes.count > 1
         self.device = self.processes.device if auto else choose_device(self.options.device)
         choose_dtype(self.options.dtype, self.device)
+        check_report_folder(self.out, REPORT)
         self.started = time.monotonic()
 
     def painter(self, model: str) -> Painter:
@@ -69,6 +72,8 @@ class Run:
         from ...evaluate.painter import Painter
         from ...evaluate.selection import controls_for
         from ...painting.bases import load_model
+        from ...painting.room import require_room
+        from ...painting.steps import check_steps
 
         options = self.options
         pipe = load_model(model, self.device, options.dtype, options.model_config)
@@ -76,6 +81,8 @@ class Run:
             set_scheduler(pipe, options.scheduler)
         height, width = whole_size(pipe, options.height, options.width)
         check_size(pipe, height, width)
+        require_room(pipe, 1, height, width)
+        check_steps(pipe, options.steps)
         for_pipe: dict[str, Any] = {"num_inference_steps": options.steps, "guidance_scale": self.guidance}
         for_pipe |= {key: value for key, value in (("height", height), ("width", width)) if value is not None}
         self.dtypes[model] = str(pipe.dtype).removeprefix("torch.")
@@ -142,7 +149,7 @@ class Run:
                 console.print(table.rich())
             for line in document.notes:
                 print_note(line)
-            typer.echo(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)")
+            typer.echo(visible(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)"))
         self.processes.wait()
 
 

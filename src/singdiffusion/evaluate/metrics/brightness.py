@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ...errors import SingDiffusionError
-from ...painting.luma import lumas
+from ...painting.luma import mean_lumas
 from ..processes import everyone
 
 RESAMPLES = 9999
@@ -85,7 +85,7 @@ class Lumas:
 
     def see(self, pictures: Tensor) -> None:
         """Take in pictures, uint8 (B, 3, H, W)."""
-        self._seen.append(lumas(pictures.cpu()).mean((1, 2)))
+        self._seen.append(mean_lumas(pictures))
 
     def values(self) -> np.ndarray:
         """Return the mean lumas of all processes, 0..255, sorted: float64 (N,); all processes must call it."""

@@ -24,8 +24,11 @@ from torch import Tensor, nn
 from ...errors import SingDiffusionError
 from ...files import write_whole
 from ..processes import everyone
+from .stored import stored
 
 KEPT = 10_000  # features for KID, precision and recall
+ASYMMETRIC = 1e-5  # of the largest covariance: by how much rounding may make one differ from its mirror image
+MOST = 10**12  # pictures behind statistics
 
 
 @dataclass(frozen=True)
@@ -57,27 +60,27 @@ class Statistics:
         return write_whole(file, buffer.getvalue())
 
     @classmethod
-    def load(cls, file: Path) -> Statistics:
+    def load(cls, file: Path, width: int | None = None) -> Statistics:
         """Read what ``save`` wrote, or an .npz of ``mu`` and ``sigma`` as clean-fid and pytorch-fid write it.
 
+        Other arrays in the file are not read.
+
+        Args:
+            file: the .npz.
+            width: number of the network's features, which the file must have; None: any.
+
         Raises:
-            SingDiffusionError: the file cannot be read, or does not hold statistics.
+            SingDiffusionError: the file cannot be read, does not hold statistics, or those of another number of features.
         """
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                values = {key: stored[key] for key in stored.files}
-            mean, covariance = (values[key].astype(np.float64) for key in ("mu", "sigma"))
-        except Exception as error:  # numpy and zipfile raise many kinds
-            raise SingDiffusionError(f"{file} holds no statistics: an .npz of mu and sigma is wanted") from error
-        if mean.ndim != 1 or covariance.shape != mean.shape * 2:
-            raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, sigma {covariance.shape}")
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise SingDiffusionError(f"{file} holds no statistics: NaN or infinity in mu or sigma")
-        features = values.get("features")
-        if features is not None and features.shape[1:] != mean.shape:
-            raise SingDiffusionError(f"{file} holds no statistics: mu is {mean.shape}, features {features.shape}")
-        count = int(values["count"]) if "count" in values else None
-        words = {key: str(values[key]) for key in ("extractor", "protocol") if key in values}
+        with stored(file, "statistics", "an .npz of mu and sigma") as found:
+            mean = found.numbers("mu", (width,))
+            covariance = found.numbers("sigma", mean.shape * 2)
+            off = np.abs(covariance - covariance.T).max(initial=0)
+            if off > ASYMMETRIC * np.abs(covariance).max(initial=0) or (np.diag(covariance) < 0).any():
+                raise found.wrong("sigma is not a covariance: it is not symmetric, or has a variance below 0")
+            features = found.numbers("features", (None, len(mean))) if "features" in found else None
+            count = found.whole("count", 2, MOST) if "count" in found else None
+            words = {name: found.text(name) for name in ("extractor", "protocol") if name in found}
         return cls(mean, covariance, count, **words, features=features)
 
 

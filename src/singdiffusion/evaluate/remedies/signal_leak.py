@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ... import tiny
@@ -34,6 +35,54 @@ from ...plugin.pipelines import spec_of
 from ...reading import read_json
 from ..digests import weights_digest
 from .plugged import plugged, refusal
+
+MOST = 1e30  # of a coefficient; float32 holds it
+
+
+_Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)  # no text for numbers
+
+
+class _Base(_Strict):
+    """What a manifest records of the base, as far as it is used here."""
+
+    latent_channels: int = Field(ge=1)
+    vae_scaling_factor: float = Field(gt=0, allow_inf_nan=False)
+    vae_shift_factor: _Number | None = None
+    vae_fingerprint: list[_Number]
+    vae_scale: int = Field(ge=1)
+
+
+class _Options(_Strict):
+    size: int = Field(ge=1)
+
+
+class _Manifest(_Strict):
+    """What is used here of the manifest that ``encode`` writes."""
+
+    options: _Options
+    base: _Base
+    low_frequency_mean: list[list[list[_Number]]]
+    low_frequency_covariance: list[list[list[list[_Number]]]]
+
+    def statistics(self) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Return the mean (C, k, k) and the covariance (k, k, C, C) of low frequencies, float64; None where they are not such."""
+        try:
+            mean = torch.tensor(self.low_frequency_mean, dtype=torch.float64)
+            covariance = torch.tensor(self.low_frequency_covariance, dtype=torch.float64)
+        except ValueError:  # lists of different lengths
+            return None, None
+        channels, k = self.base.latent_channels, mean.shape[-1]
+        fits = mean.shape == (channels, k, k) and covariance.shape == (k, k, channels, channels) and k > 0
+        if not fits:
+            return None, None
+        rounding = 1e-5 * float(covariance.abs().max())
+        even = bool(((covariance - covariance.mT).abs() <= rounding).all())
+        positive = bool((covariance.diagonal(dim1=2, dim2=3) >= -rounding).all())
+        return (mean, covariance) if even and positive else (None, None)
 
 
 @dataclass(frozen=True)
@@ -69,7 +118,7 @@ class LatentStatistics:
         """Read them from the manifest of a folder that ``singdiffusion encode`` wrote.
 
         Raises:
-            SingDiffusionError: there is no manifest, or it is damaged.
+            SingDiffusionError: there is no manifest, or it is damaged: the message names the first key that is wrong.
         """
         file = folder / MANIFEST
         if not file.is_file():
@@ -77,14 +126,12 @@ class LatentStatistics:
                 f"there is no {MANIFEST} in {folder}: singdiffusion encode writes one, of captioned pictures",
                 setting="statistics",
             )
-        manifest = read_json(file)
-        try:
-            side = manifest["options"]["size"] // manifest["base"]["vae_scale"]
-            mean = torch.tensor(manifest["low_frequency_mean"], dtype=torch.float64)
-            covariance = torch.tensor(manifest["low_frequency_covariance"], dtype=torch.float64)
-            return cls((mean / side).float(), (covariance / side**2).float(), manifest["base"])
-        except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise SingDiffusionError(f"{file} is damaged: encode again") from error
+        manifest = read_json(file, _Manifest)
+        side = manifest.options.size // manifest.base.vae_scale
+        mean, covariance = manifest.statistics()
+        if side == 0 or mean is None or covariance is None:
+            raise SingDiffusionError(f"{file} is damaged: its low frequencies are no mean and covariance; encode again")
+        return cls((mean / side).float(), (covariance / side**2).float(), manifest.base.model_dump())
 
 
 class _AnyPicture(nn.Module):

@@ -10,14 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...painting.prompts import Prompt
-from ..brightness import PromptBrightness, miss
+from ..brightness import MOST_SHOWN, PromptBrightness, miss
 from ..metrics.brightness import Brightness
 from .document import Document, Table, provenance
 from .histogram import Series, histogram, legend
 from .pictures import rows
 from .style import series
-
-MOST_SECTIONS = 40  # prompts whose pictures a page shows
 
 INTRO = (
     "Mean luma of the pictures of each prompt, 0 black to 255 white, with the same seeds in every column. Without a remedy sampling "
@@ -46,13 +44,9 @@ def document(
     tables += [_table(model, measured, prompts, real.get(model, {}), misses) for model in models]
     sections = [
         (f"“{prompt.text}”", section(prompt, measured, labels(measured), _real_values(prompt, real)))
-        for prompt in prompts[:MOST_SECTIONS]
+        for prompt in prompts[:MOST_SHOWN]
     ]
-    notes = list(notes)
-    if len(prompts) > MOST_SECTIONS:
-        notes.append(
-            f"pictures of the first {MOST_SECTIONS} of {len(prompts)} prompts are shown; all figures are in figures.json"
-        )
+    notes = [*notes, *shown_notes(len(prompts))]
     figures = provenance("evaluate brightness") | {
         "settings": settings,
         "real": real,
@@ -64,6 +58,13 @@ def document(
         "notes": notes,
     }
     return Document("Brightness, with and without SingDiffusion", INTRO, figures, tables, sections, notes)
+
+
+def shown_notes(prompts: int) -> list[str]:
+    """Return a line about the prompts whose pictures are not shown; no line where there are none."""
+    if prompts <= MOST_SHOWN:
+        return []
+    return [f"pictures of the first {MOST_SHOWN} of {prompts} prompts are shown; all figures are in figures.json"]
 
 
 def _results(measured: Sequence[PromptBrightness], prompts: Sequence[Prompt]) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from .texts import in_html
 
 WIDTH, HEIGHT, LEFT, BELOW = 640, 150, 34, 44
 TICKS = ((0, "start"), (64, "middle"), (128, "middle"), (192, "middle"), (255, "end"))
@@ -41,7 +42,7 @@ def histogram(prompt: str, series: Sequence[Series], real: Sequence[float] = ())
     label = f"Histogram of pixel brightness for {prompt}, {' and '.join(each.label for each in series)}"
     many = " many" if len(series) > 2 else ""
     return (
-        f'<svg class="histogram{many}" viewBox="0 0 {WIDTH} {HEIGHT + BELOW}" role="img" aria-label="{html.escape(label)}">'
+        f'<svg class="histogram{many}" viewBox="0 0 {WIDTH} {HEIGHT + BELOW}" role="img" aria-label="{in_html(label)}">'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/>{outlines}{lines}{ticks}'
         f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT + 38}" text-anchor="middle">pixel brightness (luma)</text>'
         f'<text transform="translate(14 {HEIGHT / 2:.0f}) rotate(-90)" text-anchor="middle">pixels, √ scale</text></svg>'
@@ -70,5 +71,5 @@ def legend(series: Sequence[Series], real: bool) -> str:
         real: whether real pictures' mean lumas are drawn.
     """
     parts = ['<span style="--c:var(--real)">mean of real pictures (dashed)</span>'] if real else []
-    parts += [f'<span style="--c:var(--{each.kind})">{html.escape(each.label)}</span>' for each in series]
+    parts += [f'<span style="--c:var(--{each.kind})">{in_html(each.label)}</span>' for each in series]
     return f'<p class="key" aria-hidden="true">{"".join(parts)}</p>'

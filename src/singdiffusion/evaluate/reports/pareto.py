@@ -45,14 +45,14 @@ def figure(curves: Sequence[Curve], text_label: str, distance_label: str, behind
         SingDiffusionError: there are no such published curves.
     """
     check_behind(behind)
-    made, axis = plots.axes(text_label, "", height=4.0)
-    axis.set_title(distance_label, loc="left")
+    made, axis = plots.axes(plots.plain(text_label), "", height=4.0)
+    axis.set_title(plots.plain(distance_label), loc="left")
     for key, points in paper.PARETO[behind].items() if behind else ():
         words = "without" if key == "off" else "with SingDiffusion"
         x, y = zip(*points, strict=True)
         axis.plot(x, y, color=plots.REAL, alpha=0.7, linestyle="--" if key == "off" else "-", marker=".", linewidth=1.2,
                   label=f"{behind} {words}, {paper.SOURCE}", zorder=1)  # fmt: skip
-    lines = [axis.plot(curve.text, curve.distance, marker="o", label=curve.name)[0] for curve in curves]
+    lines = [axis.plot(curve.text, curve.distance, marker="o", label=plots.plain(curve.name))[0] for curve in curves]
     _name_scales(axis, curves, [line.get_color() for line in lines])
     made.legend(loc="outside lower center")
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw
 from ...compat import default_font, drawable
 from ...painting.png import png
 from ..gallery import EXAMPLES
+from .texts import in_html
 
 
 def data_uri(image: Image.Image) -> str:
@@ -28,11 +28,11 @@ def rows(labelled: Sequence[tuple[str, Sequence[Image.Image]]], prompts: Sequenc
     per_column = (list(prompts) if len(prompts) > 1 else list(prompts) * EXAMPLES)[:EXAMPLES]
     parts = []
     if len(prompts) > 1:
-        parts.append(_row("", [f"<span>{html.escape(prompt)}</span>" for prompt in per_column], "captions"))
+        parts.append(_row("", [f"<span>{in_html(prompt)}</span>" for prompt in per_column], "captions"))
     for label, images in labelled:
         shown = [
-            f'<img src="{data_uri(image)}" alt="{html.escape(prompt)}, {html.escape(label)}" '
-            f'title="{html.escape(prompt)}" width="{image.width}" height="{image.height}">'
+            f'<img src="{data_uri(image)}" alt="{in_html(prompt)}, {in_html(label)}" '
+            f'title="{in_html(prompt)}" width="{image.width}" height="{image.height}">'
             for image, prompt in zip(images, per_column, strict=False)
         ]
         parts.append(_row(label, shown))
@@ -40,7 +40,7 @@ def rows(labelled: Sequence[tuple[str, Sequence[Image.Image]]], prompts: Sequenc
 
 
 def _row(label: str, cells: Sequence[str], kind: str = "") -> str:
-    caption = f"<figcaption>{html.escape(label)}</figcaption>" if label else "<div></div>"
+    caption = f"<figcaption>{in_html(label)}</figcaption>" if label else "<div></div>"
     tag = "figure" if label else "div"
     return f'<{tag} class="row {kind}">{caption}<div class="pictures">{"".join(cells)}</div></{tag}>'
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..brightness import PromptBrightness
+from ..brightness import MOST_SHOWN, PromptBrightness
 from ..metrics.cost import Cost
 from ..real import Real
 from ..remedies import Absent
 from ..scores import Scores
+from .brightness import shown_notes
 from .document import Document, Table, provenance
 from .pictures import rows
 from .scores import distance_name, looks, number, score_notes, text_score
@@ -34,7 +35,7 @@ def remedies_document(
         absent: remedies that could not be measured.
         settings: of the command; "prompts" maps each prompt's id to its text.
     """
-    lines = score_notes(scores, real, notes)
+    lines = score_notes(scores, real, [*notes, *shown_notes(len(settings["prompts"]))])
     figures = provenance("evaluate remedies") | {
         "settings": settings,
         "results": [_result(each, measured, misses, costs) for each in scores],
@@ -43,7 +44,7 @@ def remedies_document(
     }
     prompts = [
         (f"“{prompt}”", rows([(each.remedy.title, each.shown[id]) for each in measured], [prompt]))
-        for id, prompt in settings["prompts"].items()
+        for id, prompt in list(settings["prompts"].items())[:MOST_SHOWN]
     ]
     return Document(
         "Remedies for the wrong start, side by side",

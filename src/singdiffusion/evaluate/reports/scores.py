@@ -135,7 +135,7 @@ def _brightness(scores: Sequence[Scores], real: Real) -> str:
     axis.barh(place, np.multiply(2, spreads), left=np.subtract(means, spreads), height=0.35, alpha=0.35)
     axis.plot(means, place, "o", color=plots.INK, markersize=4)
     for name, at in zip(names, place, strict=True):
-        axis.text(2, at + 0.25, name, fontsize=plots.SMALL, va="bottom")
+        axis.text(2, at + 0.25, plots.plain(name), fontsize=plots.SMALL, va="bottom")
     axis.set(yticks=[], xlim=(0, 255), ylim=(-0.4, len(names) - 0.2))
     return plots.svg(made, outlines=False)
 
