@@ -47,8 +47,8 @@ class Served:
 
 
 @contextmanager
-def serve(*options, env=None):
-    """A server on a free port, stopped by Ctrl-C as a user stops it."""
+def serve(*options, env=None, stop=signal.SIGINT):
+    """A server on a free port, stopped by Ctrl-C as a user stops it, or by another signal."""
     process = start("serve", "--port", 0, *options, PYTHONUNBUFFERED="1", **(env or {}))
     lines, log = queue.Queue(), []
 
@@ -71,7 +71,7 @@ def serve(*options, env=None):
         yield Served(process, line.split(" at ")[1].split()[0], log)
     finally:
         if process.poll() is None:
-            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, stop)
         process.wait(timeout=60)
         for reader in readers:
             reader.join(10)

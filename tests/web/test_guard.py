@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("gradio")
 
+from singdiffusion.web import api
 from singdiffusion.web import guard as guard_module
 from singdiffusion.web.guard import LARGEST, Guard, allowed
 from singdiffusion.web.hosts import Names
@@ -253,3 +254,9 @@ def test_the_log_has_few_lines_and_shows_what_a_terminal_would_obey(caplog):
     assert caplog.messages[LINES_A_MINUTE:] == ["5 more requests failed or were refused", "next"]
     record = logging.LogRecord("x", logging.ERROR, "", 0, "a prompt \x1b]0;title\x07 \u202e", None, None)
     assert Escaped().format(record) == "a prompt \\x1b]0;title\\x07 \\u202e"
+
+
+def test_a_failure_while_painting_is_a_short_message_with_its_cause_in_the_log(caplog):
+    error = api._answer(RuntimeError("out of everything"))
+    assert str(error.message) == "painting failed; the cause is in the server's log"
+    assert "out of everything" in caplog.text

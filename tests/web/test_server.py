@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import random
-import resource
+import signal
 import socket
 import threading
 import time
@@ -21,6 +21,7 @@ from singdiffusion import tiny
 from singdiffusion.painting.png import read_settings
 from singdiffusion.web.settings import FirstStep, Settings
 from tests.commands import refused, start
+from tests.web import hostile
 from tests.web.serving import serve
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -106,7 +107,7 @@ def test_the_first_steps_options_are_an_object(served):
         ({"control": "/etc/passwd"}, "unknown control"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"seed": 2**32}, "seed must be less than 4294967296"),
-        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number"),
+        ({"guidance_scale": float("inf")}, "guidance_scale must be a finite number"),
     ],
 )
 def test_a_mistake_is_named(served, change, line):
@@ -223,10 +224,48 @@ def test_a_dropped_connection_stops_the_painting(served):
     assert time.monotonic() - started < 15  # Gradio looks every so often whether anybody listens
 
 
-def test_200_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
+def test_hundreds_of_hostile_requests_leave_lines_and_no_traceback(served):
+    """Half-sent requests wait meanwhile, and end after ten seconds, also where a byte comes from time to time."""
+    port = int(served.url.strip("/").split(":")[-1])
+    began, halves = time.monotonic(), []
+    for half in [*hostile.HALVES, *hostile.HALVES]:
+        halves.append(socket.create_connection(("127.0.0.1", port), timeout=30))
+        halves[-1].sendall(half)
+    config = json.loads(served.ask("config")[1])
+    functions = {each["id"]: len(each["inputs"]) for each in config["dependencies"]}
+    statuses = [hostile.send(port, request) for request in hostile.requests(functions)]
+    assert len(statuses) > 350
+    assert 500 not in statuses
+    assert {0, 200, 400, 404, 405, 421, 422} >= set(statuses) - {100, 403, 413}
+    for stream in halves[: len(hostile.HALVES)]:
+        with suppress(OSError):
+            stream.sendall(b"X")
+    for stream in halves:
+        with suppress(ConnectionError), stream:
+            while stream.recv(4096):
+                pass
+    assert time.monotonic() - began < 60
+    assert served.call("about", [])[1] == "complete"
+    log = "".join(served.log)
+    assert "Traceback" not in log
+    assert "\x1b" not in log
+    assert "POST /gradio_api/call/paint was refused: " in log
+
+
+def test_too_many_connections_are_refused_and_make_room_again(served):
+    port = int(served.url.strip("/").split(":")[-1])
+    many = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(200)]
+    assert b"503 Service Unavailable" in many[-1].recv(4096)
+    for stream in many:
+        stream.close()
+    time.sleep(0.5)
+    assert served.ask("config")[0] == 200
+
+
+def test_100_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
     def client(number):
         found = []
-        for i in range(13 if number < 8 else 12):
+        for i in range(7 if number < 4 else 6):
             seed = number * 100 + i
             status, event, data = served.call("paint", values(seed=seed, prompt=BLACK if i % 2 else "rocket"))
             assert (status, event) == (200, "complete"), data
@@ -240,11 +279,11 @@ def test_200_requests_of_16_clients_lose_none_and_memory_does_not_grow(served):
     first = soak()
     before = served.memory
     second = soak()
-    assert len(first) == len(second) == 200
+    assert len(first) == len(second) == 100
     assert all(asked == got for asked, got, _, _ in first)
     assert first == second  # every visitor got their own pictures, whoever else was asking
     assert all(luma < 20 for _, _, luma, black in first if black)
-    assert served.memory - before < 25
+    assert served.memory - before < 16
     assert "Traceback" not in "".join(served.log)
 
 
@@ -271,30 +310,14 @@ def test_ctrl_c_in_the_middle_stops_it_cleanly():
         time.sleep(1)
     asking.join(20)
     log = "".join(served.log)
-    assert served.process.returncode == 0, log
-    assert "stopped" in log
+    assert served.process.returncode == 130, log
+    assert "interrupted" in log
     assert "Traceback" not in log
 
 
 def _ignore(call):
     with suppress(Exception):
         call()
-
-
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the memory of another process is limited on Linux only")
-def test_a_failure_while_painting_is_a_short_message_with_its_cause_in_the_log():
-    with serve("--max-size", 2048) as served:
-        assert served.call("paint", values(num_inference_steps=1))[1] == "complete"
-        with open(f"/proc/{served.process.pid}/statm") as sizes:
-            taken = int(sizes.read().split()[0]) * resource.getpagesize()
-        no_limit = resource.prlimit(served.process.pid, resource.RLIMIT_AS)
-        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (taken + 2**28, no_limit[1]))
-        status, event, data = served.call("paint", values(num_inference_steps=1, width=2048, height=2048))
-        assert (status, event) == (200, "error")
-        assert data["error"] == "painting failed; the cause is in the server's log"
-        resource.prlimit(served.process.pid, resource.RLIMIT_AS, no_limit)
-        assert served.call("paint", values(num_inference_steps=1))[1] == "complete"
-    assert "can't allocate memory" in "".join(served.log)
 
 
 def test_other_machines_see_no_path_of_this_one(tmp_path):
@@ -319,7 +342,7 @@ def test_other_machines_see_no_path_of_this_one(tmp_path):
 
 
 def test_a_limit_of_the_command_line_is_kept():
-    with serve("--max-steps", 5, "--max-size", 64, "--max-count", 1) as served:
+    with serve("--max-steps", 5, "--max-size", 64, "--max-count", 1, stop=signal.SIGTERM) as served:
         for change, line in (
             ({"num_inference_steps": 6}, "at most 5"),
             ({"width": 128}, "at most 64"),
@@ -328,6 +351,8 @@ def test_a_limit_of_the_command_line_is_kept():
             assert line in served.call("paint", values(**change))[2]["error"]
         client = gradio_client.Client(served.url, verbose=False)
         assert len(client.predict("rocket", api_name="/paint")["pictures"]) == 1
+    assert served.process.returncode == 143
+    assert "stopped by SIGTERM" in "".join(served.log)
 
 
 def test_a_taken_port_is_one_line():

@@ -231,3 +231,12 @@ def test_the_command_names_a_precision_that_auto_would_not_choose(make_pipe):
     made = Studio("x", make_pipe().to(torch.bfloat16)).paint(Settings(prompt="a", num_inference_steps=1))
     assert "--dtype bfloat16" in drawings.command(made, 0)
     assert "--device" not in drawings.command(made, 0)
+
+
+def test_what_needs_more_memory_than_is_free_is_refused_before_painting(studio, monkeypatch):
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 2**28)
+    assert studio.check(Settings(prompt="a", height=64, width=64, count=4)).count == 4
+    for large in ({"height": 2048, "width": 2048}, {"height": 1024, "width": 1024, "count": 4}):
+        with pytest.raises(SingDiffusionError, match=r"picture.* pixels needs about [0-9.]+ GiB of memory") as raised:
+            studio.check(Settings(prompt="a", **large))
+        assert raised.value.setting == "height"

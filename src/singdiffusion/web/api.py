@@ -85,5 +85,5 @@ def _answer(error: Exception) -> gr.Error:
         return gr.Error(str(error), print_exception=False)
     if isinstance(error, Cancelled):
         return gr.Error("cancelled", print_exception=False)
-    logging.getLogger(__name__).exception("a request failed")
+    logging.getLogger(__name__).error("a request failed", exc_info=error)
     return gr.Error(FAILED, print_exception=False)
