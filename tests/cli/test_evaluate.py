@@ -121,6 +121,7 @@ def test_prompts_of_a_file_controls_and_long_captions(tmp_path):
     assert found["summary"][0]["miss"] is None
 
 
+@pytest.mark.slow
 def test_bad_input(tmp_path):
     out, prompts = ("--out", tmp_path / "out"), tmp_path / "prompts.json"
     (tmp_path / "empty.txt").write_text("\n")

@@ -176,6 +176,7 @@ BAD_OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_bad_options(model, sing_folder, tmp_path):
     common = ["--model", model, "--module", sing_folder, "--steps", "1", "--out", tmp_path / "o"]
     with Refusals() as all_of_them:
@@ -306,6 +307,7 @@ def test_one_side_is_enough(model, tmp_path):
     assert (read_settings(picture)["height"], read_settings(picture)["width"]) == (32, 16)
 
 
+@pytest.mark.slow
 def test_nothing_is_the_table_of_contents():
     out, err = cli()
     assert "encode" in out

@@ -5,8 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from singdiffusion.painting.metadata import PictureSettings
 from singdiffusion.painting.paint import paint
-from singdiffusion.painting.png import read_settings
+from singdiffusion.painting.png import png, read_settings
 from tests.commands import cli
 from tests.painting.checkers import add_checker
 
@@ -32,7 +33,8 @@ def save(pipe, tmp_path):
 def test_all_are_withheld(save, tmp_path):
     common = save()
     (tmp_path / "o").mkdir()
-    Image.new("RGB", (16, 16)).save(tmp_path / "o" / "a-room-0.png")  # of an earlier run
+    earlier = png(Image.new("RGB", (16, 16)), PictureSettings("a room", 0))
+    (tmp_path / "o" / "a-room-0.png").write_bytes(earlier)
     out, err = cli("generate", "a room", "--module", "none", "--count", 2, *common, status=1)
     assert out == ""
     lines = err.splitlines()

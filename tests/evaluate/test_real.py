@@ -189,3 +189,12 @@ def test_lumas_of_batches():
     assert brightness_distance(seen.values(), [0, 0, 0]) == pytest.approx((7 + 11.4 + 76.245) / 3)
     with pytest.raises(SingDiffusionError, match="there are no generated pictures"):
         brightness_distance(seen.values(), Lumas().values())
+
+
+def test_many_control_pictures_do_not_fill_the_memory(tmp_path, monkeypatch):
+    for i in range(3):
+        picture(i).save(tmp_path / f"{i}.png")
+    monkeypatch.setattr("singdiffusion.memory.free_memory", lambda: 3 * 3 * 8 * 8 - 1)
+    with pytest.raises(SingDiffusionError, match="3 pictures of the folder .* needs? about") as caught:
+        controls_for(SimpleNamespace(controlnet=1), "m", tmp_path)
+    assert caught.value.setting == "control"

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from singdiffusion import SingDiffusionError
 from singdiffusion.painting.metadata import PictureSettings, settings_from
 from singdiffusion.painting.parameters import parameters
-from singdiffusion.painting.png import png, read_settings
+from singdiffusion.painting.png import is_ours, png, read_settings
 from singdiffusion.painting.scheduler_names import SCHEDULERS, sampler_name
 
 ParserManager = pytest.importorskip("sd_parsers").ParserManager
@@ -164,3 +166,25 @@ def test_the_names_are_those_of_a_pipelines_call():
         "details",
     }
     assert {field.name for field in fields(PictureSettings)} - own <= call.keys()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 50_000, '"a"'])
+def test_settings_of_others_are_one_line(text, tmp_path):
+    info = PngInfo()
+    info.add_text("singdiffusion", text)
+    IMAGE.save(tmp_path / "a.png", pnginfo=info)
+    with (
+        Image.open(tmp_path / "a.png") as picture,
+        pytest.raises(SingDiffusionError, match="the text 'singdiffusion' of the picture"),
+    ):
+        read_settings(picture)
+    assert not is_ours(tmp_path / "a.png")
+
+
+def test_names_in_another_encoding_are_written_as_escapes(tmp_path):
+    """A folder's name that is not UTF-8 reaches Python as halves of characters."""
+    (tmp_path / "a.png").write_bytes(png(IMAGE, SETTINGS.of(model="caf\udce9", prompt="a \x1b[31m room")))
+    with Image.open(tmp_path / "a.png") as picture:
+        assert read_settings(picture)["model"] == "caf\udce9"
+        assert "Model: caf\\udce9" in picture.info["parameters"]
+    assert is_ours(tmp_path / "a.png")

@@ -26,11 +26,12 @@ def theory(
     """
     from .. import files
 
-    files.output_folder(out)
+    files.check_folder(out)
     check_json(json)
     hush()
     with extra("theory", "theory"):
         from ..theory import report
+    files.output_folder(out)
     with progress("Checking", report.PARTS) as advance:
         found = report.run(out, advance)
     write_json(json, found)

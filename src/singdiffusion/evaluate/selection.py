@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from .. import tiny
 from ..data.formats import COMMON
 from ..data.listing import list_folder
 from ..errors import SingDiffusionError
+from ..memory import require_memory
 from ..painting.controls import needs_control, read_control
 from ..painting.prompts import Prompt, named, read_prompts, too_long
 from .metrics.features import make_extractor
@@ -82,7 +84,17 @@ def controls_for(
             )
         for line in listing.unused:
             report(f"{path / line.key} {line.reason}")
+        require_memory(sum(map(_bytes_of, files)), f"{len(files)} pictures of the folder {path}", "control")
     return Controls([read_control(file, report=report) for file in files])
+
+
+def _bytes_of(file: Path) -> int:
+    """Return the bytes of a picture as RGB, by its header; 0 for a file that is not a picture, which ``read_control`` names."""
+    try:
+        with Image.open(file) as picture:
+            return 3 * picture.width * picture.height
+    except Exception:  # Pillow raises many kinds
+        return 0
 
 
 def real_mean_lumas(model: str, prompts: Sequence[Prompt]) -> dict[str, float]:

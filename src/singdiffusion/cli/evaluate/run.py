@@ -137,13 +137,14 @@ class Run:
     def finish(self, document: Document, painted: int, expected: int) -> None:
         """Write the report and print its tables and where it is."""
         from ...evaluate.reports.document import as_json
-        from ...files import write_whole
+        from ...files import output_folder, write_whole
 
         seconds = time.monotonic() - self.started
         document.figures |= {"seconds": round(seconds, 1), "painted": painted, "pictures": expected}
         if self.processes.first:
             page = document.write(self.out)
             if self.options.json is not None:
+                output_folder(self.options.json.parent)
                 write_whole(self.options.json, as_json(document.figures))
             for table in document.tables:
                 console.print(table.rich())

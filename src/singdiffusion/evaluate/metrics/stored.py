@@ -39,7 +39,7 @@ class Stored:
         return f"{name}.npy" in self.members.namelist()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape in an array's header; nothing else of the array is read."""
+        """Return the shape in an array's header; its numbers are not read."""
         return self._header(name)[0]
 
     def numbers(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
