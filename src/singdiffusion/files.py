@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import SingDiffusionError
+from .errors import SingDiffusionError, reason
 from .staging import staged
 
 
@@ -21,8 +21,8 @@ def output_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise SingDiffusionError(f"cannot write into the folder {folder}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise SingDiffusionError(f"cannot write into the folder {folder}: {reason(error)}") from error
     return folder
 
 
@@ -60,7 +60,7 @@ def write_whole(file: Path, content: bytes | str) -> Path:
         try:
             file.write_bytes(data)
         except OSError as error:
-            raise SingDiffusionError(f"cannot write {file}: {error.strerror or error}") from error
+            raise SingDiffusionError(f"cannot write {file}: {reason(error)}") from error
         return file
     with staged(file) as new:
         new.write_bytes(data)

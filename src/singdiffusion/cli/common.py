@@ -109,7 +109,12 @@ def progress(title: str, total: int, shown: bool = True) -> Iterator[Advance]:
     if not shown:
         yield lambda count=1, *, note="": None
     elif console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(title, total=total)
             yield lambda count=1, *, note="": bar.update(
@@ -194,8 +199,9 @@ def own_hints(model: str) -> dict[str, Any]:
 def write_json(file: Path | None, figures: dict[str, Any]) -> None:
     """Write ``--json FILE`` where it was asked for."""
     if file is not None:
-        from ..files import write_whole
+        from ..files import output_folder, write_whole
 
+        output_folder(file.parent)
         write_whole(file, json.dumps(figures, indent=2) + "\n")
 
 
@@ -206,8 +212,8 @@ def check_json(file: Path | None) -> None:
         SingDiffusionError: it cannot.
     """
     if file is not None:
-        from ..files import output_folder
+        from ..files import check_folder
 
         if file.is_dir():
             raise SingDiffusionError(f"--json {file} is a folder; name a file")
-        output_folder(file.parent)
+        check_folder(file.parent)

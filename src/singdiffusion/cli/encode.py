@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SingDiffusionError, visible
+from ..errors import SingDiffusionError
 from . import app
-from .common import announce, check_json, console, extra, hush, progress, write_json
+from .common import announce, check_json, extra, hush, progress, say, show, write_json
 
 if TYPE_CHECKING:
     from ..data.base import Base
@@ -100,7 +100,7 @@ def encode(
                 batch=batch, decoders=decoders, rank=rank, world=world, advance=lambda _: advance(),
             )  # fmt: skip
         if world > 1 and not all(is_done(opened, out, unit) for unit in opened.units()):
-            typer.echo(f"process {rank} of {world} is done; the last one writes the manifest")
+            show(f"process {rank} of {world} is done; the last one writes the manifest")
             return
         _report(write_manifest(opened, out), source, out, json)
 
@@ -145,14 +145,14 @@ def _report(found: dict[str, Any], source: str, out: Path, json: Path | None) ->
     skipped, noted = sum(found["skipped"].values()), sum(found["notes"].values())
     write_json(json, {key: found[key] for key in ("count", "captions", "skipped", "notes")})
     for reason, count in sorted(found["skipped"].items(), key=lambda row: -row[1]):
-        console.print(visible(f"skipped {count}: {reason}"), markup=False, highlight=False, soft_wrap=True)
+        say(f"skipped {count}: {reason}")
     if not found["count"]:
         raise SingDiffusionError(f"no picture of {source} could be used; the reasons are in {out / 'skipped.jsonl'}")
     shards = len(found["shards"])
     notes = f", {noted} notes on pictures that are used" if noted else ""
     captions = f" with {found['captions']} captions" if found["captions"] > found["count"] else ""
     where = f"{shards} shard{'s' * (shards != 1)} in {out}"
-    typer.echo(visible(f"{found['count']} pictures{captions} in {where}; {skipped} skipped{notes} (skipped.jsonl)"))
+    show(f"{found['count']} pictures{captions} in {where}; {skipped} skipped{notes} (skipped.jsonl)")
 
 
 def _load(base: str, device: str, dtype: str, world: int) -> Any:

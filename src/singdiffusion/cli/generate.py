@@ -11,9 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SingDiffusionError, visible
+from ..errors import SingDiffusionError
 from . import app
-from .common import announce, check_json, console, control_image, finite, hush, module_for, progress, write_json
+from .common import (
+    announce,
+    check_json,
+    control_image,
+    finite,
+    hush,
+    module_for,
+    progress,
+    say,
+    show,
+    stays,
+    write_json,
+)
 from .options import Device, Dtype, Guidance, Height, Method, Model, ModelConfig, Negative, Scheduler, Steps, Width
 
 if TYPE_CHECKING:
@@ -230,14 +242,14 @@ def _report(rows: list[dict[str, Any]], seconds: float) -> None:
     files = [row["file"] for row in rows if row["file"] is not None]
     withheld = [row for row in rows if row["withheld"] and row["singdiffusion"] != "compare"]
     for file in files:
-        typer.echo(visible(file))
+        show(file)
     for row in withheld:
         part = "with" if row["singdiffusion"] == "on" else "without"
         line = f"{WITHHELD}, not written: {row['prompt']!r}, seed {row['seed']}, {part} SingDiffusion"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     if not files:
         raise SingDiffusionError(f"all pictures ({len(withheld)}) were {WITHHELD}; another prompt or seed may pass")
-    console.print(f"{len(files)} file{'s' * (len(files) != 1)} in {seconds:.1f} s")
+    say(f"{len(files)} file{'s' * (len(files) != 1)} in {seconds:.1f} s")
 
 
 def _check(
@@ -278,7 +290,7 @@ def _enabled(pipe: Any, module: str | None, first: dict[str, Any]) -> tuple[Any,
         return None, None, None
     reason = untouched(pipe)
     if reason is not None:
-        console.print(f"{type(pipe).__name__} stays as it is: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(stays(pipe, reason))
         return None, None, None
     source = None if module is None else module_for(pipe, module)
     sing = SingDiffusion() if source is None else SingDiffusion.from_pretrained(source, torch_dtype=module_dtype(pipe))

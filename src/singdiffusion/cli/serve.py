@@ -12,7 +12,7 @@ import typer
 from ..errors import SingDiffusionError
 from ..files import bare_name
 from . import app
-from .common import announce, console, control_image, extra, hush, module_for, own_hints
+from .common import announce, control_image, extra, hush, module_for, own_hints, say, show
 from .options import Device, Dtype, Model, ModelConfig
 
 
@@ -90,9 +90,9 @@ def serve(
     server = Server(load, host, port, root_path)
     try:
         announce(model, server.room.studio.pipe)
-        typer.echo(f"The page is at {server.url} (Ctrl-C stops it)")
+        show(f"The page is at {server.url} (Ctrl-C stops it)")
         if not alone:
-            console.print("Other machines can reach it; there is no password.")
+            say("Other machines can reach it; there is no password.")
         server.wait()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait for the current step
@@ -120,7 +120,7 @@ def _names(model: str, modules: list[str] | None, pipe: Any) -> list[str]:
     except SingDiffusionError as error:
         if modules is not None:
             raise
-        console.print(f"The page has no module: {error}", markup=False, highlight=False, soft_wrap=True)
+        say(f"The page has no module: {error}")
         return []
 
 

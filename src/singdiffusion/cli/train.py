@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from . import app
-from .common import Advance, check_json, extra, hush, progress, write_json
+from .common import Advance, check_json, extra, hush, progress, show, write_json
 
 
 @app.command()
@@ -80,7 +80,7 @@ def train(
         if dry_run:
             _print_all(loaded)
             return
-        trainer = Trainer(loaded, typer.echo, cpu=device == "cpu")
+        trainer = Trainer(loaded, show, cpu=device == "cpu")
     trainer.report(
         f"{len(trainer.data):,} pictures, {len(trainer.plan.validation)} held out; {loaded.batch} per step, "
         f"{trainer.plan.steps_per_epoch} steps per epoch; up to step {loaded.steps}"
@@ -89,7 +89,7 @@ def train(
         figures = trainer.run(_reporter(advance))
     if trainer.main:
         write_json(json, figures)
-        typer.echo(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
+        show(f"{figures['module']}: {figures['pictures']:,} pictures in {figures['seconds']:,.0f} s")
 
 
 def _replaced(config: str, init: str | None, init_module: str | None) -> dict[str, Any]:
@@ -117,12 +117,12 @@ def _print_all(config: Any) -> None:
     from ..data.shards import LatentDataset
     from ..train.networks import build, parameter_count
 
-    typer.echo(config.model_dump_json(indent=2))
+    show(config.model_dump_json(indent=2))
     if not (config.data.shards / MANIFEST).is_file():
-        typer.echo(f"{config.data.shards} has no {MANIFEST} yet; the size of the network follows from it")
+        show(f"{config.data.shards} has no {MANIFEST} yet; the size of the network follows from it")
         return
     network, origin, _ = build(config, LatentDataset(config.data.shards))
-    typer.echo(f"{type(network).__name__}, {parameter_count(network) / 1e6:.2f} M parameters: {origin}")
+    show(f"{type(network).__name__}, {parameter_count(network) / 1e6:.2f} M parameters: {origin}")
 
 
 def _reporter(advance: Advance) -> Callable[[dict[str, float]], None]:

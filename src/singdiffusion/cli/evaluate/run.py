@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ...errors import visible
 from ...painting.scheduler_names import scheduler_class, set_scheduler
 from ...painting.sizes import check_size, whole_size
-from ..common import announce, check_json, console, extra, finite, hush, module_for, print_note, progress
+from ..common import announce, check_json, console, extra, finite, hush, module_for, print_note, progress, show
 from .options import PaintOptions
 
 if TYPE_CHECKING:
@@ -150,7 +147,7 @@ class Run:
                 console.print(table.rich())
             for line in document.notes:
                 print_note(line)
-            typer.echo(visible(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)"))
+            show(f"{page}  ({painted} of {expected} pictures painted now, {seconds:.0f} s)")
         self.processes.wait()
 
 
