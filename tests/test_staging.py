@@ -1,6 +1,7 @@
 """Writing in place of an old file or folder: nothing of others is touched, and a kill at any moment leaves the old or the new."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,3 +127,22 @@ def test_a_mark_that_names_another_folder_is_not_followed(tmp_path):
         (stage / "mark.json").write_text(mark)
         put_right(tmp_path / "inner")
         assert (stage / "old").is_dir()
+
+
+@pytest.mark.parametrize("name", ["lock", "mark.json", "new", "old"])
+def test_a_folder_with_links_is_not_ours(tmp_path, name):
+    """One that came with others' files could lead anywhere."""
+    (tmp_path / "mine" / "a").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    stage = tmp_path / "inner" / ".singdiffusion-abc"
+    (stage / "old" / "a").mkdir(parents=True)
+    (stage / "lock").touch()
+    (stage / "mark.json").write_text('{"folder": ".singdiffusion-abc", "target": "module", "owned": []}')
+    (tmp_path / "inner" / "module").mkdir()
+    path = stage / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.symlink_to(tmp_path / ("file" if name in ("lock", "mark.json") else "mine"))
+    put_right(tmp_path / "inner")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "mine" / "a").is_dir()
+    assert os.listdir(tmp_path / "inner" / "module") == []

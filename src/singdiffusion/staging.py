@@ -133,9 +133,10 @@ def _finish(stage: Path, target: Path, owned: Collection[str]) -> None:
 
 
 def _mark_of(stage: Path) -> dict | None:
-    """Return the mark of a folder that is ours, or None."""
+    """Return the mark of a folder that is ours, or None. Ours has no links, which could lead to files of others."""
     try:
-        if stage.is_symlink() or not (stage / _LOCK).is_file():
+        inside = (stage / name for name in (_LOCK, _MARK, _NEW, _OLD))
+        if stage.is_symlink() or any(path.is_symlink() for path in inside) or not (stage / _LOCK).is_file():
             return None
         with (stage / _MARK).open("rb") as opened:
             mark = json.loads(opened.read(_MOST))

@@ -13,11 +13,11 @@ from PIL import Image
 
 from .. import tiny
 from ..errors import SingDiffusionError
-from ..memory import require_memory
 from ..painting.devices import differs_from_auto
 from ..painting.luma import mean_luma
 from ..painting.metadata import OFF, ON, PictureSettings, settings_of
 from ..painting.paint import paint
+from ..painting.room import require_room
 from ..painting.scheduler_names import SCHEDULERS, scheduler_class
 from ..painting.sizes import check_size, own_size
 from ..plugin import Audit, SingDiffusion, audit
@@ -173,19 +173,12 @@ class Studio:
         height, width = own_size(self.pipe)
         height, width = settings.height or height, settings.width or width
         check_size(self.pipe, height, width)
-        what = f"{settings.count} picture{'s' * (settings.count != 1)} of {width} x {height} pixels"
-        require_memory(settings.count * height * width * self._bytes_per_pixel(), what, setting="height")
+        require_room(self.pipe, settings.count, height, width)
         control = settings.control or next(iter(self.controls), "")
         if control or self.controls:
             _require_known("control", control, list(self.controls))
         filled = {"height": height, "width": width, "control": control}
         return settings.model_copy(update=filled | self._checked_first_step(settings))
-
-    def _bytes_per_pixel(self) -> int:
-        """Return the least that one pixel needs: the picture as numbers, and on the CPU what the VAE's last layer reads and writes."""
-        picture = 3 * 2 * 4
-        channels = self.pipe.vae.config.block_out_channels[0] if str(self.pipe.device) == "cpu" else 0
-        return picture + 2 * 4 * channels
 
     def _checked_first_step(self, settings: Settings) -> dict[str, Any]:
         first = settings.first_step
