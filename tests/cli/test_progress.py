@@ -59,8 +59,7 @@ def lines(monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(common, "console", Console(file=out, width=200))
     monkeypatch.setattr(common, "LINE_EVERY", -1.0)
-    for module in (generate, run):
-        monkeypatch.setattr(module, "console", common.console)
+    monkeypatch.setattr(run, "console", common.console)
 
     def lines(*words):
         app(list(map(str, words)), standalone_mode=False)

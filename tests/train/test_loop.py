@@ -506,7 +506,7 @@ def test_bfloat16_and_channels_last_and_compile_free_options(world):
         ({"log__trackers": ["abacus"]}, "log.trackers: 'abacus' is unknown; known: "),
         ({"log__trackers": ["aim"]}, "log.trackers: aim is not installed; pip install aim, or use log.trackers="),
         ({**decoder(width=2**20)}, "a network of .* M parameters needs about .* GiB of memory, and"),
-        ({**decoder(width=-1)}, "network.options do not make a MeanDecoder|width must be a whole number of at least 1"),
+        ({**decoder(width=-1)}, "width must be a whole number within 1..16777216, not -1"),
         ({**decoder(preset=[1])}, "unknown decoder preset"),
         ({"batch": 2**20, "micro_batch": 2**20}, "a micro-batch of 1,048,576 pictures needs about .* GiB of memory"),
         ({**decoder(covariance_grid=2)}, "network.options.covariance_grid must be 0 with loss sample, not 2"),
