@@ -104,7 +104,7 @@ def test_installing_changes_no_package_of_a_host(tmp_path):
 
 # -- the core needs what it declares, and no more ------------------------------------------------------------------------
 
-MODULES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub"}
+MODULES = {"pillow": "PIL", "huggingface-hub": "huggingface_hub", "typing-extensions": "typing_extensions"}
 # diffusers works without it, but then needs twice the time to load a large model, warns, and cannot offload it
 AT_RUN_TIME = {"accelerate"}
 ROOMS_OF_EXTRAS = {"train", "evaluate", "theory", "web"}
