@@ -67,3 +67,7 @@ def test_pydantics_mistakes_in_plain_words(values, line):
     with pytest.raises(ValidationError) as raised:
         Whole.model_validate(values)
     assert validation_line(raised.value, "the file") == line
+
+
+def test_a_mistake_is_one_line_whatever_it_names():
+    assert str(SingDiffusionError("a name\n of \r\n two\x1b lines  and spaces")) == "a name of two\\x1b lines  and spaces"

@@ -25,6 +25,8 @@ def visible(text: object) -> str:
     return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
+_LINES = re.compile(r"\s*[\r\n]\s*")  # a file's name or a value may have several
+
 # Options by which libraries advise to run the code that a file brings.
 _ADVICE = re.compile(
     "weights_only|allow_pickle|trust_remote_code|pickle_module|safe_globals|remote code", re.IGNORECASE
@@ -40,7 +42,7 @@ class SingDiffusionError(ValueError):
     """
 
     def __init__(self, message: str, setting: str | None = None):
-        super().__init__(visible(message))
+        super().__init__(_LINES.sub(" ", visible(message)))
         self.setting = setting
 
 

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from singdiffusion.cli.common import hush
+
 from .targets import targets
 from .trial import Counts, explore
 
@@ -15,6 +17,7 @@ AT_ONCE = 50  # inputs of a target before the next one's turn
 
 def search(minutes: float, first: int) -> tuple[dict[str, Counts], float]:
     """Try inputs of all targets in turn; return what came of them, and the most memory in GiB."""
+    hush()
     until, found = time.monotonic() + 60 * minutes, {}
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "good").mkdir()

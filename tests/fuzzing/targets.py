@@ -325,8 +325,9 @@ def _commands() -> Iterator[Target]:
 
     def run(words: list[str], folder: Path) -> None:
         out, err = io.StringIO(), io.StringIO()
-        short = next(SHORT[name] for name in SHORT if words[: len(name.split())] == name.split())
-        before, sys.argv = sys.argv, ["singdiffusion", *words, *([] if "--" in words else short)]
+        name = next(name for name in SHORT if words[: len(name.split())] == name.split())
+        end = len(name.split())
+        before, sys.argv = sys.argv, ["singdiffusion", *words[:end], *SHORT[name], *words[end:]]
         status: Any = 0
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

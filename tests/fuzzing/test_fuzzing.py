@@ -32,11 +32,15 @@ def test_faults_are_seen(tmp_path):
 
     from . import trial
 
+    class Several(SingDiffusionError):
+        def __init__(self):
+            self.args = ("a\nb",)
+
     def wrong(case, folder):
         if case == 0:
             raise KeyError("a")
         if case == 1:
-            raise SingDiffusionError("a\nb")
+            raise Several
         if case == 2:
             (folder / ".singdiffusion-a").mkdir()
         if case == 3:

@@ -207,7 +207,7 @@ def _refuse_other_networks(config: Mapping[str, Any], where: str) -> None:
         )
     if "model_type" in config or (isinstance(name, str) and "UNet" not in name):
         raise SingDiffusionError(
-            f"{where} is not a module: its config.json is that of a {name or config['model_type']}"
+            f"{where} is not a module: its config.json is that of a {name or config.get('model_type') or 'network without a name'}"
         )
 
 
