@@ -70,4 +70,6 @@ def test_pydantics_mistakes_in_plain_words(values, line):
 
 
 def test_a_mistake_is_one_line_whatever_it_names():
-    assert str(SingDiffusionError("a name\n of \r\n two\x1b lines  and spaces")) == "a name of two\\x1b lines  and spaces"
+    assert (
+        str(SingDiffusionError("a name\n of \r\n two\x1b lines  and spaces")) == "a name of two\\x1b lines  and spaces"
+    )

@@ -75,7 +75,12 @@ def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch):
     assert choose_device() == CPU
 
 
-@pytest.mark.parametrize(("name", "match"), [("warp9", "'warp9' is not available here"), ("meta", "computes nothing")])
+ABSENT = ("warp9", "hpu", "privateuseone", "vulkan", "cuda:99", "cpu:-1", "")  # torch knows some of the names
+
+
+@pytest.mark.parametrize(
+    ("name", "match"), [*((name, f"'{name}' is not available here") for name in ABSENT), ("meta", "computes nothing")]
+)
 def test_a_device_that_is_not_there_is_one_line(name, match):
     with pytest.raises(SingDiffusionError, match=match) as raised:
         choose_device(name)
