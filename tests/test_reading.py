@@ -2,15 +2,18 @@
 
 import json
 import math
+import os
 import re
+import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from singdiffusion import SingDiffusionError
+from singdiffusion import SingDiffusionError, reading
 from singdiffusion.reading import parse_json, parse_toml, read_json, read_json_lines, read_toml
 
 JSON = st.recursive(
@@ -33,7 +36,7 @@ WRONG = {
     '{"a": 1e999}': "x cannot be read as JSON: 1e999 is too large for a number",
     '{"a": ' * 60 + "1" + "}" * 60: "x is nested too deeply; at most 50 levels are read",
     "[" * 100_000: "x is nested too deeply",
-    "1" * 5000: "x cannot be read as JSON: Exceeds the limit",
+    "1" * 5000: "x cannot be read as JSON: a number has 5,000 digits",
 }
 
 
@@ -93,6 +96,21 @@ def test_files(tmp_path):
     assert [next(rows), next(rows)] == [(f"{file}, line 1", {"a": 1}), (f"{file}, line 3", [2])]
     with pytest.raises(SingDiffusionError, match="line 4 cannot be read as JSON"):
         next(rows)
+
+
+def test_pipes(tmp_path, monkeypatch):
+    """What comes through is read; one without a writer, or a silent one, is not waited for without end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(SingDiffusionError, match="pipe is empty"):
+        read_json(pipe)
+    reader, writable = os.pipe()
+    threading.Timer(0.2, lambda: (os.write(writable, b'{"b": 1}'), os.close(writable))).start()
+    assert read_json(Path(f"/dev/fd/{reader}")) == {"b": 1}
+    monkeypatch.setattr(reading, "PATIENCE", 0.1)
+    reader, writable = os.pipe()
+    with pytest.raises(SingDiffusionError, match="nothing came through this pipe in 0 seconds"):
+        read_json(Path(f"/dev/fd/{reader}"))
 
 
 def test_toml(tmp_path):

@@ -44,6 +44,45 @@ def test_other_entries_of_an_old_folder_stay(tmp_path):
     assert tree(tmp_path) == {"module/a": "2", "module/notes/b": "mine"}
 
 
+def test_other_files_in_inner_folders_stay(tmp_path):
+    def write(text: str) -> None:
+        with staged(tmp_path / "module", ("a", "inner/own*", "gone/own")) as new:
+            (new / "inner").mkdir(parents=True)
+            (new / "inner" / "own.1").write_text(text)
+
+    write("1")
+    (tmp_path / "module" / "inner" / "deep").mkdir()
+    (tmp_path / "module" / "gone").mkdir()
+    for name in ("inner/deep/x", "inner/mine.txt", "inner/own.old", "gone/own", "gone/mine"):
+        (tmp_path / "module" / name).write_text("x")
+    write("2")
+    kept = {"module/inner/deep/x", "module/inner/mine.txt", "module/gone/mine"}
+    assert tree(tmp_path) == dict.fromkeys(kept, "x") | {"module/inner/own.1": "2"}
+
+
+@pytest.mark.parametrize("inside", [(), ("lock",), ("lock", "mark.json")])
+def test_a_process_that_died_before_its_mark_was_written_leaves_nothing(tmp_path, inside):
+    stage = tmp_path / ".singdiffusion-abcdefg_"
+    stage.mkdir()
+    for name in inside:
+        (stage / name).touch()
+    put_right(tmp_path)
+    assert stage.exists(), "it may be at work"
+    os.utime(stage, (0, 0))
+    put_right(tmp_path)
+    assert not stage.exists()
+
+
+@pytest.mark.parametrize("name", [".singdiffusion-abcdefg_", ".singdiffusion-mine", ".singdiffusion-abcdefghi"])
+def test_a_folder_with_anything_else_is_not_ours(tmp_path, name):
+    (tmp_path / name).mkdir()
+    if name == ".singdiffusion-abcdefg_":
+        (tmp_path / name / "file").touch()
+    os.utime(tmp_path / name, (0, 0))
+    put_right(tmp_path)
+    assert (tmp_path / name).exists()
+
+
 def test_links_are_followed(tmp_path):
     (tmp_path / "real").mkdir()
     write_folder(tmp_path / "real" / "module", "1")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import select
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,7 +20,9 @@ T = TypeVar("T")
 Object = dict[str, Any]
 
 MOST_BYTES = 64 * 2**20  # a manifest of 100,000 shards has 40 MiB, configurations a few KiB
+PATIENCE = 30.0  # seconds
 DEEPEST = 50  # objects and lists within each other; ours have 6
+MOST_DIGITS = 4000  # Python reads no number of more than 4,300
 _WORDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -32,8 +37,7 @@ def read_text(file: Path, most: int = MOST_BYTES) -> str:
         SingDiffusionError: it cannot be read, is larger, or is not UTF-8.
     """
     try:
-        with file.open("rb") as opened:
-            content = opened.read(most + 1)
+        content = _pipe(file, most + 1) if file.is_fifo() else _file(file, most + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise SingDiffusionError(f"{file} cannot be read: {reason(error)}") from error
     if len(content) > most:
@@ -52,8 +56,6 @@ def read_json(file: Path, kind: type[T] = Object, most: int = MOST_BYTES) -> T:
     Raises:
         SingDiffusionError: the file cannot be read, is not JSON, or holds something other than ``kind``.
     """
-    if file.is_fifo():  # one without a writer would be waited for
-        raise SingDiffusionError(f"{file} cannot be read: it is a pipe, and must be a file")
     return parse_json(read_text(file, most), file, kind)
 
 
@@ -73,7 +75,11 @@ def parse_json(text: str | bytes, where: Any, kind: type[T] = Object) -> T:
         raise SingDiffusionError(f"{where} is empty; it must hold JSON")
     try:
         content = json.loads(
-            text, object_pairs_hook=_without_duplicates, parse_float=_in_range, parse_constant=_without_nan
+            text,
+            object_pairs_hook=_without_duplicates,
+            parse_float=_in_range,
+            parse_int=_whole,
+            parse_constant=_without_nan,
         )
         _require_shallow(content)
     except RecursionError as error:
@@ -142,6 +148,31 @@ def in_words(value: Any) -> str:
     return _WORDS.get(type(value), "null" if value is None else f"a {type(value).__name__}")
 
 
+def _file(file: Path, most: int) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(most)
+
+
+def _pipe(file: Path, most: int) -> bytes:
+    """Return what comes through a pipe; one without a writer is empty, and a silent writer is waited for ``PATIENCE`` seconds."""
+    content, handle = b"", os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while len(content) < most:
+            try:
+                piece = os.read(handle, 2**16)
+            except BlockingIOError as error:  # a writer that has nothing yet
+                if not select.select([handle], [], [], PATIENCE)[0]:
+                    line = f"nothing came through this pipe in {PATIENCE:.0f} seconds"
+                    raise TimeoutError(errno.ETIMEDOUT, line) from error
+                continue
+            if not piece:
+                break
+            content += piece
+    finally:
+        os.close(handle)
+    return content[:most]
+
+
 def _decoded(content: bytes, where: Any) -> str:
     try:
         return content.decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
@@ -163,6 +194,12 @@ def _in_range(digits: str) -> float:
     if math.isinf(value):
         raise ValueError(f"{digits:.40} is too large for a number")
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
 
 
 def _without_nan(name: str) -> float:

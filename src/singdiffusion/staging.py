@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,6 +25,7 @@ from .errors import SingDiffusionError, reason
 PREFIX = ".singdiffusion-"
 _LOCK, _MARK, _NEW, _OLD = "lock", "mark.json", "new", "old"
 _MOST = 100_000  # bytes of a mark
+YOUNG = 10.0  # seconds in which a process that has made its folder writes the mark
 
 _cleared: set[Path] = set()  # folders whose leftovers this process has looked for
 
@@ -34,7 +38,7 @@ def staged(target: Path, owned: Collection[str] = ()) -> Iterator[Path]:
 
     Args:
         target: a file or a folder. The folder in which it lies must exist.
-        owned: for a folder, names of the entries that are replaced. Other entries of the old folder are kept.
+        owned: for a folder, patterns of the files in it that are replaced, such as "module/*.safetensors". All others are kept.
 
     Raises:
         SingDiffusionError: the disk is full, or the target cannot be written. Other errors inside the block pass.
@@ -93,11 +97,17 @@ def _swap(stage: Path, target: Path, owned: Collection[str]) -> None:
     _keep(old, target, owned)
 
 
-def _keep(old: Path, target: Path, owned: Collection[str]) -> None:
-    """Move the entries of an old folder that are not ours into the new one."""
+def _keep(old: Path, target: Path, owned: Collection[str], inside: str = "") -> None:
+    """Move the files of an old folder that are not ours into the new one."""
     for entry in old.iterdir() if old.is_dir() else ():
-        if entry.name not in owned and not os.path.lexists(target / entry.name):
-            os.replace(entry, target / entry.name)
+        name, there = inside + entry.name, target / entry.name
+        if any(fnmatchcase(name, pattern) for pattern in owned):
+            continue
+        if entry.is_dir() and not entry.is_symlink() and any(pattern.startswith(f"{name}/") for pattern in owned):
+            _keep(entry, there, owned, f"{name}/")
+        elif not os.path.lexists(there):
+            there.parent.mkdir(exist_ok=True)
+            os.replace(entry, there)
 
 
 def put_right(folder: Path) -> None:
@@ -105,13 +115,14 @@ def put_right(folder: Path) -> None:
 
     No other folder is touched: not one without our mark, and not that of a process that is still at work.
     """
-    with suppress(OSError):
-        for stage in sorted(folder.glob(f"{PREFIX}*")):
+    for stage in sorted(folder.glob(f"{PREFIX}*")):
+        with suppress(OSError, Timeout, NotImplementedError):
             mark = _mark_of(stage)
-            if mark is None:
+            if mark is None and not _is_empty(stage):
                 continue
-            with suppress(OSError, Timeout, NotImplementedError), FileLock(stage / _LOCK, timeout=0):
-                _finish(stage, folder / mark["target"], mark["owned"])
+            with FileLock(stage / _LOCK, timeout=0):
+                if mark is not None:
+                    _finish(stage, folder / mark["target"], mark["owned"])
                 shutil.rmtree(stage, ignore_errors=True)
 
 
@@ -130,6 +141,14 @@ def _finish(stage: Path, target: Path, owned: Collection[str]) -> None:
     if not os.path.lexists(target):
         os.replace(new if new.exists() else old, target)
     _keep(old, target, owned)
+
+
+def _is_empty(stage: Path) -> bool:
+    """Whether a folder has a name of ours and nothing in it: its process died before the mark was written."""
+    if not re.fullmatch(re.escape(PREFIX) + "[a-z0-9_]{8}", stage.name) or stage.is_symlink():
+        return False
+    empty = all(entry.name in (_LOCK, _MARK) and entry.lstat().st_size == 0 for entry in stage.iterdir())
+    return empty and time.time() - stage.stat().st_mtime > YOUNG
 
 
 def _mark_of(stage: Path) -> dict | None:

@@ -204,7 +204,9 @@ def test_bad_input(folder, tmp_path):
     ):
         LatentDataset(folder)
     file.unlink()
-    with pytest.raises(SingDiffusionError, match="shard-00001.safetensors cannot be used: there is no such file"):
+    with pytest.raises(
+        SingDiffusionError, match="shard-00001.safetensors is missing, and its manifest names it; encode again"
+    ):
         LatentDataset(folder)
 
 

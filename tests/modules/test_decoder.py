@@ -203,8 +203,8 @@ def test_no_weights(folder):
     [
         ({"depth": 3}, "unknown setting 'depth' of a MeanDecoder; known: latent_channels, cross_attention_dim, grid"),
         ({"width": 24}, r"has shape \(.*\), and its configuration needs \(.*\)"),
-        ({"width": "wide"}, "width must be a whole number within 1..16777216, not 'wide'"),
-        ({"latent_channels": 0}, "latent_channels must be a whole number within 1..16777216, not 0"),
+        ({"width": "wide"}, "width must be a whole number within 1..1048576, not 'wide'"),
+        ({"latent_channels": 0}, "latent_channels must be a whole number within 1..1048576, not 0"),
         ({"covariance_grid": -1}, "covariance_grid must be a whole number within 0..65536, not -1"),
         ({"covariance_grid": 0}, "covariance_out.* has no place in that network"),
         ({"layers": 3}, "lack 6 tensors, such as blocks.2"),
@@ -226,7 +226,7 @@ def test_diffusers_entries_in_the_configuration_are_ignored(folder):
 def test_invalid_options():
     with pytest.raises(SingDiffusionError, match="covariance_grid must be within 0..4, the decoder's grid, not 5"):
         decoder(covariance_grid=5)
-    with pytest.raises(SingDiffusionError, match="width must be a whole number within 1..16777216, not 0"):
+    with pytest.raises(SingDiffusionError, match="width must be a whole number within 1..1048576, not 0"):
         decoder(width=0)
     with pytest.raises(SingDiffusionError, match="unknown decoder preset 'sd3'; known: tiny, sd15, sdxl"):
         MeanDecoder.preset("sd3")

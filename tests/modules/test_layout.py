@@ -302,3 +302,28 @@ def test_a_text_encoder_without_its_tokenizer(tokenizer):
 def test_a_text_encoder_of_another_width(tokenizer):
     with pytest.raises(SingDiffusionError, match="takes text of width 16, and its text encoders have width 24"):
         SingModule(make_module(), make_config(), PromptEncoder([tokenizer], [make_text_encoder(tokenizer, 24)]))
+
+
+def test_files_of_others_stay_and_a_card_of_ones_own(sing, sing_folder):
+    (sing_folder / "module" / "notes" / "deep").mkdir(parents=True)
+    for name in ("mine.txt", "module/mine.txt", "module/notes/deep/mine"):
+        (sing_folder / name).write_text("mine")
+    sing.save_pretrained(sing_folder)
+    for name in ("mine.txt", "module/mine.txt", "module/notes/deep/mine"):
+        assert (sing_folder / name).read_text() == "mine"
+    assert "written by singdiffusion" in (sing_folder / "README.md").read_text()
+    (sing_folder / "README.md").write_text("my own words")
+    stale = sing_folder / "module" / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    stale.write_bytes(b"weights of an older module")
+    sing.save_pretrained(sing_folder)
+    assert (sing_folder / "README.md").read_text() == "my own words"
+    assert not stale.exists()
+    SingDiffusion.from_pretrained(sing_folder)
+
+
+def test_a_folder_of_a_text_encoder_without_one_is_none(sing, sing_folder):
+    (sing_folder / "text_encoder").mkdir()
+    (sing_folder / "text_encoder" / "mine.txt").write_text("mine")
+    sing.save_pretrained(sing_folder)
+    assert SingDiffusion.from_pretrained(sing_folder).module.text is None
+    assert (sing_folder / "text_encoder" / "mine.txt").exists()

@@ -157,6 +157,9 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
         write_whole(file, json.dumps(ours, indent=2) + "\n")
         return
     theirs = read_json(file, Settings)
+    if not any(out.glob("shard-*.safetensors")):  # nothing was encoded yet, or nothing could be used
+        write_whole(file, json.dumps(ours, indent=2) + "\n")
+        return
     for part in ("options", "base"):
         for key, value in ours[part].items():
             stored = theirs.get(part, {}).get(key)

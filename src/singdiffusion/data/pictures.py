@@ -11,11 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import one_line
-from ..painting.rgb import Unusable, upright_rgb
+from ..painting.rgb import MOST_PIXELS, Unusable, upright_rgb
 
 __all__ = ["Unusable", "buckets", "decoded", "fit", "load", "memory_to_decode", "nearest_bucket", "opened"]
 
-MOST_PIXELS = 200_000_000  # above it, decoding one picture takes more than half a gigabyte
 SHALLOW, DEEP = (
     24,
     40,

@@ -231,9 +231,9 @@ def _layout(file: Path, shard: ShardEntry, manifest: Manifest) -> Layout:
     Raises:
         SingDiffusionError: the file is missing or damaged, or does not fit the manifest.
     """
+    if not file.is_file():
+        raise SingDiffusionError(f"{file} is missing, and its manifest names it; encode again")
     try:
-        if not file.is_file():
-            raise SingDiffusionError("there is no such file")
         if file.stat().st_size != shard["bytes"]:
             raise SingDiffusionError(f"it is not as long as the manifest states, {shard['bytes']:,} bytes")
         with file.open("rb") as opened:

@@ -24,6 +24,7 @@ __all__ = ["Item", "Skipped", "Source", "TarsAndPictures", "open_source"]
 
 MOST_NAMES = 1_000_000  # of a brace pattern
 _INNER = re.compile(r"\{([^{}]*)\}")
+_LETTERS = re.compile(r"([A-Za-z])\.\.([A-Za-z])(?:\.\.-?\d+)?")  # a step makes them fewer
 _RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})(?:\.\.(-?\d{1,18}))?")
 
 
@@ -140,6 +141,9 @@ def _count(pattern: str) -> int:
 
 def _alternatives(content: str, counts: list[int]) -> int:
     """Return how many names the content of a pair of braces stands for; \0I\0 in it stands for ``counts[I]``."""
+    letters = _LETTERS.fullmatch(content)
+    if letters is not None:
+        return abs(ord(letters[1]) - ord(letters[2])) + 1
     numbers = _RANGE.fullmatch(content)
     if numbers is None:
         return sum(_product(one, counts) for one in content.split(","))

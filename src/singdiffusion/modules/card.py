@@ -7,6 +7,7 @@ from typing import Any
 from .config import SingConfig
 from .text import PromptEncoder
 
+MARK = "<!-- written by singdiffusion; without this line it keeps the text as it is -->"
 _USE = """```python
 from singdiffusion import SingDiffusion
 
@@ -44,7 +45,7 @@ def text(config: SingConfig, network: Any, encoder: PromptEncoder | None) -> str
     ]
     if config.origin.figures:
         parts += ["## Figures on held-out pictures", _rows({k: f"{v:.4g}" for k, v in config.origin.figures.items()})]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, MARK]) + "\n"
 
 
 def _fit(config: SingConfig, encoder: PromptEncoder | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..compat import hub_names, hub_vocabulary, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error, reason
 from ..files import share
 from ..reading import read_json
+from ..reading import read_text as read_text_file
 from ..staging import restored, staged
 from . import card
 from .config import SingConfig
@@ -29,7 +30,20 @@ NETWORKS = ("MeanDecoder", "TimeFreeUNet")
 CARD = "README.md"
 TEXT_PARTS = ("", "_2")  # what the folders of a first and a second text encoder and tokenizer end in, as in diffusers
 # what an older module's folder has of ours, and a new one replaces
-OWNED = ("module", CONFIG, CARD, *(f"{part}{end}" for part in ("tokenizer", "text_encoder") for end in TEXT_PARTS))
+_TOKENIZER = (
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_ENCODER = ("config.json", "generation_config.json", "model*", "pytorch_model*")
+OWNED = (
+    CONFIG, CARD, "module/config.json", "module/diffusion_pytorch_model*",
+    *(f"tokenizer{end}/{name}" for end in TEXT_PARTS for name in _TOKENIZER),
+    *(f"text_encoder{end}/{name}" for end in TEXT_PARTS for name in _ENCODER),
+)  # fmt: skip
 
 
 def read_config(folder: Path) -> SingConfig:
@@ -116,6 +130,11 @@ def require_match(network: Any, config: SingConfig, where: Any) -> None:
             )
 
 
+def is_part(name: str) -> bool:
+    """Return whether a file is one of a model's: its configuration or weights, and not a note that somebody left there."""
+    return name.endswith((".json", ".safetensors", ".bin"))
+
+
 def read_text(folder: Path, torch_dtype: torch.dtype | None) -> PromptEncoder | None:
     """Return the tokenizers and text encoders of a folder, or None where it has none.
 
@@ -126,7 +145,9 @@ def read_text(folder: Path, torch_dtype: torch.dtype | None) -> PromptEncoder | 
     Raises:
         SingDiffusionError: a file is missing or damaged.
     """
-    ends = [end for end in TEXT_PARTS if (folder / f"text_encoder{end}").is_dir()]
+    ends = [
+        end for end in TEXT_PARTS if any((folder / f"text_encoder{end}").glob("*.[jsb]*"))
+    ]  # .json, .safetensors, .bin
     if not ends:
         return None
     encoders = [read_text_encoder(folder / f"text_encoder{end}", torch_dtype) for end in ends]
@@ -221,7 +242,7 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
         if text is not None:
             _write_text(new, text)
         (new / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (new / CARD).write_text(card.text(config, network, text), encoding="utf-8")
+        (new / CARD).write_text(_own_card(folder) or card.text(config, network, text), encoding="utf-8")
         for file in new.rglob("*.safetensors"):
             share(file)
 
@@ -260,6 +281,13 @@ def require_writable(target: Path) -> None:
             pass
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
+
+
+def _own_card(folder: Path) -> str | None:
+    """Return the text of an older module's card that somebody wrote; None where it is missing, or as ``save_pretrained`` left it."""
+    file = folder / CARD
+    found = read_text_file(file) if file.is_file() else ""
+    return found if found and card.MARK not in found else None
 
 
 def _write_text(folder: Path, text: PromptEncoder) -> None:

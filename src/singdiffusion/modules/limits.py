@@ -23,7 +23,7 @@ LARGE = 2**28  # bytes of one weight, from which on they are compared with the f
 _LAYERS, _SIDE, _NUMBER, _ANY = (
     1000,
     2**16,
-    2**24,
+    2**20,
     2**31,
 )  # the most of layers, of a side of latents, of sizes, and of any key
 

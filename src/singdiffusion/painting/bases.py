@@ -43,6 +43,11 @@ def load_model(
     from .. import tiny
 
     place, path = choose_device(device), Path(model)
+    if config is not None and not path.is_file():
+        raise SingDiffusionError(
+            f"the model {model} is not a single file, and only these need a folder of configurations",
+            setting="model_config",
+        )
     if model in tiny.MODELS:
         return tiny.load_pipeline(choose_dtype(torch_dtype, place), model).to(place)
     require_name(model)
@@ -51,11 +56,6 @@ def load_model(
         if config is not None:
             require_configs(config, list(_classes(index)))
         return _load_single_file(path, choose_dtype(torch_dtype, place, _classes(index)), config, index).to(place)
-    if config is not None:
-        raise SingDiffusionError(
-            f"the model {model} is not a single file, and only these need a folder of configurations",
-            setting="model_config",
-        )
     return _load_folder(model, place, torch_dtype)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import SingDiffusionError, one_line
 from ..memory import require_memory
-from .rgb import Unusable, upright_rgb
+from .rgb import MOST_PIXELS, Unusable, upright_rgb
 
 BYTES = 24  # per pixel, of a picture and what is computed on the way to RGB; of a deep grey numbers of 64 bits
 
@@ -62,7 +62,11 @@ def read_control(
         raise
     except Unusable as error:
         raise SingDiffusionError(f"{file} cannot be read as a picture: it {error}", setting="control") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a damaged PNG
+    except Image.DecompressionBombError as error:
+        raise SingDiffusionError(
+            f"{file} is too large; at most {MOST_PIXELS:,} pixels are read", setting="control"
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a damaged PNG
         known = f"; the model's own are {', '.join(own)}" if own else ""
         reason = "" if isinstance(error, FileNotFoundError | Image.UnidentifiedImageError) else f" ({one_line(error)})"
         raise SingDiffusionError(f"{file} cannot be read as a picture{reason}{known}", setting="control") from error

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from ..compat import has_transparency
 from .profiles import to_srgb
 
+MOST_PIXELS = 178_000_000  # of a picture; Pillow itself takes few more
 SIXTEEN = ("PNG", "PPM", "JPEG2000")  # formats whose deep greys Pillow returns as mode I, scaled to 16 bits
 LEAST_OF_16_BITS = 4096.0  # a lower maximum is unclear
 RANGES = (

@@ -51,6 +51,8 @@ class Steering:
         if guidance_scale is not None and not (
             isinstance(guidance_scale, int | float) and math.isfinite(guidance_scale)
         ):
-            raise SingDiffusionError(f"guidance_scale must be a finite number, not {guidance_scale}")
+            raise SingDiffusionError(
+                f"guidance_scale must be a finite number, not {guidance_scale}", setting="first_step.guidance_scale"
+            )
         parsed = None if color is None else parse_color(color)
         return cls(method, prompt, negative_prompt or "", guidance_scale, parsed)

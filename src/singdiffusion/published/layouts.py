@@ -91,7 +91,8 @@ def recognise(
 def _ours(place: Place, root: str, variant: str | None, half: bool) -> Published:
     config = layout.read_config(Part(place, root, (layout.CONFIG,)).fetch())
     network = Weights.find(place, joined(root, "module"), variant=variant, half=half)
-    ends = [end for end in layout.TEXT_PARTS if files_in(place, joined(root, f"text_encoder{end}"))]
+    found = {end: files_in(place, joined(root, f"text_encoder{end}")) for end in layout.TEXT_PARTS}
+    ends = [end for end, names in found.items() if any(map(layout.is_part, names))]
     text = lambda: Text.find(place, root, ends, variant, half) if ends else None  # noqa: E731
     return Published("ours", config, network, text, bool(ends))
 

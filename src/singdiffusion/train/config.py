@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -334,7 +334,16 @@ def load_config(source: str, changes: list[str] | None = None, given: Mapping[st
         first = error.errors()[0]
         section = first["type"] == "value_error" and first["loc"] in ((), ("network",))
         key = None if section else ".".join(map(str, first["loc"]))
-        raise SingDiffusionError(f"{source}: {validation_line(error)}", setting=key) from error
+        known = f"; known: {', '.join(_known(first['loc'][:-1]))}" if first["type"] == "extra_forbidden" else ""
+        raise SingDiffusionError(f"{source}: {validation_line(error)}{known}", setting=key) from error
+
+
+def _known(path: Sequence[str | int]) -> list[str]:
+    """Return the names of the settings in a section."""
+    kind: Any = Config
+    for name in path:
+        kind = kind.model_fields[name].annotation
+    return list(kind.model_fields)
 
 
 def _set(values: dict[str, Any], path: str, value: Any) -> None:

@@ -84,6 +84,8 @@ def read_lines(file: Path, wrong: Callable[[str], None] = lambda _: None) -> lis
 def _lines(file: Path) -> Iterator[bytes]:
     if not file.exists():
         return
+    if not file.is_file():
+        raise SingDiffusionError(f"{file} is a folder, a pipe or a device, and must be a file: remove it to resume")
     try:
         with file.open("rb") as opened:
             while line := opened.readline(LONGEST):

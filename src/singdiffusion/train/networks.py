@@ -16,6 +16,8 @@ from ..painting.bases import load_unet
 from ..published import load_module
 from .config import Config
 
+WEIGHT = 4  # bytes of a parameter in float32
+
 
 class Start(NamedTuple):
     """What a run starts with.
@@ -31,11 +33,12 @@ class Start(NamedTuple):
     fine_tuned: SingModule | None = None
 
 
-def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder) -> Start:
+def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder, each: int = WEIGHT) -> Start:
     """Return the network that a run starts with.
 
     Args:
         decoder: class of a fresh decoder.
+        each: bytes of memory that a parameter needs in the whole of the run.
 
     Raises:
         SingDiffusionError: options are unknown or contradict the data, or what the network should start from does not fit.
@@ -46,11 +49,11 @@ def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = Mean
     if spec.init_module is not None:
         return _from_module(spec.init_module, config, data)
     if spec.kind == "decoder":
-        network, origin = _made(decoder, _decoder_options(config, data)), "fresh weights"
+        network, origin = _made(decoder, _decoder_options(config, data), each), "fresh weights"
     elif spec.init is not None:
         network, origin = _from_base(spec.init, spec.options, data)
     else:
-        network, origin = _made(TimeFreeUNet, _unet_shape(data) | spec.options), "fresh weights"
+        network, origin = _made(TimeFreeUNet, _unet_shape(data) | spec.options, each), "fresh weights"
     _require_shape(network, data)
     return Start(network, origin)
 
@@ -101,7 +104,7 @@ def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
     return options
 
 
-def _made(kind: Any, options: dict[str, Any]) -> Any:
+def _made(kind: Any, options: dict[str, Any], each: int) -> Any:
     known = inspect.signature(kind).parameters
     foreign = sorted(set(options) - set(known))
     if foreign:
@@ -110,7 +113,7 @@ def _made(kind: Any, options: dict[str, Any]) -> Any:
     with one_line_error(f"network.options do not make a {kind.__name__}"):
         with torch.device("meta"):
             count = parameter_count(kind(**given))
-        require_memory(4 * count, f"a network of {count / 1e6:,.0f} M parameters", "network.options")
+        require_memory(each * count, f"the training of {count / 1e6:,.0f} M parameters", "network.options")
         return kind(**given)
 
 

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0  # from the first byte of a request, or from connecting, to the end of its headers
 BODY_SECONDS = 10.0  # from there to the end of its body
+REFUSED_SECONDS = 2.0  # in which a refused visitor may read the reason
 READ_SECONDS = 60.0  # in which a visitor must read some of an answer
 _BUSY = b"too many connections; try again in a while\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_BUSY), _BUSY)
@@ -25,21 +26,25 @@ class Connection(H11Protocol):
 
     def __init__(self, *given: Any, most: int, **named: Any):
         super().__init__(*given, **named)
-        self._most = most
+        self._most, self._refused = most, False
         self._timers: dict[Callable[[], bool], asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request."""
         super().connection_made(transport)
-        if len(self.connections) > self._most:
+        self._refused = len(self.connections) > self._most
+        if (
+            self._refused
+        ):  # to close at once, with the request unread, would reset the connection, and the answer would be lost
             transport.write(BUSY)
-            transport.close()
+            transport.write_eof()
+            self._limit(self._is_waiting, REFUSED_SECONDS)
         else:
             self._limit(self._is_waiting, HEAD_SECONDS)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request."""
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not self._refused:
             super().data_received(data)
             self._limit(self._is_waiting, HEAD_SECONDS)
 
