@@ -75,7 +75,7 @@ def test_auto_takes_the_accelerator_where_there_is_one(monkeypatch):
     assert choose_device() == CPU
 
 
-ABSENT = ("warp9", "hpu", "privateuseone", "vulkan", "cuda:99", "cpu:-1", "")  # torch knows some of the names
+ABSENT = ("warp9", "hpu", "privateuseone", "vulkan", "cuda:99", "cpu:-1", "")  # torch has some of the names
 
 
 @pytest.mark.parametrize(

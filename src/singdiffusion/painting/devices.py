@@ -26,7 +26,7 @@ def choose_device(name: str | torch.device = AUTO) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except Exception as error:  # torch knows names of devices whose packages are missing, and fails in several ways
+    except Exception as error:  # torch also has names of devices whose packages are missing, and fails in several ways
         raise SingDiffusionError(
             f"the device {str(name)!r} is not available here; try cpu", setting="device"
         ) from error
