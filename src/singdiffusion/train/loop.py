@@ -35,7 +35,7 @@ from .config import Config
 from .export import make_module
 from .interruption import Stopped, StopSignal, begin_worker, one_line_faults
 from .losses import Objective
-from .networks import WEIGHT, build, parameter_count
+from .networks import build, parameter_count
 from .optimisation import learning_rate, make_optimizer, micro_batches
 from .resume import require_same_run, write_settings
 from .samples import SamplePainter
@@ -130,14 +130,11 @@ class Trainer:
         self.embed, line = embedder_for(self.data, self.tokenizers, self.encoders, dtype, cache)
         self.report(line)
 
-    def _bytes_per_parameter(self) -> int:
-        """Return bytes in this machine's memory: on the CPU also of the gradient, the optimizer's two averages and the averaged weight."""
-        on_cpu = self.accelerator.device.type == "cpu"
-        return WEIGHT * (1 + on_cpu * (3 + bool(self.config.ema)))
-
     def _prepare_network(self) -> None:
         config = self.config
-        network, origin, self.fine_tuned = build(config, self.data, self.decoder, self._bytes_per_parameter())
+        network, origin, self.fine_tuned = build(
+            config, self.data, self.decoder, on_cpu=self.accelerator.device.type == "cpu"
+        )
         self.network_kind, self.network_config = type(network), dict(network.config)  # type: ignore[arg-type]
         count = parameter_count(network)
         self.report(f"{type(network).__name__}, {count / 1e6:.2f} M parameters: {origin}")

@@ -33,29 +33,40 @@ class Start(NamedTuple):
     fine_tuned: SingModule | None = None
 
 
-def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder, each: int = WEIGHT) -> Start:
+def build(config: Config, data: LatentDataset, decoder: type[MeanDecoder] = MeanDecoder, on_cpu: bool = False) -> Start:
     """Return the network that a run starts with.
 
     Args:
         decoder: class of a fresh decoder.
-        each: bytes of memory that a parameter needs in the whole of the run.
+        on_cpu: whether it is trained on the CPU, whose memory then also holds gradients and averages.
 
     Raises:
         SingDiffusionError: options are unknown or contradict the data, or what the network should start from does not fit.
     """
-    spec = config.network
+    spec, more = config.network, _training_bytes(config) if on_cpu else 0
     require_data(config, data)
     torch.manual_seed(spec.seed)
     if spec.init_module is not None:
-        return _from_module(spec.init_module, config, data)
-    if spec.kind == "decoder":
-        network, origin = _made(decoder, _decoder_options(config, data), each), "fresh weights"
+        start = _from_module(spec.init_module, config, data)
+    elif spec.kind == "decoder":
+        start = Start(_made(decoder, _decoder_options(config, data), more), "fresh weights")
     elif spec.init is not None:
-        network, origin = _from_base(spec.init, spec.options, data)
+        start = Start(*_from_base(spec.init, spec.options, data, more))
     else:
-        network, origin = _made(TimeFreeUNet, _unet_shape(data) | spec.options, each), "fresh weights"
-    _require_shape(network, data)
-    return Start(network, origin)
+        start = Start(_made(TimeFreeUNet, _unet_shape(data) | spec.options, more), "fresh weights")
+    _require_shape(start.network, data)
+    _require_memory(parameter_count(start.network), more)
+    return start
+
+
+def _training_bytes(config: Config) -> int:
+    """Return bytes per parameter that training takes beside the weights: gradient, the optimizer's two averages, averaged weight."""
+    return WEIGHT * (3 + bool(config.ema))
+
+
+def _require_memory(count: int, each: int) -> None:
+    """Check that the memory suffices for ``each`` bytes per parameter."""
+    require_memory(each * count, f"the training of {count / 1e6:,.0f} M parameters", "network.options")
 
 
 def require_data(config: Config, data: LatentDataset) -> None:
@@ -104,7 +115,8 @@ def _decoder_options(config: Config, data: LatentDataset) -> dict[str, Any]:
     return options
 
 
-def _made(kind: Any, options: dict[str, Any], each: int) -> Any:
+def _made(kind: Any, options: dict[str, Any], more: int) -> Any:
+    """Return a network with fresh weights; ``more`` bytes per parameter must be left beside them."""
     known = inspect.signature(kind).parameters
     foreign = sorted(set(options) - set(known))
     if foreign:
@@ -113,7 +125,7 @@ def _made(kind: Any, options: dict[str, Any], each: int) -> Any:
     with one_line_error(f"network.options do not make a {kind.__name__}"):
         with torch.device("meta"):
             count = parameter_count(kind(**given))
-        require_memory(each * count, f"the training of {count / 1e6:,.0f} M parameters", "network.options")
+        _require_memory(count, WEIGHT + more)
         return kind(**given)
 
 
@@ -122,13 +134,13 @@ def parameter_count(network: Any) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _from_base(base: str, options: dict[str, Any], data: LatentDataset) -> tuple[Any, str]:
+def _from_base(base: str, options: dict[str, Any], data: LatentDataset, more: int) -> tuple[Any, str]:
     """Return a ``TimeFreeUNet`` with weights of a base's U-Net, and their origin."""
     unet = load_unet(base)
     if not options:
         network = TimeFreeUNet.from_unet(unet)
         return network, f"weights of the U-Net of {base}, all but those of its time input"
-    network = _made(TimeFreeUNet, _unet_shape(data) | options)
+    network = _made(TimeFreeUNet, _unet_shape(data) | options, more)
     theirs, ours = unet.state_dict(), network.state_dict()
     taken = {key: theirs[key] for key, value in ours.items() if key in theirs and theirs[key].shape == value.shape}
     if not taken:
@@ -175,7 +187,6 @@ def _from_module(source: str, config: Config, data: LatentDataset) -> Start:
             setting="loss",
         )
     _require_latents(module.config, data, source)
-    _require_shape(network, data)
     return Start(network, f"weights of the module {source}", module)
 
 
