@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Characters that a terminal obeys or that turn the order of a line around: control characters apart from white space, marks of
 # direction, halves of surrogate pairs.
-_OBEYED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+OBEYED = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: object) -> str:
@@ -22,10 +22,16 @@ def visible(text: object) -> str:
 
     A terminal, a log and a page then show it and do not obey it. White space stays.
     """
-    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
+    return OBEYED.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
 _LINES = re.compile(r"\s*[\r\n]\s*")  # a file's name or a value may have several
+
+
+def visible_line(text: object) -> str:
+    """Return a text from outside in one line, its words one space apart, as ``visible`` shows it."""
+    return " ".join(visible(text).split())
+
 
 # Options by which libraries advise to run the code that a file brings.
 _ADVICE = re.compile(

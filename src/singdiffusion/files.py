@@ -40,6 +40,24 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+def require_writable(target: Path) -> None:
+    """Check that something can be made under a name, by a trial in the nearest folder above it that exists.
+
+    Raises:
+        SingDiffusionError: it cannot.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(target)  # a name that no file can have
+        above = Path(os.path.realpath(target)).parent
+        while not os.path.lexists(above):
+            above = above.parent
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
+
+
 def write_whole(file: Path, content: bytes | str) -> Path:
     """Write a file beside its target and rename it, so that a killed process leaves the old file or the new one.
 

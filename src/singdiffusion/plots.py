@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import SingDiffusionError, visible
+from .errors import SingDiffusionError, visible_line
 
 WIDTH = 4.8  # inches: at 72 points per inch nearly the 343 pixels of a phone, so that a point is a pixel there
 LONGEST = 100  # characters of a text from outside
@@ -103,7 +103,7 @@ def plain(text: str) -> str:
 
     Otherwise matplotlib would take dollars for formulas, and leave a label that begins with "_" out of the legend.
     """
-    line = " ".join(visible(text).split())
+    line = visible_line(text)
     line = line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
     return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
 

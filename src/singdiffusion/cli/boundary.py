@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from .. import __version__
-from ..errors import SingDiffusionError, one_line, visible
+from ..errors import SingDiffusionError, one_line, visible_line
 
 FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
 _KEPT = "finished files are kept, none is half-written"
@@ -79,7 +79,7 @@ def _is_memory(error: BaseException) -> bool:
 
 def _say(line: str, status: int) -> int:
     with suppress(OSError, ValueError):  # stderr may be closed
-        print("error: " + " ".join(visible(line).split()), file=sys.stderr, flush=True)
+        print("error: " + visible_line(line), file=sys.stderr, flush=True)
     return status
 
 

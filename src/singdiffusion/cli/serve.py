@@ -63,7 +63,7 @@ def serve(
     from ..web.direct import without_proxies
 
     with extra("web", "serve"), without_proxies():
-        from ..web.hosts import LOOPBACK
+        from ..web.hosts import is_loopback
         from ..web.refusals import Escaped
         from ..web.server import Server
     from ..painting.bases import load_model
@@ -76,7 +76,7 @@ def serve(
     log.setFormatter(Escaped("%(asctime)s %(message)s"))
     logging.getLogger().addHandler(log)
     limits = Limits(num_inference_steps=max_steps, side=max_size, count=max_count, waiting=max_waiting)
-    alone = host in LOOPBACK
+    alone = is_loopback(host)
 
     def load() -> Studio:
         pipe = load_model(model, device, dtype, model_config)

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from ..errors import SingDiffusionError, reason
 from ..files import write_whole
 from ..reading import read_json
@@ -114,6 +116,5 @@ def _record(folder: Path, right: dict[str, State]) -> None:
 
 def _records(folder: Path) -> tuple[Path, Path]:
     """Return the files in which shards that are right may be recorded."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-    return folder / RECORD, Path(cache) / "singdiffusion" / f"checked-{name}.json"
+    return folder / RECORD, user_cache_path("singdiffusion", False) / f"checked-{name}.json"

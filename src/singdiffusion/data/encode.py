@@ -153,13 +153,16 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
     """
     ours = {"format": FORMAT, "options": asdict(options), "base": base.identity()}
     file = out / SETTINGS
-    if not os.path.lexists(file):
-        write_whole(file, json.dumps(ours, indent=2) + "\n")
-        return
-    theirs = read_json(file, Settings)
-    if not any(out.glob("shard-*.safetensors")):  # nothing was encoded yet, or nothing could be used
-        write_whole(file, json.dumps(ours, indent=2) + "\n")
-        return
+    if os.path.lexists(file):
+        theirs = read_json(file, Settings)
+        if any(out.glob(shard_file(out, "*").name)):  # otherwise nothing was encoded yet, or nothing could be used
+            _require_same(out, theirs, ours)
+            if theirs.get("format") == FORMAT:  # shards of other rules count as changed, and are encoded again
+                return
+    write_whole(file, json.dumps(ours, indent=2) + "\n")
+
+
+def _require_same(out: Path, theirs: Any, ours: dict[str, Any]) -> None:
     for part in ("options", "base"):
         for key, value in ours[part].items():
             stored = theirs.get(part, {}).get(key)
@@ -167,8 +170,6 @@ def require_same_settings(out: Path, base: Base, options: Options) -> None:
                 raise SingDiffusionError(
                     f"{out} holds shards of another {part.removesuffix('s')}: {key} {stored}, not {value}; name an empty folder"
                 )
-    if theirs.get("format") != FORMAT:  # shards of other rules count as changed, and are encoded again
-        write_whole(file, json.dumps(ours, indent=2) + "\n")
 
 
 def _same(key: str, theirs: Any, ours: Any) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import NotRequired, TypedDict  # pydantic takes typing's only from Python 3.12 on
 
 from ..core.dct import low_frequencies
-from ..errors import SingDiffusionError, one_line, visible
+from ..errors import OBEYED, SingDiffusionError, one_line
 from ..files import write_whole
 from ..reading import parse_json, read_json
 from .checks import sha256_of
@@ -187,12 +187,7 @@ def write_manifest(source: Source, folder: Path) -> dict[str, Any]:
 
 def _line(content: dict[str, Any]) -> str:
     """Return a line of JSON in which what a terminal would obey, and bytes of names that are not UTF-8, are escaped."""
-    line = json.dumps(content, ensure_ascii=False)
-    return (
-        "".join(c if visible(c) == c else f"\\u{ord(c):04x}" for c in line) + "\n"
-        if visible(line) != line
-        else line + "\n"
-    )
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(content, ensure_ascii=False)) + "\n"
 
 
 def _entry(file: Path, metadata: dict[str, Any]) -> dict[str, Any]:

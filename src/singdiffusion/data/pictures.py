@@ -11,14 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import one_line
-from ..painting.rgb import MOST_PIXELS, Unusable, upright_rgb
+from ..painting.rgb import MOST_PIXELS, Unusable, memory_to_decode, upright_rgb
 
 __all__ = ["Unusable", "buckets", "decoded", "fit", "load", "memory_to_decode", "nearest_bucket", "opened"]
 
-SHALLOW, DEEP = (
-    24,
-    40,
-)  # bytes that decoding a pixel takes; measured: 12 of a JPEG, 21 with transparency, 36 of a grey of 16 bits
 BUCKET_STEP = 64  # sides of buckets are multiples of this many pixels
 JPEGS = ("JPEG", "MPO")  # an MPO of a phone has a preview or a depth map behind its first frame, the picture
 WIDEST = 2.0  # the most extreme aspect ratio of a bucket
@@ -55,12 +51,6 @@ def decoded(picture: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     with _unusable():
         picture.load()
         return upright_rgb(picture)
-
-
-def memory_to_decode(picture: Image.Image) -> int:
-    """Return the bytes that ``decoded`` and ``fit`` take at most of a picture that is not decoded yet."""
-    each = DEEP if picture.mode.startswith(("I", "F")) else SHALLOW
-    return each * picture.width * picture.height
 
 
 @contextmanager

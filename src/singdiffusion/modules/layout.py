@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ from torch import Tensor
 
 from ..compat import hub_names, hub_vocabulary, transformers_dtype
 from ..errors import SingDiffusionError, one_line_error, reason
-from ..files import share
+from ..files import require_writable, share
 from ..reading import read_json
-from ..reading import read_text as read_text_file
 from ..staging import restored, staged
 from . import card
 from .config import SingConfig
@@ -29,7 +26,6 @@ CONFIG = "sing_config.json"
 NETWORKS = ("MeanDecoder", "TimeFreeUNet")
 CARD = "README.md"
 TEXT_PARTS = ("", "_2")  # what the folders of a first and a second text encoder and tokenizer end in, as in diffusers
-# what an older module's folder has of ours, and a new one replaces
 _TOKENIZER = (
     "vocab.json",
     "merges.txt",
@@ -39,6 +35,7 @@ _TOKENIZER = (
     "added_tokens.json",
 )
 _ENCODER = ("config.json", "generation_config.json", "model*", "pytorch_model*")
+# what an older module's folder has of ours, and a new one replaces
 OWNED = (
     CONFIG, CARD, "module/config.json", "module/diffusion_pytorch_model*",
     *(f"tokenizer{end}/{name}" for end in TEXT_PARTS for name in _TOKENIZER),
@@ -145,9 +142,8 @@ def read_text(folder: Path, torch_dtype: torch.dtype | None) -> PromptEncoder | 
     Raises:
         SingDiffusionError: a file is missing or damaged.
     """
-    ends = [
-        end for end in TEXT_PARTS if any((folder / f"text_encoder{end}").glob("*.[jsb]*"))
-    ]  # .json, .safetensors, .bin
+    parts = {end: folder / f"text_encoder{end}" for end in TEXT_PARTS}
+    ends = [end for end, part in parts.items() if any(is_part(file.name) for file in part.glob("*"))]
     if not ends:
         return None
     encoders = [read_text_encoder(folder / f"text_encoder{end}", torch_dtype) for end in ends]
@@ -242,7 +238,7 @@ def write(folder: Path, config: SingConfig, network: Any, text: PromptEncoder | 
         if text is not None:
             _write_text(new, text)
         (new / CONFIG).write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        (new / CARD).write_text(_own_card(folder) or card.text(config, network, text), encoding="utf-8")
+        (new / CARD).write_bytes(_own_card(folder) or card.text(config, network, text).encode())
         for file in new.rglob("*.safetensors"):
             share(file)
 
@@ -265,29 +261,11 @@ def require_ours(folder: Path) -> None:
         raise SingDiffusionError(f"{folder} exists and is not a SingDiffusion module; choose another folder")
 
 
-def require_writable(target: Path) -> None:
-    """Check that something can be made under a name, by a trial in the nearest folder above it that exists.
-
-    Raises:
-        SingDiffusionError: it cannot.
-    """
-    try:
-        with suppress(FileNotFoundError):
-            os.lstat(target)  # a name that no file can have
-        above = Path(os.path.realpath(target)).parent
-        while not os.path.lexists(above):
-            above = above.parent
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise SingDiffusionError(f"cannot write {target}: {reason(error)}") from error
-
-
-def _own_card(folder: Path) -> str | None:
-    """Return the text of an older module's card that somebody wrote; None where it is missing, or as ``save_pretrained`` left it."""
+def _own_card(folder: Path) -> bytes | None:
+    """Return an older module's card that somebody wrote; None where it is missing, or as ``save_pretrained`` left it."""
     file = folder / CARD
-    found = read_text_file(file) if file.is_file() else ""
-    return found if found and card.MARK not in found else None
+    found = file.read_bytes() if file.is_file() else b""
+    return found if found and card.MARK.encode() not in found else None
 
 
 def _write_text(folder: Path, text: PromptEncoder) -> None:

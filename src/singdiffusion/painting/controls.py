@@ -10,9 +10,7 @@ from PIL import Image
 
 from ..errors import SingDiffusionError, one_line
 from ..memory import require_memory
-from .rgb import MOST_PIXELS, Unusable, upright_rgb
-
-BYTES = 24  # per pixel, of a picture and what is computed on the way to RGB; of a deep grey numbers of 64 bits
+from .rgb import MOST_PIXELS, Unusable, memory_to_decode, upright_rgb
 
 
 def needs_control(pipe: Any, source: Path | None) -> bool:
@@ -51,11 +49,8 @@ def read_control(
         if file.exists() and not file.is_file():
             raise Unusable("is a folder, a pipe or a device")
         with Image.open(file) as picture:
-            require_memory(
-                picture.width * picture.height * BYTES,
-                f"{file}, of {picture.width} x {picture.height} pixels,",
-                "control",
-            )
+            what = f"{file}, of {picture.width} x {picture.height} pixels,"
+            require_memory(memory_to_decode(picture), what, "control")
             picture.load()
             found, notes = upright_rgb(picture, on_white=False)
     except SingDiffusionError:

@@ -23,8 +23,18 @@ BITS, PHOTOMETRIC, SAMPLES = 258, 262, 339  # tags of TIFF
 WHITE_IS_ZERO, SIGNED = 0, 2  # their values
 
 
+# Bytes that decoding a pixel takes; measured: 12 of a JPEG, 21 with transparency, 36 of a grey of 16 bits.
+SHALLOW, DEEP = 24, 40
+
+
 class Unusable(Exception):
     """The reason why a picture cannot be used."""
+
+
+def memory_to_decode(picture: Image.Image) -> int:
+    """Return the bytes that decoding a picture, converting it and cropping it take at most; it need not be decoded yet."""
+    each = DEEP if picture.mode.startswith(("I", "F")) else SHALLOW
+    return each * picture.width * picture.height
 
 
 def upright_rgb(opened: Image.Image, on_white: bool = True) -> tuple[Image.Image, tuple[str, ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
+import json
 import warnings
 from typing import Any
 
@@ -28,17 +30,24 @@ def check_steps(pipe: Any, steps: int) -> None:
     Raises:
         SingDiffusionError: it cannot; the message names the nearest number that it can do.
     """
-    name = type(pipe.scheduler).__name__
-    if name not in SCHEDULERS.values() or _can(pipe.scheduler, steps) or not _can(pipe.scheduler, USUAL):
+    kind, config = type(pipe.scheduler), pipe.scheduler.to_json_string()
+    name, can = kind.__name__, lambda number: _can(kind, config, number)
+    if name not in SCHEDULERS.values() or can(steps) or not can(USUAL):
         return
     around = itertools.chain.from_iterable((steps - off, steps + off) for off in range(1, MOST))
-    near = next(number for number in around if 0 < number <= MOST and _can(pipe.scheduler, number))
+    near = next(number for number in around if 0 < number <= MOST and can(number))
     raise SingDiffusionError(f"{name} cannot do {steps} steps; try {near}", setting="num_inference_steps")
 
 
-def _can(scheduler: Any, steps: int) -> bool:
-    """Return whether a new scheduler of the same kind takes all steps, and ends with finite numbers."""
-    twin = type(scheduler).from_config(scheduler.config)
+@functools.lru_cache(256)  # LMS takes seconds for many steps, and evaluate asks at every gallery
+def _can(kind: Any, config: str, steps: int) -> bool:
+    """Return whether a scheduler takes all steps, and ends with finite numbers.
+
+    Args:
+        kind: its class.
+        config: its configuration as JSON.
+    """
+    twin = kind.from_config(json.loads(config))
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import SingDiffusionError
-from ..files import share
+from ..files import require_writable, share
 from ..modules import SingConfig, SingModule, layout
 from ..modules.config import network_options
 from ..modules.unet import TimeFreeUNet
@@ -89,7 +89,7 @@ def require_ours(target: Path) -> None:
     Raises:
         SingDiffusionError: it is something else, there is no such folder, or it cannot be written.
     """
-    layout.require_writable(target)
+    require_writable(target)
     if not target.absolute().parent.is_dir():
         raise SingDiffusionError(f"cannot write {target}: there is no folder {target.absolute().parent}")
     if os.path.lexists(target) and "sing_config" not in _metadata(target):
@@ -98,8 +98,9 @@ def require_ours(target: Path) -> None:
 
 def _metadata(file: Path) -> dict[str, str]:
     """Return the metadata of a ``.safetensors`` file, {} where it is something else."""
-    with suppress(SafetensorError, OSError), safe_open(file if file.is_file() else os.devnull, "pt") as opened:
-        return opened.metadata() or {}
+    if file.is_file():  # a pipe would be waited for
+        with suppress(SafetensorError, OSError), safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
     return {}
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..errors import visible
+from ..errors import visible, visible_line
 
 Send = Callable[[Any], Awaitable[None]]
 LINES_A_MINUTE = 60
@@ -73,7 +73,7 @@ class Log:
             self._minute, self._lines, self._left_out = now, 0, 0
         if self._lines < LINES_A_MINUTE:
             self._lines += 1
-            self._logger.error("%s", " ".join(visible(text).split()))
+            self._logger.error("%s", visible_line(text))
         else:
             self._left_out += 1
 

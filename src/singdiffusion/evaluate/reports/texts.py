@@ -11,7 +11,7 @@ import re
 
 from rich.text import Text
 
-from ...errors import visible
+from ...errors import visible, visible_line
 
 # What Markdown, with GitHub's additions, obeys inside of a line: code, emphasis, HTML, cells, formulas, entities, links; at its start: blocks.
 _MARKS = re.compile(r"[\\`*<|$&~]|\](?=\()|(?<!\w)_|_(?!\w)|^[#>+=-]")
@@ -19,17 +19,17 @@ _MARKS = re.compile(r"[\\`*<|$&~]|\](?=\()|(?<!\w)_|_(?!\w)|^[#>+=-]")
 
 def in_terminal(text: str) -> Text:
     """Return a text in one line for rich, which would take "[red]" in a string for a style."""
-    return Text(_line(text))
+    return Text(visible_line(text))
 
 
 def in_markdown(text: str) -> str:
     """Return a text in one line for Markdown: also inside of a table's cell."""
-    return _MARKS.sub(lambda found: "\\" + found[0], _line(text))
+    return _MARKS.sub(lambda found: "\\" + found[0], visible_line(text))
 
 
 def in_code(text: str) -> str:
     """Return a text in one line as code for Markdown."""
-    line = _line(text)
+    line = visible_line(text)
     marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{marks}{space}{line}{space}{marks}"
@@ -38,7 +38,3 @@ def in_code(text: str) -> str:
 def in_html(text: object) -> str:
     """Return a text for HTML, as content or as an attribute in quotation marks."""
     return html.escape(visible(text))
-
-
-def _line(text: str) -> str:
-    return " ".join(visible(text).split())
