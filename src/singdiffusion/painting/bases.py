@@ -15,7 +15,7 @@ from ..modules.limits import building
 from ..published.places import folder_of
 from ..reading import read_json
 from .complete import missing_named, network_class, read_network, require_complete, require_complete_file
-from .configurations import require_configs, require_room
+from .configurations import require_configs, require_room_for_weights
 from .devices import AUTO, choose_device, choose_dtype
 
 INDEX = "model_index.json"
@@ -139,7 +139,7 @@ def _load_folder(model: str, device: torch.device, torch_dtype: str | torch.dtyp
     dtype = choose_dtype(torch_dtype, device, _classes(index))
     is_local = Path(model).is_dir()
     if is_local:
-        require_room(folder, _classes(index), dtype)
+        require_room_for_weights(folder, _classes(index), dtype)
     networks = {name: kind for name, kind in _networks(index).items() if not is_local or (Path(model) / name).is_dir()}
     with building(f"the model {model} cannot be read", MOST_WEIGHTS), missing_named(model):
         read = {name: read_network(kind, model, name, dtype) for name, kind in networks.items()}

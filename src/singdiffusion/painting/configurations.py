@@ -52,7 +52,7 @@ def _require_positions(config: Mapping[str, Any], file: Path) -> None:
         require_memory(rows**2 * heads * width * 8, f"{file}: the table of positions for a side of {side}")  # float64
 
 
-def require_room(folder: Path, components: Iterable[str], dtype: torch.dtype) -> None:
+def require_room_for_weights(folder: Path, components: Iterable[str], dtype: torch.dtype) -> None:
     """Check that the memory suffices for the weights whose dtype changes; the others may stay in their files, mapped.
 
     Args:

@@ -29,12 +29,13 @@ def least_memory(pipe: Any, pictures: int, height: int, width: int) -> int:
     return max(decoded * at_once, denoised * pictures) + 3 * vae.dtype.itemsize * pixels * pictures
 
 
-def require_room(pipe: Any, pictures: int, height: int | None, width: int | None) -> None:
+def require_room(pipe: Any, pictures: int, height: int | None, width: int | None, setting: str | None = None) -> None:
     """Check that the memory suffices for painting.
 
     Args:
         pictures: painted in one call.
         height, width: pixels; None: the pipeline's own.
+        setting: to change where it does not suffice; None: ``height`` for one picture, ``batch`` for several.
 
     Raises:
         SingDiffusionError: it does not suffice, on the pipeline's device or for the pictures themselves.
@@ -46,7 +47,7 @@ def require_room(pipe: Any, pictures: int, height: int | None, width: int | None
     needed, finished = least_memory(pipe, pictures, height, width), 3 * (4 + 4 + 1) * height * width * pictures
     one = f"of {height} x {width} pixels"
     what = f"a picture {one}" if pictures == 1 else f"a batch of {pictures} pictures {one}"
-    setting = "height" if pictures == 1 else "batch"
+    setting = setting or ("height" if pictures == 1 else "batch")
     if pipe.device.type == "cuda":
         require_memory(needed, f"{what} on {pipe.device}", setting, _free_on(pipe.device))
         needed = 0

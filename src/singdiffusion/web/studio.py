@@ -173,7 +173,7 @@ class Studio:
         height, width = own_size(self.pipe)
         height, width = settings.height or height, settings.width or width
         check_size(self.pipe, height, width)
-        require_room(self.pipe, settings.count, height, width)
+        require_room(self.pipe, settings.count, height, width, setting="height")
         control = settings.control or next(iter(self.controls), "")
         if control or self.controls:
             _require_known("control", control, list(self.controls))
