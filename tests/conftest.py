@@ -11,6 +11,7 @@ os.environ["SINGDIFFUSION_HOME"] = os.path.join(os.path.dirname(__file__), "file
 
 import functools
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,14 @@ needs_pickles = pytest.mark.skipif(release("torch") < (2, 6), reason="below 2.6,
 
 TEXT_WIDTH = 16
 SD15 = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """Let no test silence the log of the next: a command that runs in this process quiets its libraries."""
+    before = logging.root.manager.disable
+    yield
+    logging.disable(before)
 
 
 @pytest.fixture(scope="session")

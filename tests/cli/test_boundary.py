@@ -115,6 +115,22 @@ def test_sigterm_leaves_a_line(work, line):
     assert time.monotonic() - begun < 5
 
 
+def test_who_ignores_sigterm_still_does_while_the_line_is_printed():
+    """Training does, when its group is gone and torchrun ends whoever is left."""
+    code = (
+        "import os, signal\nfrom singdiffusion.cli import boundary\n"
+        "def command():\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    raise ValueError\n"
+        "def describe(_):\n    return ''\n"
+        "say = boundary._say\n"
+        "def late(line, status):\n    os.kill(os.getpid(), signal.SIGTERM)\n    return say(line, status)\n"
+        "boundary._say = late\n"
+        "raise SystemExit(boundary.run(command, describe, True))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: unexpected ValueError" in done.stderr
+
+
 def test_a_child_process_ends_at_sigterm_as_usual():
     work = (
         "import os, signal; child = os.fork()\n"

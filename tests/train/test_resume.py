@@ -120,5 +120,5 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path, cut):
 
 def test_a_log_that_is_a_folder(tmp_path):
     (tmp_path / "log.jsonl").mkdir()
-    with pytest.raises(SingDiffusionError, match="log.jsonl cannot be read: Is a directory"):
+    with pytest.raises(SingDiffusionError, match="log.jsonl is a folder, a pipe or a device, and must be a file"):
         logs.read_lines(tmp_path / "log.jsonl")

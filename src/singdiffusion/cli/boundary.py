@@ -115,7 +115,10 @@ def _terminable() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(woken)
         os.close(writable)
-        signal.signal(signal.SIGTERM, before)
+        if (
+            signal.getsignal(signal.SIGTERM) is _terminate
+        ):  # training ignores the signal until it has printed why it ends
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(*_: Any) -> None:
