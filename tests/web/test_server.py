@@ -328,8 +328,7 @@ def test_other_machines_see_no_path_of_this_one(tmp_path):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "module").symlink_to(tiny.module_folder("tiny-unet" if kind == "unet" else "tiny"))
         options += ["--module", tmp_path / kind / "module"]
-    # serve has no list of addresses to which the second host belongs
-    for host, shown in (("127.0.0.1", str(model)), ("127.0.0.2", "my-model")):
+    for host, shown in (("127.0.0.1", str(model)), ("0.0.0.0", "my-model")):
         with serve(*options, "--host", host) as served:
             about = served.call("about", [])[2][0]
             assert about["model"] == shown
