@@ -115,9 +115,8 @@ def _terminable() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(woken)
         os.close(writable)
-        if (
-            signal.getsignal(signal.SIGTERM) is _terminate
-        ):  # training ignores the signal until it has printed why it ends
+        # another handler stays: training ignores the signal until it has printed why it ends
+        if signal.getsignal(signal.SIGTERM) is _terminate:
             signal.signal(signal.SIGTERM, before)
 
 

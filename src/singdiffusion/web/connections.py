@@ -33,9 +33,8 @@ class Connection(H11Protocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         self._refused = len(self.connections) > self._most
-        if (
-            self._refused
-        ):  # to close at once, with the request unread, would reset the connection, and the answer would be lost
+        if self._refused:
+            # to close at once, with the request unread, would reset the connection, and the answer would be lost
             transport.write(BUSY)
             transport.write_eof()
             self._limit(self._is_waiting, REFUSED_SECONDS)
